@@ -1,0 +1,101 @@
+package fleet
+
+import "time"
+
+// Kind says what an observation is of.
+type Kind string
+
+// The kinds of [Observation].
+const (
+	KindCall     Kind = "call"     // an HTTP or gRPC exchange
+	KindStream   Kind = "stream"   // a TCP connection, an upgrade or a CONNECT
+	KindEgress   Kind = "egress"   // a connection to something outside the fleet
+	KindDelivery Kind = "delivery" // the broker's view of one delivery attempt
+	KindPublish  Kind = "publish"  // a message accepted or refused by the broker
+)
+
+// Observation is what the data path saw of one call or one delivery.
+type Observation struct {
+	Kind      Kind          `json:"kind"`
+	RequestID string        `json:"request_id"`
+	Time      time.Time     `json:"time"`
+	Duration  time.Duration `json:"duration_ns"`
+
+	Caller   string   `json:"caller"`
+	Callee   string   `json:"callee"` // service, need (`orders.db`) or external HOST:PORT
+	Protocol Protocol `json:"protocol"`
+	Route    string   `json:"route,omitempty"` // the declared route that matched; `default` where none is
+	Method   string   `json:"method,omitempty"`
+	Path     string   `json:"path,omitempty"`
+	Topic    string   `json:"topic,omitempty"`
+
+	Status     int    `json:"status,omitempty"`      // HTTP status; 0 where none was sent
+	GRPCStatus int    `json:"grpc_status,omitempty"` // valid where Protocol is grpc
+	BytesIn    int64  `json:"bytes_in,omitempty"`    // from the caller
+	BytesOut   int64  `json:"bytes_out,omitempty"`   // to the caller
+	Reason     string `json:"reason,omitempty"`      // why it was refused or failed: one of the Reason values
+	Detail     string `json:"detail,omitempty"`      // a sentence: what failed and what to do next
+
+	// Learned is the manifest line that this exchange lacked and that learning let pass.
+	Learned *Learned `json:"learned,omitempty"`
+
+	Attempts []Attempt `json:"attempts,omitempty"`
+}
+
+// Learned is one undeclared thing that was seen, and the manifest entry that would declare it.
+type Learned struct {
+	Service string `json:"service"`
+	Section string `json:"section"` // `calls`, `egress`, `publishes`
+	Entry   string `json:"entry"`   // `payments`, `api.stripe.com:443`, `orders.placed`
+}
+
+// Failed reports whether the exchange counts as an error of the edge: refused, no answer, or 5xx.
+func (o *Observation) Failed() bool {
+	return o.Reason != "" || o.Status >= 500 || o.GRPCStatus != 0 && o.Protocol == GRPC
+}
+
+// Attempt is one try at one endpoint.
+type Attempt struct {
+	Instance string        `json:"instance"`
+	Start    time.Duration `json:"start_ns"` // since the observation's Time
+	Duration time.Duration `json:"duration_ns"`
+	Outcome  string        `json:"outcome"` // an HTTP status, or what went wrong
+}
+
+// Reason is why Shoal itself ended or refused an exchange; the value of the `Shoal-Reason` header.
+type Reason string
+
+// Reasons. They are stable: tools match on them.
+const (
+	ReasonUndeclaredCall    Reason = "undeclared-call"    // the caller's manifest lacks the call
+	ReasonNotAllowed        Reason = "not-allowed"        // the callee's `allow` does not name the caller
+	ReasonUndeclaredEgress  Reason = "undeclared-egress"  // the caller's manifest lacks the egress
+	ReasonUnboundNeed       Reason = "unbound-need"       // shoal.work binds the need to nothing
+	ReasonUnknownService    Reason = "unknown-service"    // no service of that name is in the fleet
+	ReasonNotRunning        Reason = "not-running"        // known, but not part of what was started
+	ReasonUnknownPort       Reason = "unknown-port"       // the callee does not listen there
+	ReasonNotExposed        Reason = "not-exposed"        // no service answers for that host at the gateway
+	ReasonNoEndpoint        Reason = "no-endpoint"        // no instance became ready in time
+	ReasonConnectFailed     Reason = "connect-failed"     // no instance accepted a connection
+	ReasonTimeout           Reason = "timeout"            // the call's deadline passed
+	ReasonUpstreamReset     Reason = "upstream-reset"     // the instance closed without a full answer
+	ReasonUpstreamMalformed Reason = "upstream-malformed" // the instance answered what is not HTTP
+	ReasonMalformed         Reason = "malformed-request"  // the caller sent what is not HTTP
+	ReasonTooLarge          Reason = "too-large"          // a head or a message over its limit
+	ReasonCallerGone        Reason = "caller-gone"        // the caller left before the answer
+	ReasonUndeclaredTopic   Reason = "undeclared-topic"   // publish without `publishes`
+	ReasonMeshTLS           Reason = "tls-to-mesh-name"   // TLS to a service's name; the mesh encrypts, call http
+	ReasonUDP               Reason = "udp"                // UDP other than DNS
+)
+
+// EdgeStats are the totals of one edge: caller, callee, route and protocol.
+type EdgeStats struct {
+	From     string        `json:"from"`
+	To       string        `json:"to"`
+	Route    string        `json:"route"`
+	Protocol Protocol      `json:"protocol"`
+	Requests uint64        `json:"requests"`
+	Errors   uint64        `json:"errors"`
+	P50      time.Duration `json:"p50_ns"`
+	P99      time.Duration `json:"p99_ns"`
+}
