@@ -22,6 +22,16 @@ type ProcessStatus struct {
 	Down    bool      `json:"down,omitempty"`
 }
 
+// NodeStatus is what a node says of itself to its hub.
+type NodeStatus struct {
+	Process ProcessStatus `json:"process"`
+	Version string        `json:"version"`
+	Mode    Mode          `json:"mode"`              // how it joins sidecars to processes
+	Reason  string        `json:"reason,omitempty"`  // why Mode is not netns
+	Gateway string        `json:"gateway,omitempty"` // HOST:PORT
+	Metrics string        `json:"metrics,omitempty"` // HOST:PORT
+}
+
 // ServiceStatus is one service of the fleet.
 type ServiceStatus struct {
 	Name      string           `json:"name"`

@@ -354,9 +354,10 @@ func (*CommandsResponse_Shutdown) isCommandsResponse_Command() {}
 type ReportRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	Instance      []byte                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`                       // JSON of fleet.InstanceStatus
+	Instance      []byte                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`                       // JSON of fleet.InstanceStatus: it changed
 	Edges         []byte                 `protobuf:"bytes,3,opt,name=edges,proto3" json:"edges,omitempty"`                             // JSON of []fleet.EdgeStats
-	NodeStatus    []byte                 `protobuf:"bytes,4,opt,name=node_status,json=nodeStatus,proto3" json:"node_status,omitempty"` // JSON of the node's own state: process, listeners
+	NodeStatus    []byte                 `protobuf:"bytes,4,opt,name=node_status,json=nodeStatus,proto3" json:"node_status,omitempty"` // JSON of fleet.NodeStatus
+	Instances     []byte                 `protobuf:"bytes,5,opt,name=instances,proto3" json:"instances,omitempty"`                     // JSON of []fleet.InstanceStatus: all there are; in the first message
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -415,6 +416,13 @@ func (x *ReportRequest) GetEdges() []byte {
 func (x *ReportRequest) GetNodeStatus() []byte {
 	if x != nil {
 		return x.NodeStatus
+	}
+	return nil
+}
+
+func (x *ReportRequest) GetInstances() []byte {
+	if x != nil {
+		return x.Instances
 	}
 	return nil
 }
@@ -481,13 +489,14 @@ const file_shoal_peer_v1_peer_proto_rawDesc = "" +
 	"\x04stop\x18\x03 \x01(\tH\x00R\x04stop\x12\x16\n" +
 	"\x05probe\x18\x04 \x01(\tH\x00R\x05probe\x12\x1c\n" +
 	"\bshutdown\x18\x05 \x01(\bH\x00R\bshutdownB\t\n" +
-	"\acommand\"v\n" +
+	"\acommand\"\x94\x01\n" +
 	"\rReportRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\fR\binstance\x12\x14\n" +
 	"\x05edges\x18\x03 \x01(\fR\x05edges\x12\x1f\n" +
 	"\vnode_status\x18\x04 \x01(\fR\n" +
-	"nodeStatus\"\x10\n" +
+	"nodeStatus\x12\x1c\n" +
+	"\tinstances\x18\x05 \x01(\fR\tinstances\"\x10\n" +
 	"\x0eReportResponse2\xf4\x01\n" +
 	"\x04Peer\x12R\n" +
 	"\tSnapshots\x12\x1f.shoal.peer.v1.SnapshotsRequest\x1a .shoal.peer.v1.SnapshotsResponse(\x010\x01\x12O\n" +
