@@ -1,0 +1,103 @@
+package observe
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
+)
+
+// Handler serves the metrics of this recorder, of the process and of Go's runtime in the formats
+// that Prometheus scrapes (text, OpenMetrics, and protobuf with native histograms, by Accept).
+func (r *Recorder) Handler() http.Handler {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(
+		newCollector(r),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true})
+}
+
+// collector reads the edges at the time of a scrape; nothing is kept twice.
+type collector struct {
+	r       *Recorder
+	started time.Time
+
+	requests, errors, duration *prometheus.Desc
+	dropped, missed            *prometheus.Desc
+}
+
+func newCollector(r *Recorder) *collector {
+	edge := []string{"caller", "callee", "route", "protocol"}
+	desc := func(name, help string, labels []string) *prometheus.Desc {
+		return prometheus.NewDesc("shoal_"+name, help, labels, nil)
+	}
+	return &collector{
+		r:        r,
+		started:  time.Now(),
+		requests: desc("requests_total", "Finished requests, by edge.", edge),
+		errors:   desc("request_errors_total", "Requests that were refused, got no answer, or a 5xx one, by edge.", edge),
+		duration: desc("request_duration_seconds", "From a request's first byte to the last of its answer, within 3.2 %.", edge),
+		dropped:  desc("records_dropped_total", "Records of single requests that found no free place.", nil),
+		missed:   desc("tap_missed_total", "Records that readers of a tap were too slow for.", nil),
+	}
+}
+
+// Describe implements [prometheus.Collector].
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.requests, c.errors, c.duration, c.dropped, c.missed} {
+		ch <- d
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	counter(c.dropped, c.r.all.dropped.Load()+c.r.failed.dropped.Load())
+	counter(c.missed, c.r.Missed())
+	for _, e := range c.r.sorted() {
+		h := e.totals()
+		labels := []string{e.key.from, e.key.to, e.key.route, string(e.key.protocol)}
+		counter(c.requests, h.count, labels...)
+		counter(c.errors, h.errors, labels...)
+		ch <- c.histogram(h, labels)
+	}
+}
+
+// zeroThreshold of the native histograms, in seconds: less than our smallest bucket.
+const zeroThreshold = 1e-9
+
+func (c *collector) histogram(h *histogram, labels []string) prometheus.Metric {
+	sum := h.sum.Seconds()
+	return twoHistograms{
+		Metric: prometheus.MustNewConstHistogram(c.duration, h.count, sum, h.classic(), labels...),
+		native: prometheus.MustNewConstNativeHistogram(c.duration, h.count, sum, h.native(), nil, 0,
+			nativeSchema, zeroThreshold, c.started, labels...),
+	}
+}
+
+// twoHistograms is one histogram in both forms, which Prometheus allows and client_golang has no
+// constructor for: the classic one for every tool, the native one for those that ask for protobuf.
+type twoHistograms struct {
+	prometheus.Metric // classic
+	native            prometheus.Metric
+}
+
+// Write implements [prometheus.Metric].
+func (t twoHistograms) Write(out *dto.Metric) error {
+	if err := t.native.Write(out); err != nil {
+		return err
+	}
+	var classic dto.Metric
+	if err := t.Metric.Write(&classic); err != nil {
+		return err
+	}
+	out.Histogram.Bucket = classic.Histogram.Bucket
+	return nil
+}
