@@ -85,13 +85,15 @@ func (x *SnapshotsRequest) GetError() string {
 	return ""
 }
 
+// SnapshotsResponse is a part of a snapshot: parts are gathered until one carries a version, and are
+// installed as a whole then, so that 10,000 services need not fit one message.
 type SnapshotsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"` // 0: more parts follow
 	Fleet         string                 `protobuf:"bytes,2,opt,name=fleet,proto3" json:"fleet,omitempty"`
 	Services      [][]byte               `protobuf:"bytes,3,rep,name=services,proto3" json:"services,omitempty"` // JSON of fleet.Service, those that changed
 	Removed       []string               `protobuf:"bytes,4,rep,name=removed,proto3" json:"removed,omitempty"`
-	Complete      bool                   `protobuf:"varint,5,opt,name=complete,proto3" json:"complete,omitempty"` // services holds all there are; others are to be forgotten
+	Complete      bool                   `protobuf:"varint,5,opt,name=complete,proto3" json:"complete,omitempty"` // the parts hold all services there are; others are to be forgotten
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

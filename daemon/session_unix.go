@@ -1,0 +1,8 @@
+//go:build unix
+
+package daemon
+
+import "syscall"
+
+// ownSession keeps a terminal's Ctrl-C from the process: only the CLI is to get it.
+func ownSession() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }

@@ -1,0 +1,8 @@
+package daemon
+
+import "syscall"
+
+// ownSession keeps a console's Ctrl-C from the process: only the CLI is to get it.
+func ownSession() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
+}

@@ -1,0 +1,139 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Sockets are the listeners of a process by name. A successor that was started with them accepts on
+// the same sockets: connections queue meanwhile, and none is refused.
+type Sockets struct {
+	inherited map[string]*os.File
+	open      map[string]net.Listener
+}
+
+// NewSockets takes over what the predecessor of this process handed to it, if there was one.
+func NewSockets() *Sockets {
+	s := &Sockets{inherited: make(map[string]*os.File), open: make(map[string]net.Listener)}
+	for entry := range strings.SplitSeq(os.Getenv(socketsEnv), ",") {
+		name, number, _ := strings.Cut(entry, "=")
+		fd, err := strconv.Atoi(number)
+		if err != nil {
+			continue
+		}
+		s.inherited[name] = os.NewFile(uintptr(fd), name)
+	}
+	_ = os.Unsetenv(socketsEnv) // not for the processes that this one starts
+	return s
+}
+
+// Inherited reports whether a predecessor handed a file of that name over.
+func (s *Sockets) Inherited(name string) bool { return s.inherited[name] != nil }
+
+// File returns the file that a predecessor handed over under name, or nil. It is the caller's.
+func (s *Sockets) File(name string) *os.File {
+	f := s.inherited[name]
+	delete(s.inherited, name)
+	return f
+}
+
+// Unix listens at path, which only this uid may open, in place of whatever a dead process left there.
+func (s *Sockets) Unix(name, path string) (net.Listener, error) {
+	if l, err := s.take(name); l != nil || err != nil {
+		return l, err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // a successor may have it by then
+	s.open[name] = l
+	return l, os.Chmod(path, 0o600)
+}
+
+// TCP listens at address. Where that is taken and fixed is false, it takes the next free port.
+func (s *Sockets) TCP(name, address string, fixed bool) (net.Listener, error) {
+	if l, err := s.take(name); l != nil || err != nil {
+		return l, err
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil && !fixed {
+		l, err = nextFree(address)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the %s cannot listen on %s: %w; name another address with `%s:` in shoal.work", name, address, err, name)
+	}
+	s.open[name] = l
+	return l, nil
+}
+
+// portsTried is how far the search for a free port goes.
+const portsTried = 100
+
+func nextFree(address string) (net.Listener, error) {
+	host, number, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	first, err := strconv.Atoi(number)
+	if err != nil {
+		return nil, err
+	}
+	for port := first + 1; port <= min(first+portsTried, 65535); port++ {
+		l, lerr := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		if lerr == nil {
+			return l, nil
+		}
+		err = lerr
+	}
+	return nil, err
+}
+
+func (s *Sockets) take(name string) (net.Listener, error) {
+	f := s.File(name)
+	if f == nil {
+		return nil, nil
+	}
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("the %s socket that the last process handed over: %w", name, err)
+	}
+	if u, ok := l.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
+	s.open[name] = l
+	return l, nil
+}
+
+// Files returns a duplicate of every open listener, by name, for a successor.
+func (s *Sockets) Files() (map[string]*os.File, error) {
+	files := make(map[string]*os.File, len(s.open))
+	for name, l := range s.open {
+		filer, ok := l.(interface{ File() (*os.File, error) })
+		if !ok {
+			return files, fmt.Errorf("the %s socket cannot be handed over", name)
+		}
+		f, err := filer.File()
+		if err != nil {
+			return files, fmt.Errorf("the %s socket: %w", name, err)
+		}
+		files[name] = f
+	}
+	return files, nil
+}
+
+// environment sets NAME=VALUE in env, in place of what it held.
+func environment(env []string, name, value string) []string {
+	env = slices.DeleteFunc(slices.Clone(env), func(e string) bool { return strings.HasPrefix(e, name+"=") })
+	return append(env, name+"="+value)
+}
