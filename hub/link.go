@@ -1,0 +1,318 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"connectrpc.com/connect"
+
+	peerv1 "github.com/shoalrun/shoal/api/gen/shoal/peer/v1"
+	"github.com/shoalrun/shoal/api/gen/shoal/peer/v1/peerv1connect"
+	"github.com/shoalrun/shoal/control"
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// partSize is how many services one message of a snapshot carries.
+const partSize = 200
+
+// link serves shoal.peer.v1: the hub's end of what joins each node to it. It is also the driver by
+// which deploy acts on nodes.
+type link struct {
+	peerv1connect.UnimplementedPeerHandler
+	control *control.Control
+	// joined is called with all that a node runs whenever it (re)connects; changed with each
+	// instance that changes after that.
+	joined  func(fleet.NodeStatus, []fleet.InstanceStatus)
+	changed func(fleet.InstanceStatus)
+
+	mu      sync.Mutex
+	nodes   map[string]*commandStream
+	arrived chan struct{} // closed and replaced whenever a node's command stream appears
+	lastID  uint64
+	edges   []fleet.EdgeStats
+	node    fleet.NodeStatus
+}
+
+// commandStream is one node's stream of commands and the calls that wait for its answers.
+type commandStream struct {
+	mu      sync.Mutex // serialises sends
+	stream  *connect.BidiStream[peerv1.CommandsRequest, peerv1.CommandsResponse]
+	waiting map[uint64]chan *peerv1.CommandsRequest // guarded by link.mu
+	gone    chan struct{}
+}
+
+func newLink(c *control.Control) *link {
+	return &link{control: c, nodes: make(map[string]*commandStream), arrived: make(chan struct{})}
+}
+
+// Snapshots sends everything once and then what changes, and takes acknowledgements.
+func (l *link) Snapshots(ctx context.Context, stream *connect.BidiStream[peerv1.SnapshotsRequest, peerv1.SnapshotsResponse]) error {
+	first, err := stream.Receive()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l.control.Join(first.Node)
+	defer l.control.Leave(first.Node)
+	go func() {
+		defer cancel()
+		for {
+			ack, err := stream.Receive()
+			if err != nil {
+				return
+			}
+			l.control.Ack(first.Node, ack.Acknowledged)
+		}
+	}()
+	return l.sendSnapshots(ctx, stream.Send)
+}
+
+func (l *link) sendSnapshots(ctx context.Context, send func(*peerv1.SnapshotsResponse) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	first := true
+	l.control.Watch(ctx, func(s *fleet.Snapshot, changed []*fleet.Service, removed []string) {
+		if first {
+			changed, removed = s.Services, nil
+		}
+		if err := sendParts(send, s, changed, removed, first); err != nil {
+			cancel(err)
+		}
+		first = false
+	})
+	return context.Cause(ctx)
+}
+
+func sendParts(send func(*peerv1.SnapshotsResponse) error, s *fleet.Snapshot, changed []*fleet.Service, removed []string, complete bool) error {
+	m := &peerv1.SnapshotsResponse{Fleet: s.Fleet}
+	for _, service := range changed {
+		b, err := json.Marshal(service)
+		if err != nil {
+			return fmt.Errorf("service %s: %w", service.Name, err)
+		}
+		if m.Services = append(m.Services, b); len(m.Services) < partSize {
+			continue
+		}
+		if err := send(m); err != nil {
+			return err
+		}
+		m = &peerv1.SnapshotsResponse{Fleet: s.Fleet}
+	}
+	m.Version, m.Removed, m.Complete = s.Version, removed, complete
+	return send(m)
+}
+
+// Commands registers the node's stream and hands its answers to who waits for them.
+func (l *link) Commands(ctx context.Context, stream *connect.BidiStream[peerv1.CommandsRequest, peerv1.CommandsResponse]) error {
+	first, err := stream.Receive()
+	if err != nil {
+		return err
+	}
+	c := &commandStream{stream: stream, waiting: make(map[uint64]chan *peerv1.CommandsRequest), gone: make(chan struct{})}
+	l.register(first.Node, c)
+	defer l.unregister(first.Node, c)
+	for {
+		answer, err := stream.Receive()
+		if err != nil {
+			return err
+		}
+		l.answer(c, answer)
+	}
+}
+
+func (l *link) register(node string, c *commandStream) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.nodes[node] = c
+	close(l.arrived)
+	l.arrived = make(chan struct{})
+}
+
+func (l *link) unregister(node string, c *commandStream) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.nodes[node] == c {
+		delete(l.nodes, node)
+	}
+	close(c.gone)
+}
+
+func (l *link) answer(c *commandStream, m *peerv1.CommandsRequest) {
+	l.mu.Lock()
+	waiting := c.waiting[m.Id]
+	delete(c.waiting, m.Id)
+	l.mu.Unlock()
+	if waiting != nil {
+		waiting <- m // has a buffer of one
+	}
+}
+
+// command sends one command to a node and waits for its answer. It waits for a node that is not
+// connected, and sends again to one that went away before it answered: commands are idempotent.
+func (l *link) command(ctx context.Context, node string, c *peerv1.CommandsResponse) (*peerv1.CommandsRequest, error) {
+	for {
+		answer, err := l.tryCommand(ctx, node, c)
+		if !errors.Is(err, errNodeGone) {
+			return answer, err
+		}
+	}
+}
+
+var errNodeGone = errors.New("the node went away")
+
+func (l *link) tryCommand(ctx context.Context, node string, c *peerv1.CommandsResponse) (*peerv1.CommandsRequest, error) {
+	to, err := l.waitFor(ctx, node)
+	if err != nil {
+		return nil, err
+	}
+	result := make(chan *peerv1.CommandsRequest, 1)
+	l.mu.Lock()
+	l.lastID++
+	id := l.lastID
+	to.waiting[id] = result
+	l.mu.Unlock()
+
+	to.mu.Lock()
+	err = to.stream.Send(&peerv1.CommandsResponse{Id: id, Command: c.Command})
+	to.mu.Unlock()
+	if err != nil {
+		l.forget(node, to)
+		return nil, errNodeGone
+	}
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-to.gone:
+		return nil, errNodeGone
+	case answer := <-result:
+		if answer.Error != "" {
+			return nil, errors.New(answer.Error)
+		}
+		return answer, nil
+	}
+}
+
+// forget drops a stream that cannot be written, so that the next attempt waits for a new one.
+func (l *link) forget(node string, c *commandStream) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.nodes[node] == c {
+		delete(l.nodes, node)
+	}
+}
+
+func (l *link) waitFor(ctx context.Context, node string) (*commandStream, error) {
+	for {
+		l.mu.Lock()
+		c, arrived := l.nodes[node], l.arrived
+		l.mu.Unlock()
+		if c != nil {
+			return c, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("node %s is not connected: %w", node, ctx.Err())
+		case <-arrived:
+		}
+	}
+}
+
+// Report takes what a node says of itself.
+func (l *link) Report(_ context.Context, stream *connect.ClientStream[peerv1.ReportRequest]) (*peerv1.ReportResponse, error) {
+	for stream.Receive() {
+		if err := l.take(stream.Msg()); err != nil {
+			return nil, connect.NewError(connect.CodeInvalidArgument, err)
+		}
+	}
+	return &peerv1.ReportResponse{}, stream.Err()
+}
+
+func (l *link) take(m *peerv1.ReportRequest) error {
+	if m.Instances != nil {
+		return l.takeAll(m)
+	}
+	if m.Edges != nil {
+		var edges []fleet.EdgeStats
+		err := json.Unmarshal(m.Edges, &edges)
+		l.mu.Lock()
+		l.edges = edges
+		l.mu.Unlock()
+		return err
+	}
+	var s fleet.InstanceStatus
+	if err := json.Unmarshal(m.Instance, &s); err != nil {
+		return err
+	}
+	l.changed(s)
+	return nil
+}
+
+func (l *link) takeAll(m *peerv1.ReportRequest) error {
+	var all []fleet.InstanceStatus
+	if err := json.Unmarshal(m.Instances, &all); err != nil {
+		return err
+	}
+	var status fleet.NodeStatus
+	if err := json.Unmarshal(m.NodeStatus, &status); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.node = status
+	l.mu.Unlock()
+	l.joined(status, all)
+	return nil
+}
+
+// Node returns the last that the node said of itself, and its edges.
+func (l *link) Node() (fleet.NodeStatus, []fleet.EdgeStats) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.node, l.edges
+}
+
+// Connected reports whether the node's commands would be heard now.
+func (l *link) Connected(node string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.nodes[node] != nil
+}
+
+// driver acts on one node; it is deploy.Driver.
+type driver struct {
+	link *link
+	node string
+}
+
+func (d driver) Start(ctx context.Context, a fleet.Assignment) error {
+	b, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	_, err = d.link.command(ctx, d.node, &peerv1.CommandsResponse{Command: &peerv1.CommandsResponse_Start{Start: b}})
+	return err
+}
+
+func (d driver) Stop(ctx context.Context, instance string) error {
+	_, err := d.link.command(ctx, d.node, &peerv1.CommandsResponse{Command: &peerv1.CommandsResponse_Stop{Stop: instance}})
+	return err
+}
+
+func (d driver) Probe(ctx context.Context, instance string) (fleet.InstanceStatus, error) {
+	answer, err := d.link.command(ctx, d.node, &peerv1.CommandsResponse{Command: &peerv1.CommandsResponse_Probe{Probe: instance}})
+	if err != nil {
+		return fleet.InstanceStatus{}, err
+	}
+	var s fleet.InstanceStatus
+	err = json.Unmarshal(answer.Status, &s)
+	return s, err
+}
+
+// Shutdown tells the node to stop everything and to exit.
+func (d driver) Shutdown(ctx context.Context) error {
+	_, err := d.link.command(ctx, d.node, &peerv1.CommandsResponse{Command: &peerv1.CommandsResponse_Shutdown{Shutdown: true}})
+	return err
+}

@@ -1,0 +1,259 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	peerv1 "github.com/shoalrun/shoal/api/gen/shoal/peer/v1"
+	"github.com/shoalrun/shoal/api/gen/shoal/peer/v1/peerv1connect"
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// How long the node waits before it calls a hub again that did not answer, and how often it sends
+// the edges' totals.
+const (
+	linkRetryMin  = 20 * time.Millisecond
+	linkRetryMax  = time.Second
+	edgesInterval = 250 * time.Millisecond
+)
+
+// link keeps a node joined to its hub: one connection with three streams, opened again whenever it
+// breaks. The node works on without it.
+type link struct {
+	node    string
+	dial    func(ctx context.Context) (net.Conn, error)
+	install func(p *parts) error
+	command func(ctx context.Context, c *peerv1.CommandsResponse) (fleet.InstanceStatus, error)
+	status  func() fleet.NodeStatus
+	all     func() []fleet.InstanceStatus
+	edges   func() []fleet.EdgeStats
+	log     *slog.Logger
+
+	mu      sync.Mutex
+	changed map[string]fleet.InstanceStatus // by instance, not yet sent; only the latest counts
+	wake    chan struct{}                   // has a buffer of one
+}
+
+func newLink(l link) *link {
+	l.changed = make(map[string]fleet.InstanceStatus)
+	l.wake = make(chan struct{}, 1)
+	return &l
+}
+
+// Report notes a change of an instance; it is sent as soon as the hub can be reached.
+func (l *link) Report(s fleet.InstanceStatus) {
+	l.mu.Lock()
+	l.changed[s.Instance] = s
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (l *link) takeChanged() map[string]fleet.InstanceStatus {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	taken := l.changed
+	l.changed = make(map[string]fleet.InstanceStatus)
+	return taken
+}
+
+// Run holds the link until ctx ends.
+func (l *link) Run(ctx context.Context) error {
+	wait := linkRetryMin
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := l.session(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if time.Since(began) > linkRetryMax {
+			wait = linkRetryMin
+			l.log.Warn("the link to the hub broke; calls go on with the last snapshot", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, linkRetryMax)
+	}
+	return ctx.Err()
+}
+
+// session is one connection's life; the first stream that fails ends all three.
+func (l *link) session(ctx context.Context) error {
+	transport := &http.Transport{
+		Protocols:   new(http.Protocols),
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.dial(ctx) },
+	}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	defer transport.CloseIdleConnections()
+	client := peerv1connect.NewPeerClient(&http.Client{Transport: transport}, "http://hub")
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return l.snapshots(ctx, client) })
+	g.Go(func() error { return l.commands(ctx, client) })
+	g.Go(func() error { return l.reports(ctx, client) })
+	return g.Wait()
+}
+
+// parts gathers one version of a snapshot.
+type parts struct {
+	fleet    string
+	version  uint64
+	services []*fleet.Service
+	removed  []string
+	complete bool
+}
+
+func (p *parts) add(m *peerv1.SnapshotsResponse) error {
+	for _, b := range m.Services {
+		s := new(fleet.Service)
+		if err := json.Unmarshal(b, s); err != nil {
+			return fmt.Errorf("a service in snapshot version %d: %w", m.Version, err)
+		}
+		p.services = append(p.services, s)
+	}
+	p.fleet, p.version = m.Fleet, m.Version
+	p.removed = append(p.removed, m.Removed...)
+	p.complete = p.complete || m.Complete
+	return nil
+}
+
+func (l *link) snapshots(ctx context.Context, client peerv1connect.PeerClient) error {
+	stream := client.Snapshots(ctx)
+	defer func() { _ = stream.CloseRequest() }()
+	if err := stream.Send(&peerv1.SnapshotsRequest{Node: l.node}); err != nil {
+		return err
+	}
+	gathered := new(parts)
+	for {
+		m, err := stream.Receive()
+		if err != nil {
+			return err
+		}
+		if err := gathered.add(m); err != nil {
+			return err
+		}
+		if m.Version == 0 {
+			continue
+		}
+		ack := &peerv1.SnapshotsRequest{Node: l.node, Acknowledged: m.Version}
+		if err := l.install(gathered); err != nil {
+			ack.Error = err.Error()
+		}
+		if err := stream.Send(ack); err != nil {
+			return err
+		}
+		gathered = new(parts)
+	}
+}
+
+// commands runs each command in a goroutine of its own: a stop lasts as long as its drain.
+func (l *link) commands(ctx context.Context, client peerv1connect.PeerClient) error {
+	stream := client.Commands(ctx)
+	if err := stream.Send(&peerv1.CommandsRequest{Node: l.node}); err != nil {
+		return err
+	}
+	var sending sync.Mutex
+	var running sync.WaitGroup
+	defer running.Wait()
+	for {
+		c, err := stream.Receive()
+		if err != nil {
+			return err
+		}
+		running.Go(func() {
+			// A command that has begun is finished even where the hub is gone.
+			result := l.result(context.WithoutCancel(ctx), c)
+			sending.Lock()
+			defer sending.Unlock()
+			_ = stream.Send(result) // a broken stream is seen by Receive
+		})
+	}
+}
+
+func (l *link) result(ctx context.Context, c *peerv1.CommandsResponse) *peerv1.CommandsRequest {
+	r := &peerv1.CommandsRequest{Node: l.node, Id: c.Id}
+	status, err := l.command(ctx, c)
+	if err != nil {
+		r.Error = err.Error()
+		return r
+	}
+	if status.Instance != "" {
+		r.Status, _ = json.Marshal(status) // plain data always marshals
+	}
+	return r
+}
+
+func (l *link) reports(ctx context.Context, client peerv1connect.PeerClient) error {
+	stream := client.Report(ctx)
+	first := &peerv1.ReportRequest{Node: l.node}
+	first.Instances, _ = json.Marshal(l.all())
+	first.NodeStatus, _ = json.Marshal(l.status())
+	if err := stream.Send(first); err != nil {
+		return err
+	}
+	tick := time.NewTicker(edgesInterval)
+	defer tick.Stop()
+	var last edgesSum
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-l.wake:
+			if err := l.sendChanged(stream.Send); err != nil {
+				return err
+			}
+		case <-tick.C:
+			if err := l.sendEdges(&last, stream.Send); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (l *link) sendChanged(send func(*peerv1.ReportRequest) error) error {
+	for _, s := range l.takeChanged() {
+		b, _ := json.Marshal(s)
+		if err := send(&peerv1.ReportRequest{Node: l.node, Instance: b}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// edgesSum tells whether any edge moved since it was taken: totals only grow.
+type edgesSum struct {
+	edges            int
+	requests, errors uint64
+}
+
+func sumEdges(edges []fleet.EdgeStats) edgesSum {
+	s := edgesSum{edges: len(edges)}
+	for _, e := range edges {
+		s.requests += e.Requests
+		s.errors += e.Errors
+	}
+	return s
+}
+
+func (l *link) sendEdges(last *edgesSum, send func(*peerv1.ReportRequest) error) error {
+	edges := l.edges()
+	now := sumEdges(edges)
+	if now == *last {
+		return nil
+	}
+	*last = now
+	b, _ := json.Marshal(edges)
+	return send(&peerv1.ReportRequest{Node: l.node, Edges: b})
+}
