@@ -1400,6 +1400,7 @@ type InfoResponse struct {
 	Data            string                 `protobuf:"bytes,6,opt,name=data,proto3" json:"data,omitempty"`
 	StartedUnixNano int64                  `protobuf:"varint,7,opt,name=started_unix_nano,json=startedUnixNano,proto3" json:"started_unix_nano,omitempty"`
 	Executable      string                 `protobuf:"bytes,8,opt,name=executable,proto3" json:"executable,omitempty"`
+	Owned           bool                   `protobuf:"varint,9,opt,name=owned,proto3" json:"owned,omitempty"` // a foreground `up` (or a test) holds the fleet and ends it
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1488,6 +1489,13 @@ func (x *InfoResponse) GetExecutable() string {
 		return x.Executable
 	}
 	return ""
+}
+
+func (x *InfoResponse) GetOwned() bool {
+	if x != nil {
+		return x.Owned
+	}
+	return false
 }
 
 var File_shoal_operator_v1_operator_proto protoreflect.FileDescriptor
@@ -1582,7 +1590,7 @@ const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\x0eLearnedRequest\"4\n" +
 	"\x0fLearnedResponse\x12!\n" +
 	"\flearned_json\x18\x01 \x03(\fR\vlearnedJson\"\r\n" +
-	"\vInfoRequest\"\xe8\x01\n" +
+	"\vInfoRequest\"\xfe\x01\n" +
 	"\fInfoResponse\x12\x18\n" +
 	"\aprocess\x18\x01 \x01(\tR\aprocess\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x10\n" +
@@ -1593,7 +1601,8 @@ const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\x11started_unix_nano\x18\a \x01(\x03R\x0fstartedUnixNano\x12\x1e\n" +
 	"\n" +
 	"executable\x18\b \x01(\tR\n" +
-	"executable2\x88\n" +
+	"executable\x12\x14\n" +
+	"\x05owned\x18\t \x01(\bR\x05owned2\x88\n" +
 	"\n" +
 	"\bOperator\x12A\n" +
 	"\x02Up\x12\x1c.shoal.operator.v1.UpRequest\x1a\x1b.shoal.operator.v1.Progress0\x01\x12E\n" +
