@@ -36,7 +36,9 @@ type Assignment struct {
 	State   string   `json:"state"`          // the service's $SHOAL_STATE
 	Grace   Duration `json:"grace"`          // between TERM and KILL; 10 s by default
 	Once    bool     `json:"once,omitempty"` // `before`: runs to its end, exit code 0 wanted, never restarted
-	Debug   bool     `json:"debug,omitempty"`
+	// HealthTimeout bounds the time from the first start until the instance is first ready. 0 means 60 s.
+	HealthTimeout Duration `json:"health_timeout,omitempty"`
+	Debug         bool     `json:"debug,omitempty"`
 }
 
 // EnvVar is one entry of `env`: a value, or the reference of a secret.

@@ -32,6 +32,9 @@ type Service struct {
 	Learn bool `json:"learn,omitempty"`
 	// Debug suspends health, deadlines and restarts for this service.
 	Debug bool `json:"debug,omitempty"`
+	// Serial is the highest number that deploy has given to an instance of the service; it never
+	// falls, so that no instance id is used twice.
+	Serial int `json:"serial,omitempty"`
 }
 
 // Endpoint is one place that answers for a service.
