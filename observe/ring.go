@@ -31,6 +31,7 @@ type lane struct {
 	next   atomic.Uint64
 	_      [cacheLine]byte
 	chunks []atomic.Pointer[chunk]
+	_      [cacheLine]byte
 }
 
 type chunk [chunkSize]slot

@@ -1,0 +1,112 @@
+package observe_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/observe"
+)
+
+func contextWithCancel(t *testing.T) (context.Context, context.CancelFunc) {
+	ctx, stop := context.WithCancel(t.Context())
+	t.Cleanup(stop)
+	return ctx, stop
+}
+
+func scrape(t *testing.T, r *observe.Recorder, accept string) *http.Response {
+	t.Helper()
+	req := httptest.NewRequest("GET", "/metrics", nil)
+	req.Header.Set("Accept", accept)
+	w := httptest.NewRecorder()
+	r.Handler().ServeHTTP(w, req)
+	if w.Code != http.StatusOK {
+		t.Errorf("the scrape answered %d: %s", w.Code, w.Body)
+	}
+	return w.Result()
+}
+
+func TestMetricsAsText(t *testing.T) {
+	r := observe.New(observe.Config{})
+	e := r.Edge("web", "orders", "default", fleet.HTTP)
+	e.Done(2*time.Millisecond, false)
+	e.Done(3*time.Second, true)
+	r.Edge("web", "catalog", "default", fleet.HTTP)
+	text, err := io.ReadAll(scrape(t, r, "text/plain").Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels := `{caller="web",callee="orders",protocol="http",route="default"`
+	for _, want := range []string{
+		"shoal_requests_total" + labels + "} 2",
+		"shoal_request_errors_total" + labels + "} 1",
+		`shoal_requests_total{caller="web",callee="catalog",protocol="http",route="default"} 0`,
+		"shoal_request_duration_seconds_bucket" + labels + `,le="0.001"} 0`,
+		"shoal_request_duration_seconds_bucket" + labels + `,le="0.0025"} 1`,
+		"shoal_request_duration_seconds_bucket" + labels + `,le="5"} 2`,
+		"shoal_request_duration_seconds_bucket" + labels + `,le="+Inf"} 2`,
+		"shoal_request_duration_seconds_sum" + labels + "} 3.002",
+		"shoal_request_duration_seconds_count" + labels + "} 2",
+		"go_goroutines ",
+	} {
+		if !strings.Contains(normal(string(text)), want) {
+			t.Errorf("the exposition lacks %q", want)
+		}
+	}
+}
+
+// normal puts the labels caller and callee in the order of this test's expectations.
+func normal(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if callee, rest, ok := strings.Cut(line, `",caller="`); ok {
+			name, callee, _ := strings.Cut(callee, `{callee="`)
+			caller, rest, _ := strings.Cut(rest, `"`)
+			line = name + `{caller="` + caller + `",callee="` + callee + `"` + rest
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+func TestMetricsAsNativeHistogram(t *testing.T) {
+	r := observe.New(observe.Config{})
+	e := r.Edge("web", "orders", "default", fleet.HTTP)
+	for range 100 {
+		e.Done(8200*time.Microsecond, false)
+	}
+	h := histogram(t, r)
+	if h.GetSchema() != 3 || len(h.GetPositiveSpan()) != 1 || h.GetSampleCount() != 100 {
+		t.Fatalf("not a native histogram of 100 samples in one bucket: %v", h)
+	}
+	// Bucket i of schema 3 ends at 2^(i/8) seconds: 2^(-55/8) = 8.5 ms, and the one before at 7.8 ms.
+	if i := h.GetPositiveSpan()[0].GetOffset(); i != -55 {
+		t.Errorf("8.2 ms are in bucket %d", i)
+	}
+	if n := len(h.GetBucket()); n != 18 {
+		t.Errorf("%d classic buckets beside the native ones", n)
+	}
+}
+
+func histogram(t *testing.T, r *observe.Recorder) *dto.Histogram {
+	t.Helper()
+	format := expfmt.NewFormat(expfmt.TypeProtoDelim)
+	decoder := expfmt.NewDecoder(scrape(t, r, string(format)).Body, format)
+	for {
+		var f dto.MetricFamily
+		if err := decoder.Decode(&f); err != nil {
+			t.Fatal("no shoal_request_duration_seconds:", err)
+		}
+		if f.GetName() == "shoal_request_duration_seconds" {
+			return f.GetMetric()[0].GetHistogram()
+		}
+	}
+}
