@@ -36,6 +36,9 @@ func hold() {
 // serve accepts one connection on the socket that it inherited.
 func serve() {
 	s := NewSockets()
+	if err := s.Lock(os.Args[1] + ".lock"); err != nil {
+		panic(err)
+	}
 	l, err := s.Unix("peer", os.Args[1])
 	if err != nil {
 		panic(err)
@@ -88,6 +91,9 @@ func TestSuccessorServesWhatQueued(t *testing.T) {
 	}
 	c, err := net.Dial("unix", path) // queues: nobody accepts yet
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := mine.Lock(filepath.Join(t.TempDir(), "lock")); err != nil {
 		t.Fatal(err)
 	}
 	files, err := mine.Files()

@@ -16,6 +16,7 @@ import (
 type Sockets struct {
 	inherited map[string]*os.File
 	open      map[string]net.Listener
+	lock      *os.File
 }
 
 // NewSockets takes over what the predecessor of this process handed to it, if there was one.
@@ -32,9 +33,6 @@ func NewSockets() *Sockets {
 	_ = os.Unsetenv(socketsEnv) // not for the processes that this one starts
 	return s
 }
-
-// Inherited reports whether a predecessor handed a file of that name over.
-func (s *Sockets) Inherited(name string) bool { return s.inherited[name] != nil }
 
 // File returns the file that a predecessor handed over under name, or nil. It is the caller's.
 func (s *Sockets) File(name string) *os.File {
@@ -115,9 +113,25 @@ func (s *Sockets) take(name string) (net.Listener, error) {
 	return l, nil
 }
 
-// Files returns a duplicate of every open listener, by name, for a successor.
+// Lock takes the lock at path as [Lock] does, or the one that a predecessor holds and handed over.
+func (s *Sockets) Lock(path string) error {
+	f := s.File(lockName)
+	if f == nil {
+		var err error
+		if f, err = Lock(path); err != nil {
+			return err
+		}
+	}
+	s.lock = f
+	return writePID(f)
+}
+
+// lockName is the lock's name among the files that are handed over.
+const lockName = "lock"
+
+// Files returns what a successor needs by name: the lock, and a duplicate of every open listener.
 func (s *Sockets) Files() (map[string]*os.File, error) {
-	files := make(map[string]*os.File, len(s.open))
+	files := map[string]*os.File{lockName: s.lock}
 	for name, l := range s.open {
 		filer, ok := l.(interface{ File() (*os.File, error) })
 		if !ok {
