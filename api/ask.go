@@ -39,7 +39,7 @@ func (e *GoneError) Unwrap() error { return e.Err }
 // ctx, or a [GoneError].
 func (r *remote) failure(ctx context.Context, err error) error {
 	var gone *GoneError
-	var remote *connect.Error
+	var answered *connect.Error
 	switch {
 	case err == nil:
 		return nil
@@ -47,8 +47,8 @@ func (r *remote) failure(ctx context.Context, err error) error {
 		return ctx.Err()
 	case errors.As(err, &gone):
 		return &GoneError{Process: r.process, Log: r.log, Err: gone.Err}
-	case errors.As(err, &remote) && connect.IsWireError(err):
-		return &RemoteError{Process: r.process, Code: remote.Code(), Text: remote.Message()}
+	case errors.As(err, &answered) && connect.IsWireError(err):
+		return &RemoteError{Process: r.process, Code: answered.Code(), Text: answered.Message()}
 	}
 	return &GoneError{Process: r.process, Log: r.log, Err: err}
 }

@@ -93,7 +93,9 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(near, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", tunnelProtocol)
 	// Closing both ends is the only way to end a copy that waits.
 	defer contextClose(ctx, near, far)()
-	Splice(near, buffered, far)
+	// Only what was read ahead: reading on by the server's buffer would end ctx at a half-close.
+	ahead := io.LimitReader(buffered, int64(buffered.Reader.Buffered()))
+	Splice(near, io.MultiReader(ahead, near), far)
 }
 
 // Splice copies between two connections until both directions have ended, each by its own half-close.

@@ -1,0 +1,69 @@
+package api_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/shoalrun/shoal/api"
+)
+
+const nobody = 65534
+
+// The test binary is also the stranger that dials.
+func TestMain(m *testing.M) {
+	socket := os.Getenv("API_TEST_DIAL")
+	if socket == "" {
+		os.Exit(m.Run())
+	}
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		os.Exit(3)
+	}
+	if n, _ := conn.Read(make([]byte, 1)); n > 0 {
+		os.Exit(4)
+	}
+	os.Exit(0) // closed without a word
+}
+
+func TestAnotherUserIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to become another user")
+	}
+	dir, err := os.MkdirTemp("/tmp", "peer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	socket, program := filepath.Join(dir, "s"), filepath.Join(dir, "dial")
+	binary, err := os.ReadFile(os.Args[0])
+	if err := errors.Join(err, os.WriteFile(program, binary, 0o755), os.Chmod(program, 0o755), os.Chmod(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	l, err := api.Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The mode alone would keep a stranger out; here it is the credentials' turn.
+	if err := os.Chmod(socket, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- api.Serve(ctx, l, (&api.Server{Process: api.Hub}).Handler()) }()
+	cmd := exec.Command(program)
+	cmd.Env = []string{"API_TEST_DIAL=" + socket}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("uid %d: %v %s", nobody, err, out)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
