@@ -24,6 +24,9 @@ import (
 	"github.com/shoalrun/shoal/fleet"
 )
 
+// restoreTimeout bounds reading the store: 10,000 services take a second.
+const restoreTimeout = time.Minute
+
 // Store keeps values durably: when Put returns nil, the value survives a power cut.
 type Store interface {
 	// Get returns the value of key, or nil where there is none.
@@ -68,7 +71,7 @@ type Entry struct {
 
 // New returns a Control with the state that the store holds: none in a fresh one. It reads every
 // key of the store's prefix `control.` and finishes a change that a crash cut off after its commit.
-func New(ctx context.Context, c Config) (*Control, error) {
+func New(c Config) (*Control, error) {
 	if c.Store == nil || c.Fleet == "" {
 		return nil, errors.New("control: Config needs a Store and the fleet's name")
 	}
@@ -77,6 +80,8 @@ func New(ctx context.Context, c Config) (*Control, error) {
 	}
 	k := &Control{config: c}
 	k.nodes.init()
+	ctx, cancel := context.WithTimeout(context.Background(), restoreTimeout)
+	defer cancel()
 	if err := k.restore(ctx); err != nil {
 		return nil, fmt.Errorf("control: reading desired state: %w", err)
 	}

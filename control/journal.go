@@ -49,7 +49,7 @@ func (c *Control) commit(ctx context.Context, p *plan) error {
 	if len(parts) > 1 {
 		m.Records, m.Parts = nil, len(parts)
 		for i, part := range parts {
-			if err := c.config.Store.Put(ctx, prefixPart+strconv.Itoa(i), part); err != nil {
+			if err := c.config.Store.Put(ctx, partKey(p.Entry.Version, i), part); err != nil {
 				return err
 			}
 		}
@@ -172,7 +172,7 @@ func (c *Control) lastPlan(ctx context.Context) (*plan, error) {
 	}
 	p := &plan{Entry: m.Entry, Records: m.Records}
 	for i := range m.Parts {
-		records, err := c.part(ctx, i)
+		records, err := c.part(ctx, partKey(m.Entry.Version, i))
 		if err != nil {
 			return nil, err
 		}
@@ -181,8 +181,13 @@ func (c *Control) lastPlan(ctx context.Context) (*plan, error) {
 	return p, nil
 }
 
-func (c *Control) part(ctx context.Context, i int) ([]*record, error) {
-	key := prefixPart + strconv.Itoa(i)
+// partKey names one part of a change. Odd and even versions have their own, so that a change which
+// never reached its commit cannot have overwritten the parts of the one before.
+func partKey(version uint64, i int) string {
+	return fmt.Sprintf("%s%d.%d", prefixPart, version%2, i)
+}
+
+func (c *Control) part(ctx context.Context, key string) ([]*record, error) {
 	data, err := c.config.Store.Get(ctx, key)
 	if err != nil {
 		return nil, err

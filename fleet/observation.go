@@ -84,6 +84,10 @@ const (
 	ReasonTooLarge          Reason = "too-large"          // a head or a message over its limit
 	ReasonCallerGone        Reason = "caller-gone"        // the caller left before the answer
 	ReasonUndeclaredTopic   Reason = "undeclared-topic"   // publish without `publishes`
+	ReasonMalformedEvent    Reason = "malformed-event"    // a publish that is no CloudEvent
+	ReasonUnknownCaller     Reason = "unknown-caller"     // a publish by what is no service of the fleet
+	ReasonStorageFull       Reason = "storage-full"       // a quota or the disk is full: the event was not accepted
+	ReasonStorageFailed     Reason = "storage-failed"     // the broker cannot write: the event was not accepted
 	ReasonMeshTLS           Reason = "tls-to-mesh-name"   // TLS to a service's name; the mesh encrypts, call http
 	ReasonUDP               Reason = "udp"                // UDP other than DNS
 )

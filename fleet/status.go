@@ -13,6 +13,9 @@ type Status struct {
 	Metrics  string          `json:"metrics,omitempty"` // HOST:PORT
 	Services []ServiceStatus `json:"services"`
 	Edges    []EdgeStats     `json:"edges"`
+
+	Topics        []TopicStatus        `json:"topics,omitempty"`
+	Subscriptions []SubscriptionStatus `json:"subscriptions,omitempty"`
 }
 
 // ProcessStatus is one of Shoal's own processes. Down is true where it does not answer.
