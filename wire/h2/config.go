@@ -1,0 +1,69 @@
+package h2
+
+import "time"
+
+// Config holds a connection's limits. The zero value of each field means its default.
+type Config struct {
+	// MaxStreams is how many streams a client may have open at a server: 250. One more is refused
+	// with REFUSED_STREAM, so that the client sends it again.
+	MaxStreams uint32
+	// StreamWindow is how many bytes of a stream's body its peer may send ahead of their being
+	// consumed: 65535, which is also the least.
+	StreamWindow uint32
+	// ConnWindow is how many bytes may be on the way on all streams together: 1 MB.
+	ConnWindow uint32
+	// MaxHeaderList bounds a header list, counted as RFC 9113 section 6.5.2 does: 64 KB. A request
+	// over it is answered with 431.
+	MaxHeaderList uint32
+	// MaxOutput bounds the bytes that wait for a full socket, before DATA stops: 256 KB.
+	MaxOutput int
+	// MaxResets is how many streams a client may reset in a second, lastingly (its burst, too): 1000.
+	// It is the answer to rapid resets (CVE-2023-44487).
+	MaxResets int
+	// MaxControl is the same for PING, SETTINGS, PRIORITY, unknown and empty frames: 1000.
+	MaxControl int
+	// Idle closes a connection that had no stream for so long: 0 is never.
+	Idle time.Duration
+	// WriteTimeout ends a connection whose peer takes no byte for so long: 1 min.
+	WriteTimeout time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	orElse(&c.MaxStreams, 250)
+	orElse(&c.StreamWindow, windowInit)
+	orElse(&c.ConnWindow, 1<<20)
+	orElse(&c.MaxHeaderList, 64<<10)
+	orElse(&c.MaxOutput, 256<<10)
+	orElse(&c.MaxResets, 1000)
+	orElse(&c.MaxControl, 1000)
+	orElse(&c.WriteTimeout, time.Minute)
+	c.StreamWindow = min(max(c.StreamWindow, windowInit), windowMax)
+	c.ConnWindow = min(max(c.ConnWindow, windowInit), windowMax)
+	return c
+}
+
+func orElse[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+// bucket is a token bucket: burst and rate a second are the same number.
+type bucket struct {
+	level float64
+	last  time.Time
+}
+
+// take uses one token and reports whether there was one.
+func (b *bucket) take(rate int) bool {
+	now := time.Now()
+	if b.last.IsZero() {
+		b.level = float64(rate)
+	} else {
+		b.level = min(float64(rate), b.level+now.Sub(b.last).Seconds()*float64(rate))
+	}
+	b.last = now
+	b.level--
+	return b.level >= 0
+}

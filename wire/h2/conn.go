@@ -1,0 +1,358 @@
+package h2
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2/hpack"
+)
+
+// Errors of [Conn.Open].
+var (
+	ErrBusy     = errors.New("as many streams as the server allows are open on this HTTP/2 connection")
+	ErrDraining = errors.New("this HTTP/2 connection takes no new stream")
+)
+
+// errStopped ends the reading loop of a connection that was closed in good order.
+var errStopped = errors.New("HTTP/2 connection closed")
+
+// Conn is one end of an HTTP/2 connection.
+type Conn struct {
+	cfg    Config
+	client bool
+	handle func(*Stream, *Batch)
+	nc     net.Conn
+	wire   transport
+	done   chan struct{}
+	timer  *time.Timer
+	reads  atomic.Uint32 // grows with every read; tells the timer that the connection is alive
+
+	reader // touched by the reading goroutine alone
+
+	mu      sync.Mutex // guards what follows
+	writer  writer
+	enc     *hpack.Encoder
+	streams map[uint32]*Stream
+	starved []*Stream // have bytes to send and no window, or no room in the output, for them
+	free    []*Stream
+	retired []*Stream // closed and released; the reading goroutine moves them to free
+
+	active     uint32 // open streams; those in streams
+	nextID     uint32 // of the next stream that we open
+	acceptedID uint32 // the newest stream that the peer opened
+	sendWindow int64
+	peer       peerSettings
+	closedIDs  [64]closedID
+	closedAt   int
+
+	stage    stage
+	stopping bool // the reading goroutine is to end
+	gone     bool // the peer sent GOAWAY
+	quiet    int  // ticks without a stream
+	err      error
+}
+
+// peerSettings are what the peer announced, or the initial values.
+type peerSettings struct {
+	maxStreams uint32
+	window     int64
+}
+
+// stage is how far a graceful shutdown got.
+type stage int
+
+const (
+	open     stage = iota
+	warned         // GOAWAY with the greatest id is out, and a PING behind it
+	draining       // the final GOAWAY is out: no new streams
+)
+
+// closedID remembers how a stream ended, so that a late frame can be told from a wrong one.
+type closedID struct {
+	id    uint32
+	reset bool // by us: late frames are expected, and ignored
+}
+
+// NewServer makes the server's end of a connection. handle gets each request, its Head there, on the
+// reading goroutine: it must not block; it calls [Stream.SetReceiver], or leaves the stream to a
+// goroutine that uses the blocking methods. Someone must call [Conn.Run].
+func NewServer(nc net.Conn, cfg Config, handle func(*Stream, *Batch)) *Conn {
+	c := newConn(nc, cfg)
+	c.handle = handle
+	c.writer.out = c.appendSettings(c.writer.out)
+	return c
+}
+
+// NewClient makes the client's end of a connection. Requests may be opened at once; someone must call
+// [Conn.Run].
+func NewClient(nc net.Conn, cfg Config) *Conn {
+	c := newConn(nc, cfg)
+	c.client = true
+	c.nextID = 1
+	c.prefaced = true
+	c.writer.out = c.appendSettings(append(c.writer.out, preface...))
+	return c
+}
+
+func newConn(nc net.Conn, cfg Config) *Conn {
+	c := &Conn{
+		cfg: cfg.withDefaults(), nc: nc, wire: newTransport(nc), done: make(chan struct{}),
+		streams: map[uint32]*Stream{}, sendWindow: windowInit,
+		peer: peerSettings{maxStreams: 100, window: windowInit},
+	}
+	c.writer.quiet.L = &c.mu
+	c.enc = hpack.NewEncoder(&c.writer)
+	c.window = int64(c.cfg.ConnWindow)
+	c.batch.owner = c
+	c.dec = hpack.NewDecoder(4096, c.field)
+	c.dec.SetMaxStringLength(int(c.cfg.MaxHeaderList))
+	return c
+}
+
+// appendSettings appends what an end says first (RFC 9113 section 3.4).
+func (c *Conn) appendSettings(p []byte) []byte {
+	set := [][2]uint32{{settingInitialWindow, c.cfg.StreamWindow}, {settingMaxHeaderList, c.cfg.MaxHeaderList}}
+	if c.client {
+		set = append(set, [2]uint32{settingEnablePush, 0})
+	} else {
+		set = append(set, [2]uint32{settingMaxStreams, c.cfg.MaxStreams})
+	}
+	p = appendFrame(p, 6*len(set), frameSettings, 0, 0)
+	for _, s := range set {
+		p = binary.BigEndian.AppendUint16(p, uint16(s[0]))
+		p = binary.BigEndian.AppendUint32(p, s[1])
+	}
+	if more := c.cfg.ConnWindow - windowInit; more > 0 {
+		p = appendWindowUpdate(p, 0, int(more))
+	}
+	return p
+}
+
+// tick is how often a connection looks after itself.
+const tick = 10 * time.Second
+
+// Run reads the connection until it ends: by its peer, an error, [Conn.Close], a finished
+// [Conn.Shutdown], or ctx. initial is what was read from the connection already. Run closes the
+// connection, ends every stream that is still open, and returns nil for an end in good order.
+func (c *Conn) Run(ctx context.Context, initial []byte) error {
+	stop := context.AfterFunc(ctx, c.Close)
+	defer stop()
+	c.mu.Lock()
+	c.timer = time.AfterFunc(c.tickEvery(), c.tick)
+	c.mu.Unlock()
+	c.flush()
+	err := c.feedInitial(initial)
+	if err == nil {
+		err = c.wire.run(c)
+	}
+	return c.finish(err)
+}
+
+func (c *Conn) tickEvery() time.Duration {
+	if c.cfg.Idle > 0 {
+		return min(c.cfg.Idle, tick)
+	}
+	return tick
+}
+
+// tick ends an idle connection, and wakes a reading goroutine that was not woken for a while: a FIN
+// that came together with the last bytes makes no readiness edge of its own.
+func (c *Conn) tick() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopping {
+		return
+	}
+	every := c.tickEvery()
+	c.quiet++
+	if c.active > 0 {
+		c.quiet = 0
+	}
+	if c.cfg.Idle > 0 && time.Duration(c.quiet-1)*every >= c.cfg.Idle {
+		c.stopLocked(NoError, "idle")
+		return
+	}
+	if c.reads.Swap(0) == 0 {
+		c.poke()
+	}
+	c.timer.Reset(every)
+}
+
+// poke wakes the reading goroutine. It never waits, so it may be called from anywhere.
+func (c *Conn) poke() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
+
+// stopLocked says GOAWAY and ends the reading goroutine, which does the rest.
+func (c *Conn) stopLocked(code Code, reason string) {
+	if c.stopping {
+		return
+	}
+	c.stopping = true
+	c.writer.out = appendGoAway(c.writer.out, c.acceptedID, code, reason)
+	c.poke()
+}
+
+// isStopping reports whether the reading goroutine is to end; a poke may mean that or nothing.
+func (c *Conn) isStopping() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stopping
+}
+
+// Close ends the connection and its streams now. It does not wait; see [Conn.Done].
+func (c *Conn) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopLocked(NoError, "closing")
+}
+
+// Done is closed when Run has ended.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Shutdown lets the open streams end and takes no new ones, then closes. A server does it in two
+// steps, so that a request that was on its way is still served (RFC 9113 section 6.8). It does not
+// wait; see [Conn.Done].
+func (c *Conn) Shutdown() {
+	c.mu.Lock()
+	if c.stage != open || c.stopping {
+		c.mu.Unlock()
+		return
+	}
+	if c.client {
+		c.drainLocked()
+	} else {
+		c.stage = warned
+		c.writer.out = appendGoAway(c.writer.out, idMax, NoError, "shutting down")
+		c.writer.out = append(appendFrame(c.writer.out, 8, framePing, 0, 0), pingShutdown...)
+		time.AfterFunc(time.Second, c.drain) // a peer that does not answer pings
+	}
+	c.mu.Unlock()
+	c.flush()
+}
+
+const pingShutdown = "shutdown"
+
+// drain is the second step of a shutdown.
+func (c *Conn) drain() {
+	c.mu.Lock()
+	c.drainLocked()
+	c.mu.Unlock()
+	c.flush()
+}
+
+func (c *Conn) drainLocked() {
+	if c.stage == draining || c.stopping {
+		return
+	}
+	c.stage = draining
+	if !c.client {
+		c.writer.out = appendGoAway(c.writer.out, c.acceptedID, NoError, "shutting down")
+	}
+	c.drainedLocked()
+}
+
+// drainedLocked stops a connection that waited for its last stream.
+func (c *Conn) drainedLocked() {
+	if c.active == 0 && (c.stage == draining || c.gone && c.client) {
+		c.stopLocked(NoError, "drained")
+	}
+}
+
+// Streams returns how many streams are open.
+func (c *Conn) Streams() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return int(c.active)
+}
+
+// Available reports whether a client can open a stream now.
+func (c *Conn) Available() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.openErrLocked() == nil
+}
+
+func (c *Conn) openErrLocked() error {
+	if c.stopping || c.gone || c.stage != open || c.nextID > idMax {
+		return ErrDraining
+	}
+	if c.active >= c.peer.maxStreams {
+		return ErrBusy
+	}
+	return nil
+}
+
+// finish ends what is left after the reading goroutine: streams, output, the socket.
+func (c *Conn) finish(err error) error {
+	if errors.Is(err, errStopped) {
+		err = nil
+	}
+	var ce *ConnError
+	c.mu.Lock()
+	if errors.As(err, &ce) {
+		c.writer.out = appendGoAway(c.writer.out, c.acceptedID, ce.Code, ce.Reason)
+	}
+	c.stopping = true
+	c.err = err
+	c.timer.Stop()
+	left := make([]*Stream, 0, len(c.streams))
+	why := lost(err)
+	for _, s := range c.streams {
+		left = append(left, s)
+		s.err = why
+		s.closeLocked(false)
+	}
+	c.mu.Unlock()
+	for _, s := range left {
+		s.deliver(Event{Kind: Closed, Batch: &c.batch, Err: why})
+	}
+	c.batch.flushOthers()
+	c.lastWords(ce != nil)
+	_ = c.nc.Close()
+	close(c.done)
+	return err
+}
+
+// lost is what streams are told when their connection ended.
+func lost(err error) *StreamError {
+	reason := "the connection closed"
+	if err != nil {
+		reason = "the connection was lost: " + err.Error()
+	}
+	return &StreamError{Code: InternalError, Reason: reason, Remote: true}
+}
+
+// lastWords writes what is still to be said, for at most a second; after an error it reads on for a
+// moment, since closing a socket with unread bytes takes the GOAWAY back.
+func (c *Conn) lastWords(failed bool) {
+	_ = c.nc.SetWriteDeadline(time.Now().Add(time.Second))
+	c.mu.Lock()
+	c.writer.last = true
+	c.mu.Unlock()
+	c.flush()
+	c.mu.Lock()
+	for c.writer.writing || c.writer.blocked {
+		c.writer.quiet.Wait()
+	}
+	c.mu.Unlock()
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !failed || !ok {
+		return
+	}
+	_ = half.CloseWrite()
+	_ = c.nc.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+	var sink [4096]byte
+	for range 64 {
+		if _, err := c.nc.Read(sink[:]); err != nil {
+			return
+		}
+	}
+}
+
+// deadline tells whether err is a poke.
+func deadline(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

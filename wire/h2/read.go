@@ -1,0 +1,317 @@
+package h2
+
+import (
+	"encoding/binary"
+	"runtime"
+	"sync"
+
+	"golang.org/x/net/http2/hpack"
+)
+
+// readSize holds the largest frame and as much again, so that a read seldom ends inside one.
+const readSize = 2*(frameMax+frameHead) + 1024
+
+var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
+
+// reader is the state of the reading goroutine.
+type reader struct {
+	buf      *[readSize]byte // nil while nothing is in it: an idle connection holds no buffer
+	have     int
+	prefaced bool // the client's preface was seen
+	settled  bool // the peer's first SETTINGS was seen
+	batch    Batch
+	window   int64 // what the peer may still send on the connection
+	got      int   // received, not yet returned as window
+	control  bucket
+	resets   bucket
+
+	dec        *hpack.Decoder
+	fields     []Field
+	listSize   uint32
+	block      []byte // of a header block in several frames
+	blockID    uint32
+	blockFlags byte
+	blockSelf  bool // its priority names itself
+}
+
+// space returns where the next read goes.
+func (c *Conn) space() []byte {
+	if c.buf == nil {
+		c.buf = readBuffers.Get().(*[readSize]byte)
+	}
+	return c.buf[c.have:]
+}
+
+// rest gives the buffer back once it is empty.
+func (c *Conn) rest() {
+	if c.have == 0 && c.buf != nil {
+		readBuffers.Put(c.buf)
+		c.buf = nil
+	}
+}
+
+// feedInitial takes bytes that somebody else read.
+func (c *Conn) feedInitial(p []byte) error {
+	for len(p) > 0 {
+		n := copy(c.space(), p)
+		p = p[n:]
+		if err := c.feed(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// feed runs the frames that the last n bytes completed, then writes what they led to.
+func (c *Conn) feed(n int) error {
+	c.have += n
+	c.reads.Add(1)
+	c.recycle()
+	used, err := c.frames(c.buf[:c.have])
+	c.have = copy(c.buf[:], c.buf[used:c.have])
+	c.returnWindow()
+	if len(c.batch.dirty) == 0 {
+		return err
+	}
+	if !c.client {
+		runtime.Gosched() // lets the other connections that are ready append first: fewer, larger writes
+	}
+	c.batch.flush()
+	return err
+}
+
+// recycle makes streams usable again that ended and were released. Only the reading goroutine may
+// do that: it is the one that could still hold such a stream.
+func (c *Conn) recycle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, s := range c.retired {
+		if s.pins == 0 && len(c.free) < 256 {
+			c.free = append(c.free, s)
+		}
+		c.retired[i] = nil
+	}
+	c.retired = c.retired[:0]
+}
+
+// returnWindow returns the connection's window on receipt.
+func (c *Conn) returnWindow() {
+	if c.got < int(c.cfg.ConnWindow/2) {
+		return
+	}
+	c.mu.Lock()
+	c.writer.out = appendWindowUpdate(c.writer.out, 0, c.got)
+	c.batch.mark(c)
+	c.mu.Unlock()
+	c.window += int64(c.got)
+	c.got = 0
+}
+
+// frames runs all whole frames of p and returns how many bytes they were.
+func (c *Conn) frames(p []byte) (used int, err error) {
+	if !c.prefaced {
+		n := min(len(p), len(preface))
+		if string(p[:n]) != preface[:n] {
+			return 0, connError(ProtocolError, "the connection does not begin with the HTTP/2 preface")
+		}
+		if n < len(preface) {
+			return 0, nil
+		}
+		c.prefaced = true
+		used = n
+	}
+	for len(p)-used >= frameHead {
+		h := p[used:]
+		n := int(h[0])<<16 | int(h[1])<<8 | int(h[2])
+		f := frame{typ: h[3], flags: h[4], id: binary.BigEndian.Uint32(h[5:]) & idMax}
+		if n > frameMax {
+			return used, connError(FrameSizeError, "a frame over 16384 bytes (SETTINGS_MAX_FRAME_SIZE)")
+		}
+		if len(h) < frameHead+n {
+			break
+		}
+		f.payload = h[frameHead : frameHead+n]
+		if err := c.frame(&f); err != nil {
+			return used, err
+		}
+		used += frameHead + n
+	}
+	return used, nil
+}
+
+func (c *Conn) frame(f *frame) error {
+	if !c.settled && (f.typ != frameSettings || f.has(flagAck)) {
+		return connError(ProtocolError, "the first frame is not SETTINGS")
+	}
+	if c.blockID != 0 && f.typ != frameContinuation {
+		return connError(ProtocolError, "a header block was interrupted")
+	}
+	switch f.typ {
+	case frameData:
+		return c.onData(f)
+	case frameHeaders:
+		return c.onHeaders(f)
+	case frameContinuation:
+		return c.onContinuation(f)
+	case frameReset:
+		return c.onReset(f)
+	case frameSettings:
+		return c.onSettings(f)
+	case framePing:
+		return c.onPing(f)
+	case frameGoAway:
+		return c.onGoAway(f)
+	case frameWindowUpdate:
+		return c.onWindowUpdate(f)
+	case framePriority:
+		return c.onPriority(f)
+	case framePushPromise:
+		return connError(ProtocolError, "PUSH_PROMISE, though push is off")
+	}
+	return c.countControl() // unknown types are ignored (section 4.1), not without limit
+}
+
+// countControl holds a peer to [Config.MaxControl].
+func (c *Conn) countControl() error {
+	if c.control.take(c.cfg.MaxControl) {
+		return nil
+	}
+	return connError(EnhanceYourCalm, "too many control frames a second (MaxControl)")
+}
+
+// received takes n bytes from the connection's window.
+func (c *Conn) received(n int) error {
+	if int64(n) > c.window {
+		return connError(FlowControlError, "more DATA than the connection's window (ConnWindow)")
+	}
+	c.window -= int64(n)
+	c.got += n
+	return nil
+}
+
+func (c *Conn) onData(f *frame) error {
+	if f.id == 0 {
+		return connError(ProtocolError, "DATA without a stream")
+	}
+	p, err := f.unpad()
+	if err != nil {
+		return err
+	}
+	if err := c.received(len(f.payload)); err != nil {
+		return err
+	}
+	end := f.has(flagEndStream)
+	if len(p) == 0 && !end {
+		return c.countControl()
+	}
+	c.mu.Lock()
+	s := c.streams[f.id]
+	if s == nil {
+		c.mu.Unlock()
+		return c.stray(f.id, "DATA")
+	}
+	if code, why := s.takeDataLocked(len(p), len(f.payload), end); why != "" {
+		c.mu.Unlock()
+		s.fail(&c.batch, code, why)
+		return nil
+	}
+	if s.receiver == nil {
+		s.kept = append(s.kept, p...)
+		s.keptEnd = s.keptEnd || end
+		s.wakeLocked()
+		c.mu.Unlock()
+		return nil
+	}
+	c.mu.Unlock()
+	s.deliver(Event{Kind: Data, Batch: &c.batch, Data: p, End: end})
+	return nil
+}
+
+// stray answers a frame on a stream that is not open (section 5.1).
+func (c *Conn) stray(id uint32, what string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.idleLocked(id) {
+		return connError(ProtocolError, what+" on an idle stream")
+	}
+	for _, old := range c.closedIDs {
+		if old.id == id && old.reset {
+			return nil
+		}
+	}
+	c.writer.out = appendReset(c.writer.out, id, StreamClosed)
+	c.batch.mark(c)
+	return c.countControl()
+}
+
+// idleLocked reports whether a stream was never opened.
+func (c *Conn) idleLocked(id uint32) bool {
+	if c.client {
+		return id >= c.nextID || id%2 == 0
+	}
+	return id > c.acceptedID || id%2 == 0
+}
+
+func (c *Conn) onReset(f *frame) error {
+	if len(f.payload) != 4 {
+		return connError(FrameSizeError, "RST_STREAM that is not 4 bytes")
+	}
+	if !c.client && !c.resets.take(c.cfg.MaxResets) {
+		return connError(EnhanceYourCalm, "too many streams reset a second (MaxResets)")
+	}
+	c.mu.Lock()
+	s := c.streams[f.id]
+	if s == nil {
+		idle := c.idleLocked(f.id)
+		c.mu.Unlock()
+		if idle {
+			return connError(ProtocolError, "RST_STREAM on an idle stream")
+		}
+		return nil
+	}
+	code := Code(binary.BigEndian.Uint32(f.payload))
+	s.err = &StreamError{Code: code, Reason: "RST_STREAM", Remote: true, Unprocessed: c.client && code == RefusedStream}
+	s.closeLocked(false)
+	c.mu.Unlock()
+	s.deliver(Event{Kind: Closed, Batch: &c.batch, Err: s.err})
+	return nil
+}
+
+func (c *Conn) onPriority(f *frame) error {
+	if f.id == 0 {
+		return connError(ProtocolError, "PRIORITY without a stream")
+	}
+	if len(f.payload) != 5 {
+		return c.streamError(f.id, FrameSizeError, "PRIORITY that is not 5 bytes")
+	}
+	if binary.BigEndian.Uint32(f.payload)&idMax == f.id {
+		return c.streamError(f.id, ProtocolError, "a stream that depends on itself")
+	}
+	return c.countControl()
+}
+
+// streamError resets a stream, open or not.
+func (c *Conn) streamError(id uint32, code Code, why string) error {
+	c.mu.Lock()
+	s := c.streams[id]
+	if s == nil {
+		c.rejectLocked(id, code)
+		c.mu.Unlock()
+		return c.countControl()
+	}
+	c.mu.Unlock()
+	s.fail(&c.batch, code, why)
+	return nil
+}
+
+// rejectLocked resets a stream that never was, and remembers that late frames are to be ignored.
+func (c *Conn) rejectLocked(id uint32, code Code) {
+	c.writer.out = appendReset(c.writer.out, id, code)
+	c.batch.mark(c)
+	c.rememberLocked(id, true)
+}
+
+func (c *Conn) rememberLocked(id uint32, reset bool) {
+	c.closedIDs[c.closedAt%len(c.closedIDs)] = closedID{id, reset}
+	c.closedAt++
+}

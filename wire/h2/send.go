@@ -1,0 +1,193 @@
+package h2
+
+import "slices"
+
+// SendHead sends a response's head, final or interim, or trailers, which have end set. It never
+// waits: heads are not subject to flow control.
+func (s *Stream) SendHead(b *Batch, h *Head, end bool) error {
+	c := s.c
+	c.mu.Lock()
+	if err := s.sendErrLocked(); err != nil {
+		c.mu.Unlock()
+		return err
+	}
+	c.appendHeadLocked(s.id, h, end)
+	if end {
+		s.endLocalLocked()
+	}
+	b.mark(c)
+	c.mu.Unlock()
+	b.done(c)
+	return nil
+}
+
+func (s *Stream) sendErrLocked() error {
+	if s.err != nil {
+		return s.err
+	}
+	if s.closed || s.localEnd {
+		return &StreamError{Code: StreamClosed, Reason: "the stream's sending side has ended"}
+	}
+	return nil
+}
+
+// appendHeadLocked writes a header block straight into the output.
+func (c *Conn) appendHeadLocked(id uint32, h *Head, end bool) {
+	w := &c.writer
+	flags := byte(flagEndHeaders)
+	if end {
+		flags |= flagEndStream
+	}
+	at := len(w.out)
+	w.out = appendFrame(w.out, 0, frameHeaders, flags, id)
+	h.encode(c.enc)
+	n := len(w.out) - at - frameHead
+	if n > frameMax {
+		w.splitLocked(at, flags, id)
+		return
+	}
+	w.out[at], w.out[at+1], w.out[at+2] = byte(n>>16), byte(n>>8), byte(n)
+}
+
+// splitLocked cuts the header block that begins at a place in the output into frames.
+func (w *writer) splitLocked(at int, flags byte, id uint32) {
+	block := slices.Clone(w.out[at+frameHead:])
+	w.out = append(appendFrame(w.out[:at], frameMax, frameHeaders, flags&^flagEndHeaders, id), block[:frameMax]...)
+	for block = block[frameMax:]; len(block) > frameMax; block = block[frameMax:] {
+		w.out = append(appendFrame(w.out, frameMax, frameContinuation, 0, id), block[:frameMax]...)
+	}
+	w.out = append(appendFrame(w.out, len(block), frameContinuation, flagEndHeaders, id), block...)
+}
+
+// SendData sends as much of p as the windows and the output have room for, and returns how much that
+// was: the caller keeps the rest until a [Writable] event. end, the end of the sending side, takes
+// effect once all of p is sent. It never waits.
+func (s *Stream) SendData(b *Batch, p []byte, end bool) (int, error) {
+	c := s.c
+	c.mu.Lock()
+	n, err := s.sendLocked(p, end)
+	if n > 0 || end {
+		b.mark(c)
+	}
+	c.mu.Unlock()
+	b.done(c)
+	return n, err
+}
+
+func (s *Stream) sendLocked(p []byte, end bool) (n int, err error) {
+	if err := s.sendErrLocked(); err != nil {
+		return 0, err
+	}
+	c := s.c
+	for n < len(p) {
+		k := int(min(int64(len(p)-n), s.sendWindow, c.sendWindow, frameMax, int64(c.roomLocked())))
+		if k <= 0 {
+			s.starveLocked()
+			return n, nil
+		}
+		flags := byte(0)
+		if end && n+k == len(p) {
+			flags = flagEndStream
+		}
+		c.writer.out = append(appendFrame(c.writer.out, k, frameData, flags, s.id), p[n:n+k]...)
+		s.sendWindow -= int64(k)
+		c.sendWindow -= int64(k)
+		n += k
+	}
+	if end && len(p) == 0 {
+		c.writer.out = appendFrame(c.writer.out, 0, frameData, flagEndStream, s.id)
+	}
+	if end {
+		s.endLocalLocked()
+	}
+	return n, nil
+}
+
+func (s *Stream) starveLocked() {
+	if s.starved {
+		return
+	}
+	s.starved = true
+	s.c.starved = append(s.c.starved, s)
+}
+
+// Keep stores what came and cannot go on yet. data is from a Data event, as is end.
+func (s *Stream) Keep(data []byte, end bool) {
+	s.kept = append(s.kept, data...)
+	s.keptEnd = s.keptEnd || end
+}
+
+// Forward sends what was kept, then data, on to another stream, as far as that one takes it, and keeps
+// the rest. After the last byte the end goes too, with the trailers that came. Window is returned
+// for what went. It reports whether all went, the end included; call it again, without data, when to
+// is writable.
+func (s *Stream) Forward(b *Batch, to *Stream, data []byte, end bool) bool {
+	if s.keptAt < len(s.kept) {
+		s.Keep(data, end)
+		data = nil
+	}
+	s.keptEnd = s.keptEnd || end
+	p := data
+	if data == nil {
+		p = s.kept[s.keptAt:]
+	}
+	sent := s.forward(b, to, p)
+	if data == nil {
+		s.dropKept(sent)
+	} else if sent < len(p) {
+		s.Keep(p[sent:], false)
+	}
+	s.Consumed(b, sent)
+	return s.passed
+}
+
+// forward sends p, and the end behind it where it is due, and returns how much of p is dealt with.
+func (s *Stream) forward(b *Batch, to *Stream, p []byte) int {
+	withTrailers := s.keptEnd && s.Trailers() != nil
+	end := s.keptEnd && !withTrailers && !s.passed
+	sent := 0
+	if len(p) > 0 || end {
+		n, err := to.SendData(b, p, end)
+		if err != nil {
+			n = len(p) // nobody wants it any more; the other stream's own event says why
+		}
+		sent = n
+	}
+	if sent < len(p) || !s.keptEnd || s.passed {
+		return sent
+	}
+	s.passed = true
+	if withTrailers {
+		_ = to.SendHead(b, &s.trailers, true)
+	}
+	return sent
+}
+
+func (s *Stream) dropKept(n int) {
+	if s.keptAt += n; s.keptAt == len(s.kept) {
+		s.kept, s.keptAt = s.kept[:0], 0
+	}
+}
+
+// Consumed returns window for n bytes of the body, once it is worth a frame.
+func (s *Stream) Consumed(b *Batch, n int) {
+	if n == 0 {
+		return
+	}
+	c := s.c
+	c.mu.Lock()
+	s.consumedLocked(b, n)
+	c.mu.Unlock()
+	b.done(c)
+}
+
+func (s *Stream) consumedLocked(b *Batch, n int) {
+	s.unacked += n
+	if s.closed || s.remoteEnd || s.unacked < int(s.c.cfg.StreamWindow/2) {
+		return
+	}
+	s.c.writer.out = appendWindowUpdate(s.c.writer.out, s.id, s.unacked)
+	s.recvWindow += int64(s.unacked)
+	s.unacked = 0
+	b.mark(s.c)
+}

@@ -1,0 +1,120 @@
+package h2
+
+import (
+	"net"
+	"syscall"
+	"unsafe"
+)
+
+// newTransport waits on readiness edges where the connection has a descriptor.
+func newTransport(nc net.Conn) transport {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return plain{nc}
+	}
+	rc, err := sc.SyscallConn()
+	if err != nil {
+		return plain{nc}
+	}
+	t := &edge{rc: rc}
+	t.onWrite = t.write
+	return t
+}
+
+// edge reads and writes a descriptor itself. The connection's life runs inside one RawConn.Read, which
+// resets the poller at entry and waits when its callback returns false: so a short read needs no second
+// one that could only say EAGAIN. Two things follow. Nothing in the callback may close this or another
+// connection, since Close waits for callbacks: ending is a read deadline, see Conn.poke. And an end of
+// file that came together with the last bytes has no edge of its own: Conn.tick finds it.
+type edge struct {
+	rc      syscall.RawConn
+	c       *Conn
+	err     error
+	out     []byte // of the write under way
+	wrote   int
+	werr    error
+	onWrite func(fd uintptr) bool // made once: no closure per write
+}
+
+func (t *edge) run(c *Conn) error {
+	t.c = c
+	for {
+		err := t.rc.Read(t.read)
+		if t.err != nil {
+			return t.err
+		}
+		if c.isStopping() {
+			return errStopped
+		}
+		if !deadline(err) {
+			return closedBy(err)
+		}
+		if err := rearm(c); err != nil {
+			return err
+		}
+	}
+}
+
+// read drains the socket. It returns false to wait for the next edge.
+func (t *edge) read(fd uintptr) bool {
+	for {
+		p := t.c.space()
+		n, errno := rawCall(syscall.SYS_READ, fd, p)
+		if errno == syscall.EAGAIN {
+			t.c.rest()
+			return false
+		}
+		if errno != 0 || n == 0 {
+			t.err = closedBy(errnoErr(errno))
+			return true
+		}
+		if t.err = t.c.feed(n); t.err != nil {
+			return true
+		}
+		if n < len(p) {
+			t.c.rest()
+			return false
+		}
+	}
+}
+
+// tryWrite goes through RawConn, which keeps the descriptor from being closed, and used again for
+// another connection, meanwhile. Only one goroutine writes at a time; Conn.flush sees to it.
+func (t *edge) tryWrite(p []byte) (int, error) {
+	t.out, t.wrote, t.werr = p, 0, nil
+	err := t.rc.Write(t.onWrite)
+	t.out = nil
+	if err != nil {
+		return 0, err
+	}
+	return t.wrote, t.werr
+}
+
+func (t *edge) write(fd uintptr) bool {
+	n, errno := rawCall(syscall.SYS_WRITE, fd, t.out)
+	switch errno {
+	case 0:
+		t.wrote = n
+	case syscall.EAGAIN:
+	default:
+		t.werr = errno
+	}
+	return true
+}
+
+func errnoErr(e syscall.Errno) error {
+	if e == 0 {
+		return nil
+	}
+	return e
+}
+
+// rawCall is read(2) or write(2) on a descriptor that does not block, so the scheduler need not know.
+func rawCall(call, fd uintptr, p []byte) (int, syscall.Errno) {
+	for {
+		n, _, e := syscall.RawSyscall(call, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		if e != syscall.EINTR {
+			return int(n), e
+		}
+	}
+}

@@ -1,0 +1,204 @@
+package h2
+
+import (
+	"sync"
+	"time"
+)
+
+// writer is the output of a connection; the connection's mutex guards it.
+type writer struct {
+	out, spare []byte
+	writing    bool      // somebody is in flush and writes for all
+	queued     bool      // a batch will flush
+	blocked    bool      // the socket is full: drainOutput waits for it
+	broken     bool      // a write failed
+	last       bool      // Run is ending: its own write deadline holds
+	quiet      sync.Cond // signalled when neither writing nor blocked
+}
+
+// Write makes the output the destination of the header compression.
+func (w *writer) Write(p []byte) (int, error) {
+	w.out = append(w.out, p...)
+	return len(p), nil
+}
+
+// Batch gathers the connections that have something to say, so that each is written to once for all
+// that one read brought. It belongs to the goroutine that reads a connection. A nil *Batch, which
+// every method takes, writes at once.
+type Batch struct {
+	owner *Conn
+	dirty []*Conn
+}
+
+// mark has c flushed with the batch. The caller holds c.mu.
+func (b *Batch) mark(c *Conn) {
+	if b == nil || c.writer.queued {
+		return
+	}
+	c.writer.queued = true
+	b.dirty = append(b.dirty, c)
+}
+
+// done writes at once where there is no batch. The caller does not hold c.mu.
+func (b *Batch) done(c *Conn) {
+	if b == nil {
+		c.flush()
+	}
+}
+
+func (b *Batch) flush() {
+	for i, c := range b.dirty {
+		b.dirty[i] = nil
+		c.flush()
+	}
+	b.dirty = b.dirty[:0]
+}
+
+// flushOthers is flush for a connection that is ending and says its last words itself.
+func (b *Batch) flushOthers() {
+	for _, c := range b.dirty {
+		if c != b.owner {
+			c.flush()
+		}
+	}
+	b.dirty = nil
+}
+
+// keepBuffer is the largest output buffer that a connection keeps.
+const keepBuffer = 64 << 10
+
+// flush writes what is there, unless somebody else is at it, who then writes for us too.
+func (c *Conn) flush() {
+	c.mu.Lock()
+	w := &c.writer
+	w.queued = false
+	if w.writing || w.blocked || w.broken || len(w.out) == 0 {
+		c.mu.Unlock()
+		return
+	}
+	w.writing = true
+	for len(w.out) > 0 && !w.blocked && !w.broken {
+		p := w.takeLocked()
+		c.mu.Unlock()
+		n, err := c.wire.tryWrite(p)
+		c.mu.Lock()
+		c.wroteLocked(p, n, err)
+	}
+	w.writing = false
+	w.quiet.Broadcast()
+	c.mu.Unlock()
+}
+
+func (w *writer) takeLocked() []byte {
+	p := w.out
+	w.out, w.spare = w.spare[:0], nil
+	return p
+}
+
+func (w *writer) giveLocked(p []byte) {
+	if cap(p) <= keepBuffer {
+		w.spare = p[:0]
+	}
+}
+
+func (c *Conn) wroteLocked(p []byte, n int, err error) {
+	switch {
+	case err != nil:
+		c.brokenLocked()
+	case n < len(p):
+		c.writer.blocked = true
+		go c.drainOutput(p, n)
+	default:
+		c.writer.giveLocked(p)
+	}
+}
+
+func (c *Conn) brokenLocked() {
+	c.writer.broken = true
+	c.writer.out = nil
+	c.poke()
+}
+
+// drainOutput waits in place of everyone for a socket that is full, then lets the streams go on that
+// were held up by it.
+func (c *Conn) drainOutput(p []byte, n int) {
+	for {
+		err := c.writeAll(p[n:])
+		c.mu.Lock()
+		w := &c.writer
+		if err != nil {
+			c.brokenLocked()
+		} else {
+			w.giveLocked(p)
+		}
+		if len(w.out) == 0 {
+			break
+		}
+		p, n = w.takeLocked(), 0
+		c.mu.Unlock()
+	}
+	c.writer.blocked = false
+	c.writer.quiet.Broadcast()
+	woken := c.takeStarvedLocked(true)
+	c.mu.Unlock()
+	c.wakeStarved(woken)
+}
+
+// writeAll writes in pieces, each of which has the write timeout.
+func (c *Conn) writeAll(p []byte) error {
+	for len(p) > 0 {
+		n := min(len(p), keepBuffer)
+		c.mu.Lock()
+		if !c.writer.last {
+			_ = c.nc.SetWriteDeadline(time.Now().Add(c.cfg.WriteTimeout))
+		}
+		c.mu.Unlock()
+		if _, err := c.nc.Write(p[:n]); err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+// roomLocked is how many bytes of DATA the output takes.
+func (c *Conn) roomLocked() int {
+	if !c.writer.blocked {
+		return idMax
+	}
+	return c.cfg.MaxOutput - len(c.writer.out)
+}
+
+// takeStarvedLocked takes the streams that waited. pinned keeps them from being used again while
+// another goroutine than the reading one holds them.
+func (c *Conn) takeStarvedLocked(pinned bool) []*Stream {
+	if len(c.starved) == 0 {
+		return nil
+	}
+	woken := c.starved
+	c.starved = nil
+	for _, s := range woken {
+		s.starved = false
+		if pinned {
+			s.pins++
+		}
+	}
+	return woken
+}
+
+// wakeStarved tells streams that they may send again; from outside the reading goroutine.
+func (c *Conn) wakeStarved(woken []*Stream) {
+	if len(woken) == 0 {
+		return
+	}
+	b := Batch{}
+	for _, s := range woken {
+		s.deliver(Event{Kind: Writable, Batch: &b})
+	}
+	b.flush()
+	c.mu.Lock()
+	for _, s := range woken {
+		s.pins--
+	}
+	c.mu.Unlock()
+}
