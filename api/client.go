@@ -44,7 +44,10 @@ func newRemote(process Process, socket, log string) *remote {
 	r := &remote{process: process, socket: socket, log: log}
 	var h2 http.Protocols
 	h2.SetUnencryptedHTTP2(true)
-	r.rpc = operatorv1connect.NewOperatorClient(&http.Client{Transport: &http.Transport{Protocols: &h2, DialContext: r.dial}}, "http://"+string(process))
+	// A connection per call costs nothing on a Unix socket; one that is kept would hold up a server
+	// that closes.
+	rpc := &http.Transport{Protocols: &h2, DialContext: r.dial, DisableKeepAlives: true}
+	r.rpc = operatorv1connect.NewOperatorClient(&http.Client{Transport: rpc}, "http://"+string(process))
 	r.plain = &http.Transport{DialContext: r.dial, DisableCompression: true}
 	return r
 }
