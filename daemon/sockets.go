@@ -74,6 +74,21 @@ func (s *Sockets) TCP(name, address string, fixed bool) (net.Listener, error) {
 	return l, nil
 }
 
+// Default listens at address, at the port that an earlier process moved to from there, or at the next
+// free port; where it had to move, the file at path remembers it.
+func (s *Sockets) Default(name, address, path string) (net.Listener, error) {
+	if last, err := os.ReadFile(path); err == nil {
+		if l, err := s.TCP(name, strings.TrimSpace(string(last)), true); err == nil {
+			return l, nil
+		}
+	}
+	l, err := s.TCP(name, address, false)
+	if err != nil || l.Addr().String() == address {
+		return l, err
+	}
+	return l, os.WriteFile(path, []byte(l.Addr().String()+"\n"), 0o600)
+}
+
 // portsTried is how far the search for a free port goes.
 const portsTried = 100
 
@@ -126,8 +141,21 @@ func (s *Sockets) Lock(path string) error {
 	return writePID(f)
 }
 
-// lockName is the lock's name among the files that are handed over.
-const lockName = "lock"
+// Names among the files that are handed over, besides the listeners'.
+const (
+	lockName  = "lock"
+	readyName = "ready"
+)
+
+// Ready tells the predecessor, if there is one, that this process serves now.
+func (s *Sockets) Ready() {
+	f := s.File(readyName)
+	if f == nil {
+		return
+	}
+	_, _ = f.Write([]byte{1}) // a predecessor that is gone needs no telling
+	_ = f.Close()
+}
 
 // Files returns what a successor needs by name: the lock, and a duplicate of every open listener.
 func (s *Sockets) Files() (map[string]*os.File, error) {
@@ -144,6 +172,42 @@ func (s *Sockets) Files() (map[string]*os.File, error) {
 		files[name] = f
 	}
 	return files, nil
+}
+
+// Handover starts a successor with everything that this process listens on, and returns once the
+// successor serves. An error means that there is none, and that this process is to go on.
+func (s *Sockets) Handover(successor Spawn) error {
+	files, err := s.Files()
+	defer closeListeners(files)
+	if err != nil {
+		return err
+	}
+	ready, tell, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer ready.Close()
+	files[readyName] = tell
+	successor.Files = files
+	cmd, err := successor.Start()
+	if err != nil {
+		return errors.Join(err, tell.Close())
+	}
+	_ = tell.Close() // the successor's copy is the last: its end ends the read
+	go func() { _ = cmd.Wait() }()
+	if n, _ := ready.Read(make([]byte, 1)); n == 0 {
+		return fmt.Errorf("process %d, started from %s, ended before it served; its log says why", cmd.Process.Pid, successor.Executable)
+	}
+	return nil
+}
+
+// closeListeners closes duplicates; the lock is not one.
+func closeListeners(files map[string]*os.File) {
+	for name, f := range files {
+		if name != lockName {
+			_ = f.Close()
+		}
+	}
 }
 
 // environment sets NAME=VALUE in env, in place of what it held.

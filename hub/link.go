@@ -30,7 +30,8 @@ type link struct {
 
 	mu      sync.Mutex
 	nodes   map[string]*commandStream
-	arrived chan struct{} // closed and replaced whenever a node's command stream appears
+	joins   map[string]int // how often each node has connected
+	arrived chan struct{}  // closed and replaced whenever a node's command stream appears
 	lastID  uint64
 	edges   []fleet.EdgeStats
 	node    fleet.NodeStatus
@@ -41,11 +42,12 @@ type commandStream struct {
 	mu      sync.Mutex // serialises sends
 	stream  *connect.BidiStream[peerv1.CommandsRequest, peerv1.CommandsResponse]
 	waiting map[uint64]chan *peerv1.CommandsRequest // guarded by link.mu
+	last    uint64                                  // id of a shutdown, whose answer ends the stream; guarded by link.mu
 	gone    chan struct{}
 }
 
 func newLink(c *control.Control) *link {
-	return &link{control: c, nodes: make(map[string]*commandStream), arrived: make(chan struct{})}
+	return &link{control: c, nodes: make(map[string]*commandStream), joins: make(map[string]int), arrived: make(chan struct{})}
 }
 
 // Snapshots sends everything once and then what changes, and takes acknowledgements.
@@ -56,8 +58,7 @@ func (l *link) Snapshots(ctx context.Context, stream *connect.BidiStream[peerv1.
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	l.control.Join(first.Node)
-	defer l.control.Leave(first.Node)
+	defer l.join(first.Node)()
 	go func() {
 		defer cancel()
 		for {
@@ -69,6 +70,23 @@ func (l *link) Snapshots(ctx context.Context, stream *connect.BidiStream[peerv1.
 		}
 	}()
 	return l.sendSnapshots(ctx, stream.Send)
+}
+
+// join makes a node live until the returned func is called, unless the node has connected again by
+// then: a new connection may come before the old one is known to be dead.
+func (l *link) join(node string) (leave func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.joins[node]++
+	mine := l.joins[node]
+	l.control.Join(node)
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.joins[node] == mine {
+			l.control.Leave(node)
+		}
+	}
 }
 
 func (l *link) sendSnapshots(ctx context.Context, send func(*peerv1.SnapshotsResponse) error) error {
@@ -120,7 +138,9 @@ func (l *link) Commands(ctx context.Context, stream *connect.BidiStream[peerv1.C
 		if err != nil {
 			return err
 		}
-		l.answer(c, answer)
+		if l.answer(c, answer) {
+			return nil
+		}
 	}
 }
 
@@ -141,14 +161,15 @@ func (l *link) unregister(node string, c *commandStream) {
 	close(c.gone)
 }
 
-func (l *link) answer(c *commandStream, m *peerv1.CommandsRequest) {
+// answer hands m to who waits for it, and reports whether it is the stream's last.
+func (l *link) answer(c *commandStream, m *peerv1.CommandsRequest) (last bool) {
 	l.mu.Lock()
-	waiting := c.waiting[m.Id]
-	delete(c.waiting, m.Id)
-	l.mu.Unlock()
-	if waiting != nil {
+	defer l.mu.Unlock()
+	if waiting := c.waiting[m.Id]; waiting != nil {
 		waiting <- m // has a buffer of one
 	}
+	delete(c.waiting, m.Id)
+	return m.Id == c.last
 }
 
 // command sends one command to a node and waits for its answer. It waits for a node that is not
@@ -171,9 +192,12 @@ func (l *link) tryCommand(ctx context.Context, node string, c *peerv1.CommandsRe
 	}
 	result := make(chan *peerv1.CommandsRequest, 1)
 	l.mu.Lock()
-	l.lastID++
+	l.lastID++ // the first is 1: 0 is nobody's
 	id := l.lastID
 	to.waiting[id] = result
+	if c.GetShutdown() {
+		to.last = id
+	}
 	l.mu.Unlock()
 
 	to.mu.Lock()

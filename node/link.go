@@ -3,10 +3,13 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,12 +35,15 @@ type link struct {
 	dial    func(ctx context.Context) (net.Conn, error)
 	install func(p *parts) error
 	command func(ctx context.Context, c *peerv1.CommandsResponse) (fleet.InstanceStatus, error)
+	quit    func() // called once a shutdown has been answered
 	status  func() fleet.NodeStatus
 	all     func() []fleet.InstanceStatus
 	edges   func() []fleet.EdgeStats
 	log     *slog.Logger
 
 	mu      sync.Mutex
+	hangUp  context.CancelFunc              // ends the session
+	paused  chan struct{}                   // open while a successor takes over
 	changed map[string]fleet.InstanceStatus // by instance, not yet sent; only the latest counts
 	wake    chan struct{}                   // has a buffer of one
 }
@@ -45,6 +51,8 @@ type link struct {
 func newLink(l link) *link {
 	l.changed = make(map[string]fleet.InstanceStatus)
 	l.wake = make(chan struct{}, 1)
+	l.paused = make(chan struct{})
+	close(l.paused)
 	return &l
 }
 
@@ -67,12 +75,40 @@ func (l *link) takeChanged() map[string]fleet.InstanceStatus {
 	return taken
 }
 
+// Pause ends the connection, so that a successor can have one, until resume is called.
+func (l *link) Pause() (resume func()) {
+	paused := make(chan struct{})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.paused = paused
+	if l.hangUp != nil {
+		l.hangUp()
+	}
+	return func() { close(paused) }
+}
+
+// connected runs one session, until ctx or Pause ends it; while the link is paused it waits.
+func (l *link) connected(ctx context.Context) error {
+	ctx, hangUp := context.WithCancel(ctx)
+	defer hangUp()
+	l.mu.Lock()
+	l.hangUp = hangUp
+	paused := l.paused
+	l.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-paused:
+		return l.session(ctx)
+	}
+}
+
 // Run holds the link until ctx ends.
 func (l *link) Run(ctx context.Context) error {
 	wait := linkRetryMin
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := l.session(ctx)
+		err := l.connected(ctx)
 		if ctx.Err() != nil {
 			break
 		}
@@ -172,6 +208,12 @@ func (l *link) commands(ctx context.Context, client peerv1connect.PeerClient) er
 		if err != nil {
 			return err
 		}
+		if c.GetShutdown() {
+			err := stream.Send(l.result(ctx, c))
+			_, last := stream.Receive() // the hub ends the stream when it has the answer
+			l.quit()
+			return errors.Join(err, last)
+		}
 		running.Go(func() {
 			// A command that has begun is finished even where the hub is gone.
 			result := l.result(context.WithoutCancel(ctx), c)
@@ -256,4 +298,23 @@ func (l *link) sendEdges(last *edgesSum, send func(*peerv1.ReportRequest) error)
 	*last = now
 	b, _ := json.Marshal(edges)
 	return send(&peerv1.ReportRequest{Node: l.node, Edges: b})
+}
+
+// over lays the parts over the snapshot that they change.
+func (p *parts) over(current *fleet.Snapshot) *fleet.Snapshot {
+	next := &fleet.Snapshot{Fleet: p.fleet, Version: p.version}
+	changed := make(map[string]*fleet.Service, len(p.services))
+	for _, s := range p.services {
+		changed[s.Name] = s
+	}
+	if current != nil && !p.complete {
+		for _, s := range current.Services {
+			if changed[s.Name] == nil && !slices.Contains(p.removed, s.Name) {
+				next.Services = append(next.Services, s)
+			}
+		}
+	}
+	next.Services = append(next.Services, p.services...)
+	slices.SortFunc(next.Services, func(a, b *fleet.Service) int { return strings.Compare(a.Name, b.Name) })
+	return next
 }

@@ -1,0 +1,317 @@
+// Package hub assembles the process that decides: desired state, the broker, the repositories and
+// the operator's API.
+//
+// It joins the rooms of two walks: of an event (broker publishes and delivers, the hub's own proxy
+// carries deliveries out by the ordinary path) and of a change (api -> workspace builds -> deploy
+// decides -> control compiles -> the link hands it to every node). Calls between services never pass
+// here, and flow on while the hub is gone.
+//
+// [Run] is the whole interface.
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shoalrun/shoal/api"
+	"github.com/shoalrun/shoal/api/gen/shoal/peer/v1/peerv1connect"
+	"github.com/shoalrun/shoal/broker"
+	"github.com/shoalrun/shoal/control"
+	"github.com/shoalrun/shoal/daemon"
+	"github.com/shoalrun/shoal/deploy"
+	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/manifest"
+	"github.com/shoalrun/shoal/observe"
+	"github.com/shoalrun/shoal/proxy"
+)
+
+// Config of a hub. All fields but those that say otherwise are required.
+type Config struct {
+	Node       string // name of the node that runs instances
+	Version    string // of this binary
+	Executable string // absolute path of this binary
+	Paths      api.Paths
+	Workspace  string // absolute path of shoal.work
+	Cache      string // folder of releases, build trees and cloned repositories
+	// Owned says that a foreground `up` holds the fleet.
+	Owned bool
+	// Sibling starts the node again where it has died; nil where Owned.
+	Sibling func() error
+	Log     *slog.Logger // nil: slog.Default
+}
+
+// hub is the assembled process. Its fields are set before anything runs.
+type hub struct {
+	Config
+	fleet   string
+	started time.Time
+
+	sockets   *daemon.Sockets
+	recorder  *observe.Recorder
+	proxy     *proxy.Proxy
+	broker    *broker.Broker
+	control   *control.Control
+	link      *link
+	driver    driver
+	engine    *deploy.Engine
+	progress  *progress
+	listeners listeners
+
+	joined    chan struct{} // closed when a node has first said what it runs
+	joinOnce  sync.Once
+	upping    sync.Mutex // held while one `up` loads and builds
+	session   atomic.Pointer[session]
+	quit      context.CancelCauseFunc
+	stopping  atomic.Bool
+	successor atomic.Pointer[string] // the binary to become at the end
+}
+
+// listeners are the hub's Unix sockets.
+type listeners struct{ operator, link, peers net.Listener }
+
+// errShutdown ends Run without an error.
+var errShutdown = errors.New("shut down")
+
+// Run runs a hub until ctx ends, an operator shuts the fleet down, or a part of it fails.
+func Run(ctx context.Context, c Config) error {
+	ctx, quit := context.WithCancelCause(ctx)
+	defer quit(nil)
+	h, err := assemble(c)
+	if err != nil {
+		return fmt.Errorf("the hub cannot start: %w", err)
+	}
+	h.quit = quit
+	if err := h.run(ctx); err != nil || h.successor.Load() == nil {
+		return err
+	}
+	return h.become(*h.successor.Load())
+}
+
+func (h *hub) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, part := range []func(context.Context) error{
+		h.broker.Run,
+		h.proxy.Run,
+		h.runEngine,
+		h.spreadSnapshots,
+		h.serveLink,
+		h.servePeers,
+		h.serveOperator,
+		h.watchNode,
+		h.resume,
+	} {
+		g.Go(func() error { return ended(ctx, part(ctx)) })
+	}
+	h.sockets.Ready()
+	h.Log.Info("hub ready", "fleet", h.fleet)
+	err := g.Wait()
+	if s := h.session.Load(); s != nil {
+		s.close()
+	}
+	if errors.Is(context.Cause(ctx), errShutdown) || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// ended tells a part that stopped because it was told to from one that failed.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled) || errors.Is(err, net.ErrClosed)) {
+		return nil
+	}
+	return err
+}
+
+// assemble joins the rooms: every seam between them is filled here.
+func assemble(c Config) (*hub, error) {
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	h := &hub{Config: c, started: time.Now(), progress: newProgress(), joined: make(chan struct{})}
+	if err := h.open(); err != nil {
+		return nil, err
+	}
+	h.recorder = observe.New(observe.Config{})
+	if err := h.joinEvents(); err != nil {
+		return nil, err
+	}
+	if err := h.joinChange(); err != nil {
+		return nil, err
+	}
+	return h, h.listen()
+}
+
+// open takes the lock and reads the fleet's name.
+func (h *hub) open() error {
+	if err := h.Paths.Prepare(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(h.Paths.HubDir, 0o700); err != nil {
+		return err
+	}
+	h.sockets = daemon.NewSockets()
+	if err := h.sockets.Lock(filepath.Join(h.Paths.HubDir, "lock")); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(h.Workspace)
+	if err != nil {
+		return err
+	}
+	w, err := manifest.ParseWorkspace(h.Workspace, text)
+	if err != nil {
+		return err
+	}
+	h.fleet = w.Fleet
+	return nil
+}
+
+// joinEvents joins the broker to a proxy of the hub's own: `events` and `pubsub` are services that it
+// hosts, and deliveries leave by its outbound path.
+func (h *hub) joinEvents() (err error) {
+	h.broker, err = broker.New(broker.Config{
+		Dir:       filepath.Join(h.Paths.HubDir, "jetstream"),
+		Observe:   h.recorder.Record,
+		Transport: func(caller string) http.RoundTripper { return h.proxy.Transport(caller) },
+		Log:       h.Log,
+	})
+	if err != nil {
+		return err
+	}
+	h.proxy, err = proxy.New(proxy.Config{
+		Recorder: h.recorder,
+		Builtin:  map[string]func(net.Conn){fleet.Events: h.broker.ServeConn},
+		Peer:     h.dialPeer,
+	})
+	return err
+}
+
+// dialPeer connects to the peer listener of a node; on one machine there is only one.
+func (h *hub) dialPeer(ctx context.Context, node string) (net.Conn, error) {
+	if node != h.Node {
+		return nil, fmt.Errorf("node %q is not part of this fleet", node)
+	}
+	return new(net.Dialer).DialContext(ctx, "unix", h.Paths.PeerNode)
+}
+
+// joinChange joins deploy to control and to the node.
+func (h *hub) joinChange() (err error) {
+	h.control, err = control.New(control.Config{Store: h.broker.Store(), Fleet: h.fleet})
+	if err != nil {
+		return err
+	}
+	h.link = newLink(h.control)
+	h.driver = driver{link: h.link, node: h.Node}
+	h.engine, err = deploy.New(deploy.Config{
+		Node:     h.Node,
+		Driver:   h.driver,
+		Apply:    h.apply,
+		Progress: h.progress.Tell,
+	})
+	h.link.changed = func(s fleet.InstanceStatus) { h.engine.Observe(s) }
+	h.link.joined = h.nodeJoined
+	return err
+}
+
+// apply makes a change take effect: it returns when every live node has installed it.
+func (h *hub) apply(ctx context.Context, c fleet.Change) error {
+	version, err := h.control.Apply(ctx, c)
+	if err != nil {
+		return err
+	}
+	return h.control.Acked(ctx, version)
+}
+
+// nodeJoined takes what a node says it runs: to start from, the first time; to compare, later.
+func (h *hub) nodeJoined(_ fleet.NodeStatus, all []fleet.InstanceStatus) {
+	first := false
+	h.joinOnce.Do(func() { first = true })
+	if !first {
+		h.engine.Resync(h.Node, all)
+		return
+	}
+	h.engine.Adopt(all, h.control.Snapshot())
+	close(h.joined)
+}
+
+// runEngine starts to decide only once it is known what runs already.
+func (h *hub) runEngine(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-h.joined:
+		return h.engine.Run(ctx)
+	}
+}
+
+// spreadSnapshots installs every snapshot in this process; the link sends it to the others.
+func (h *hub) spreadSnapshots(ctx context.Context) error {
+	h.control.Watch(ctx, func(s *fleet.Snapshot, _ []*fleet.Service, _ []string) {
+		h.proxy.Install(s)
+		h.broker.Install(s)
+	})
+	return ctx.Err()
+}
+
+func (h *hub) listen() (err error) {
+	for _, l := range []struct {
+		name, path string
+		to         *net.Listener
+	}{
+		{"operator", h.Paths.Hub, &h.listeners.operator},
+		{"link", h.Paths.Link, &h.listeners.link},
+		{"peers", h.Paths.PeerHub, &h.listeners.peers},
+	} {
+		if *l.to, err = h.sockets.Unix(l.name, l.path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *hub) serveLink(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.Handle(peerv1connect.NewPeerHandler(h.link))
+	return api.Serve(ctx, h.listeners.link, mux)
+}
+
+func (h *hub) servePeers(ctx context.Context) error { return h.proxy.ServePeer(ctx, h.listeners.peers) }
+
+func (h *hub) serveOperator(ctx context.Context) error {
+	return api.Serve(ctx, h.listeners.operator, h.operator().Handler())
+}
+
+// watchNode starts the node again where it has died. In a foreground `up` nobody does: the first
+// death ends the fleet.
+func (h *hub) watchNode(ctx context.Context) error {
+	if h.Sibling == nil {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return daemon.Guard{
+		Lock:  filepath.Join(h.Paths.NodeDir, "lock"),
+		Start: h.Sibling,
+		Hold:  h.stopping.Load,
+		Log:   h.Log.With("restarting", "node"),
+	}.Run(ctx)
+}
+
+// become replaces this process by another binary, in place: what queues at its sockets is served
+// by that one.
+func (h *hub) become(executable string) error {
+	files, err := h.sockets.Files()
+	if err != nil {
+		return err
+	}
+	return daemon.Exec(executable, files)
+}

@@ -1,0 +1,203 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/shoalrun/shoal/api"
+	"github.com/shoalrun/shoal/broker"
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// operator answers the verbs that decide something or need the whole picture.
+func (h *hub) operator() *api.Server {
+	return &api.Server{
+		Process: api.Hub,
+		Up:      h.up,
+		Down:    h.down,
+		Status:  h.status,
+		Watch:   h.watch,
+		Follow:  h.follow,
+		Restart: h.restart,
+		Upgrade: h.upgrade,
+		Publish: h.publish,
+		Attach:  h.attach,
+		Debug:   h.engine.Debug,
+		Why:     h.why,
+		Tap:     h.tap,
+		Learned: func(context.Context) ([]fleet.Learned, error) { return h.recorder.Learned(), nil },
+		Info:    h.info,
+	}
+}
+
+func (h *hub) info(context.Context) (api.Info, error) {
+	return api.Info{
+		Process: api.Hub, Version: h.Version, PID: os.Getpid(), Fleet: h.fleet,
+		Workspace: h.Workspace, Data: h.Paths.Data, Started: h.started,
+		Executable: h.Executable, Owned: h.Owned,
+	}, nil
+}
+
+// down stops every service in order, then the node, then this process.
+func (h *hub) down(ctx context.Context, send func(fleet.Progress) error) error {
+	h.stopping.Store(true)
+	if s := h.session.Swap(nil); s != nil {
+		s.close()
+	}
+	err := h.progress.during(ctx, send, func(ctx context.Context) error {
+		return errors.Join(h.forgetUp(), h.engine.Stop(ctx), h.driver.Shutdown(ctx))
+	})
+	h.quit(errShutdown)
+	return err
+}
+
+func (h *hub) restart(ctx context.Context, services []string, send func(fleet.Progress) error) error {
+	return h.progress.during(ctx, send, func(ctx context.Context) error {
+		if err := h.engine.Restart(ctx, services); err != nil {
+			return err
+		}
+		return h.engine.Wait(ctx, services)
+	})
+}
+
+// attach lets an address take a service's place for as long as the operator stays.
+func (h *hub) attach(ctx context.Context, service, address string, send func(fleet.Progress) error) error {
+	return h.progress.during(ctx, send, func(ctx context.Context) error {
+		if err := h.engine.Attach(ctx, service, address); err != nil {
+			return err
+		}
+		h.progress.Tell(fleet.Progress{Time: time.Now(), Service: service, Phase: fleet.PhaseShift,
+			Text: fmt.Sprintf("calls to %s go to %s", service, address)})
+		<-ctx.Done()
+		back, cancel := context.WithTimeout(context.WithoutCancel(ctx), detachPatience)
+		defer cancel()
+		return h.engine.Detach(back, service)
+	})
+}
+
+// detachPatience bounds how long a service's own instances may take to get its place back.
+const detachPatience = 10 * time.Second
+
+// upgrade makes this process end in order and become another binary, in place.
+func (h *hub) upgrade(ctx context.Context, executable string, send func(fleet.Progress) error) error {
+	if executable == "" {
+		executable = h.Executable
+	}
+	if err := send(fleet.Progress{Phase: fleet.PhaseStart, Text: "the hub starts anew; calls flow on meanwhile"}); err != nil {
+		return err
+	}
+	h.successor.Store(&executable)
+	context.AfterFunc(ctx, func() { h.quit(errShutdown) }) // ends with this answer
+	return nil
+}
+
+func (h *hub) publish(ctx context.Context, p api.Publication) (string, error) {
+	return h.broker.Publish(ctx, fleet.Operator, broker.Event{
+		Topic: p.Topic, ContentType: p.ContentType, Data: p.Data, Attributes: p.Attributes,
+	})
+}
+
+func (h *hub) follow(ctx context.Context, send func(fleet.Progress) error) error {
+	f, end := h.progress.Follow()
+	defer end()
+	return f.Send(ctx, send)
+}
+
+func (h *hub) why(_ context.Context, requestID string) ([]fleet.Observation, error) {
+	if requestID == "" {
+		return h.recorder.Failures(whyFailures), nil
+	}
+	return h.recorder.Find(requestID), nil
+}
+
+// whyFailures is how many of the latest failures `why` without an id shows.
+const whyFailures = 20
+
+func (h *hub) tap(ctx context.Context, r api.TapRequest, send func(fleet.Observation) error) error {
+	for o := range h.recorder.Tap(ctx, r.Services, r.Failures) {
+		if err := send(o); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (h *hub) status(context.Context) (fleet.Status, error) {
+	node, edges := h.link.Node()
+	if !h.link.Connected(h.Node) {
+		node.Process.Down = true
+	}
+	s := fleet.Status{
+		Fleet: h.fleet, Version: h.Version,
+		Hub:  fleet.ProcessStatus{PID: os.Getpid(), Started: h.started},
+		Node: node.Process, Gateway: node.Gateway, Metrics: node.Metrics,
+		Services: h.engine.Status(),
+		Edges:    mergeEdges(edges, h.recorder.Edges()),
+	}
+	exposed(s.Services, h.control.Snapshot(), node.Gateway)
+	return s, nil
+}
+
+// mergeEdges puts what the hub's own proxy saw beside what the node saw. A delivery is seen by both,
+// and counts where it started.
+func mergeEdges(node, hub []fleet.EdgeStats) []fleet.EdgeStats {
+	merged := slices.Clone(hub)
+	for _, e := range node {
+		if e.From != fleet.Events {
+			merged = append(merged, e)
+		}
+	}
+	slices.SortFunc(merged, func(a, b fleet.EdgeStats) int {
+		return strings.Compare(a.From+" "+a.To+" "+a.Route, b.From+" "+b.To+" "+b.Route)
+	})
+	return merged
+}
+
+// exposed sets where each service answers at the gateway.
+func exposed(services []fleet.ServiceStatus, snapshot *fleet.Snapshot, gateway string) {
+	port := gateway[strings.LastIndexByte(gateway, ':')+1:]
+	if port == "" {
+		return
+	}
+	url := make(map[string]string)
+	for _, s := range snapshot.Services {
+		if e := s.Manifest.Expose; len(e) > 0 {
+			url[s.Name] = "http://" + e[0].Host + ":" + port + e[0].Path
+		}
+	}
+	for i := range services {
+		services[i].URL = url[services[i].Name]
+	}
+}
+
+// watchInterval is the least time between two messages of `status --watch`.
+const watchInterval = 100 * time.Millisecond
+
+// watch sends the status whenever it has changed.
+func (h *hub) watch(ctx context.Context, send func(fleet.Status) error) error {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	var last string
+	for {
+		s, err := h.status(ctx)
+		if err != nil {
+			return err
+		}
+		if now := fmt.Sprintf("%+v", s); now != last {
+			last = now
+			if err := send(s); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}

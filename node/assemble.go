@@ -1,0 +1,214 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/shoalrun/shoal/api"
+	"github.com/shoalrun/shoal/daemon"
+	"github.com/shoalrun/shoal/deploy/process"
+	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/gateway"
+	"github.com/shoalrun/shoal/manifest"
+	"github.com/shoalrun/shoal/observe"
+	"github.com/shoalrun/shoal/proxy"
+	"github.com/shoalrun/shoal/sidecar"
+	"github.com/shoalrun/shoal/workspace"
+)
+
+// listeners are what the node listens on itself.
+type listeners struct {
+	operator, peers  net.Listener // Unix sockets
+	gateway, metrics net.Listener
+}
+
+// assemble joins the rooms: every seam between them is filled here.
+func assemble(ctx context.Context, c Config) (*node, error) {
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	n := &node{Config: c, started: time.Now()}
+	if err := n.open(); err != nil {
+		return nil, err
+	}
+	n.chooseMode(ctx)
+	n.recorder = observe.New(observe.Config{})
+	if err := n.joinDataPath(); err != nil {
+		return nil, err
+	}
+	if err := n.joinSupervisor(); err != nil {
+		return nil, err
+	}
+	n.joinHub()
+	return n, n.listen()
+}
+
+// open takes the lock and reads what the operator wrote.
+func (n *node) open() error {
+	if err := n.Paths.Prepare(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(n.Paths.NodeDir, 0o700); err != nil {
+		return err
+	}
+	n.sockets = daemon.NewSockets()
+	if err := n.sockets.Lock(filepath.Join(n.Paths.NodeDir, "lock")); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(n.Config.Workspace)
+	if err != nil {
+		return err
+	}
+	n.workspace, err = manifest.ParseWorkspace(n.Config.Workspace, text)
+	return err
+}
+
+func (n *node) chooseMode(ctx context.Context) {
+	n.capability = sidecar.Probe(ctx)
+	if n.Mode == "" {
+		n.Mode = n.capability.Mode
+	}
+	if n.Mode != fleet.Netns {
+		n.Log.Warn("applications run without a namespace of their own; see docs/modes.md for what that leaves out",
+			"why", n.capability.Reason, "remedy", n.capability.Remedy)
+	}
+}
+
+func (n *node) joinDataPath() (err error) {
+	n.sidecars = newSidecars()
+	n.proxy, err = proxy.New(proxy.Config{
+		Node:        n.Name,
+		Ranges:      n.workspace.Ranges,
+		Recorder:    n.recorder,
+		HubServices: []string{fleet.Events, fleet.Pubsub},
+		Peer:        n.dialPeer,
+		NameOf:      func(a netip.Addr) (string, bool) { return n.sidecars.manager.NameOf(a) },
+	})
+	if err != nil {
+		return err
+	}
+	n.gateway = gateway.New(n.proxy)
+	n.snapshots = &snapshots{
+		dir: filepath.Join(n.Paths.NodeDir, "snapshot"),
+		log: n.Log,
+		install: func(s *fleet.Snapshot) {
+			n.proxy.Install(s)
+			n.gateway.Install(s)
+		},
+	}
+	n.sidecars.manager, err = sidecar.New(sidecar.Config{
+		Proxy:      n.proxy,
+		Ranges:     n.workspace.Ranges,
+		Node:       n.Name,
+		Executable: n.Executable,
+		RuntimeDir: n.Paths.Runtime,
+		NamesFile:  filepath.Join(n.Paths.NodeDir, "names.json"),
+		Masks:      n.masks(),
+		Owned:      n.Owned,
+		LogDir:     n.Paths.Logs,
+	})
+	return err
+}
+
+// masks are what no application may see: the data folder, the sockets, and the files of secrets.
+func (n *node) masks() []string {
+	masks := []string{n.Paths.Data, filepath.Dir(n.Paths.Runtime)}
+	for _, s := range n.workspace.Secrets {
+		if s.EnvFile != "" {
+			masks = append(masks, n.beside(s.EnvFile))
+		}
+	}
+	return masks
+}
+
+// beside resolves a path as shoal.work means it: relative to its own folder.
+func (n *node) beside(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(n.Config.Workspace), path)
+}
+
+// dialPeer connects to the peer listener of another process; on one machine there is only the hub.
+func (n *node) dialPeer(ctx context.Context, peer string) (net.Conn, error) {
+	if peer != "hub" && peer != "" {
+		return nil, fmt.Errorf("node %q is not part of this fleet", peer)
+	}
+	return new(net.Dialer).DialContext(ctx, "unix", n.Paths.PeerHub)
+}
+
+func (n *node) joinSupervisor() (err error) {
+	secrets := workspace.NewSecrets(n.workspace.Secrets, filepath.Dir(n.Config.Workspace))
+	n.supervisor, err = process.New(process.Config{
+		Node:    n.Name,
+		Dir:     n.assignments(),
+		Launch:  n.sidecars.Launch,
+		Dial:    n.sidecars.Dial,
+		Drain:   n.proxy.Drain,
+		Secrets: secrets.Resolve,
+		Report:  func(s fleet.InstanceStatus) { n.link.Report(s) },
+	})
+	return err
+}
+
+func (n *node) joinHub() {
+	n.link = newLink(link{
+		node: n.Name,
+		dial: func(ctx context.Context) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", n.Paths.Link)
+		},
+		install: n.snapshots.take,
+		command: n.command,
+		quit:    func() { n.quit(errShutdown) },
+		status:  n.status,
+		all:     n.supervisor.Statuses,
+		edges:   n.recorder.Edges,
+		log:     n.Log,
+	})
+}
+
+// listen opens the node's own listeners, or takes over those of the node that it replaces.
+func (n *node) listen() (err error) {
+	if n.listeners.operator, err = n.sockets.Unix("operator", n.Paths.Node); err != nil {
+		return err
+	}
+	if n.listeners.peers, err = n.sockets.Unix("peers", n.Paths.PeerNode); err != nil {
+		return err
+	}
+	at := n.workspace.Listeners
+	if n.listeners.gateway, err = n.tcp("gateway", n.Config.Gateway, at.Gateway); err != nil {
+		return err
+	}
+	n.listeners.metrics, err = n.tcp("metrics", n.Metrics, at.Metrics)
+	return err
+}
+
+// tcp listens where the operator or shoal.work said; a default that is taken moves to the port that
+// it had last time, or else to the next free one.
+func (n *node) tcp(name, asked string, l manifest.Listener) (net.Listener, error) {
+	if asked != "" {
+		return n.sockets.TCP(name, asked, true)
+	}
+	if l.Line != 0 {
+		return n.sockets.TCP(name, l.Address(), true)
+	}
+	return n.sockets.Default(name, l.Address(), filepath.Join(n.Paths.NodeDir, name+".address"))
+}
+
+func (n *node) serveMetrics(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", n.recorder.Handler())
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stop()
+	return srv.Serve(n.listeners.metrics)
+}
+
+var _ = api.Node

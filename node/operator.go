@@ -1,0 +1,212 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/shoalrun/shoal/api"
+	"github.com/shoalrun/shoal/daemon"
+	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/sidecar"
+)
+
+// operator answers the verbs that are about what runs here. The hub answers the others, and some
+// (status, down) come here only while the hub is gone.
+func (n *node) operator() *api.Server {
+	return &api.Server{
+		Process: api.Node,
+		Down:    n.down,
+		Status:  n.fleetStatus,
+		Upgrade: n.upgrade,
+		Env:     n.env,
+		Logs:    n.logs,
+		Exec:    n.exec,
+		Why:     n.why,
+		Tap:     n.tap,
+		Learned: func(context.Context) ([]fleet.Learned, error) { return n.recorder.Learned(), nil },
+		Info:    n.info,
+
+		Transport: n.proxy.Transport,
+		Tunnel:    n.proxy.Tunnel,
+	}
+}
+
+func (n *node) info(context.Context) (api.Info, error) {
+	return api.Info{
+		Process: api.Node, Version: n.Version, PID: os.Getpid(), Fleet: n.workspace.Fleet,
+		Workspace: n.Config.Workspace, Data: n.Paths.Data, Started: n.started,
+		Executable: n.Executable, Owned: n.Owned,
+	}, nil
+}
+
+// down stops everything without the hub, which is gone.
+func (n *node) down(_ context.Context, send func(fleet.Progress) error) error {
+	err := send(fleet.Progress{Phase: fleet.PhaseStop, Text: "the hub is gone; the node stops its instances, all at once"})
+	err = errors.Join(err, n.stopAll())
+	n.quit(errShutdown)
+	return err
+}
+
+// fleetStatus is what this node knows of the fleet: the last snapshot and its own instances.
+func (n *node) fleetStatus(context.Context) (fleet.Status, error) {
+	s := fleet.Status{
+		Fleet: n.workspace.Fleet, Version: n.Version,
+		Hub: fleet.ProcessStatus{Down: true}, Node: n.status().Process,
+		Gateway: n.listeners.gateway.Addr().String(), Metrics: n.listeners.metrics.Addr().String(),
+		Services: []fleet.ServiceStatus{}, Edges: n.recorder.Edges(),
+	}
+	instances := n.supervisor.Statuses()
+	if snapshot := n.proxy.Snapshot(); snapshot != nil {
+		for _, service := range snapshot.Services {
+			s.Services = append(s.Services, serviceStatus(service, instances))
+		}
+	}
+	return s, nil
+}
+
+func serviceStatus(service *fleet.Service, instances []fleet.InstanceStatus) fleet.ServiceStatus {
+	s := fleet.ServiceStatus{
+		Name: service.Name, Owner: service.Manifest.Owner, Ports: service.Manifest.Ports,
+		State: fleet.ServiceStopped, Debug: service.Debug, Instances: []fleet.InstanceStatus{},
+	}
+	ready := 0
+	for _, i := range instances {
+		if i.Service != service.Name {
+			continue
+		}
+		s.Instances = append(s.Instances, i)
+		s.Release, s.Mode = i.Release, i.Mode
+		if i.State == fleet.Ready {
+			ready++
+		}
+		if i.Failure != "" {
+			s.Failure, s.LastLog = i.Failure, i.LastLog
+		}
+	}
+	switch {
+	case len(s.Instances) == 0:
+	case ready == len(s.Instances):
+		s.State = fleet.ServiceReady
+	case ready > 0:
+		s.State = fleet.ServiceDegraded
+	default:
+		s.State = fleet.ServiceFailed
+	}
+	return s
+}
+
+func (n *node) why(_ context.Context, requestID string) ([]fleet.Observation, error) {
+	if requestID == "" {
+		return n.recorder.Failures(whyFailures), nil
+	}
+	return n.recorder.Find(requestID), nil
+}
+
+// whyFailures is how many of the latest failures `why` without an id shows.
+const whyFailures = 20
+
+func (n *node) tap(ctx context.Context, r api.TapRequest, send func(fleet.Observation) error) error {
+	for o := range n.recorder.Tap(ctx, r.Services, r.Failures) {
+		if err := send(o); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// signals are the names that `exec` may send.
+var signals = map[string]os.Signal{
+	"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "QUIT": syscall.SIGQUIT, "KILL": syscall.SIGKILL,
+}
+
+func (n *node) exec(ctx context.Context, r api.ExecRequest) (int, error) {
+	beside, err := n.sidecars.Of(r.Service)
+	if err != nil {
+		return 0, err
+	}
+	return beside.Exec(ctx, sidecar.ExecSpec{
+		Command: r.Command, Env: r.Env, TTY: r.TTY, Rows: r.Size.Rows, Columns: r.Size.Columns,
+		Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr,
+		Resize:  translate(ctx, r.Resize, func(s api.Size) (sidecar.Size, bool) { return sidecar.Size(s), true }),
+		Signals: translate(ctx, r.Signals, func(name string) (os.Signal, bool) { s, ok := signals[name]; return s, ok }),
+	})
+}
+
+// translate turns what arrives on in, and drops what means nothing here.
+func translate[From, To any](ctx context.Context, in <-chan From, turn func(From) (To, bool)) <-chan To {
+	out := make(chan To)
+	go func() {
+		defer close(out)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case v, open := <-in:
+				if !open {
+					return
+				}
+				if to, ok := turn(v); ok {
+					select {
+					case out <- to:
+					case <-ctx.Done():
+						return
+					}
+				}
+			}
+		}
+	}()
+	return out
+}
+
+// upgrade starts a successor from another binary, lets it take over, and leaves once its own
+// connections have ended.
+func (n *node) upgrade(ctx context.Context, executable string, send func(fleet.Progress) error) error {
+	if executable == "" {
+		executable = n.Executable
+	}
+	if err := send(fleet.Progress{Phase: fleet.PhaseStart, Text: "a new node takes over from process " + fmt.Sprint(os.Getpid())}); err != nil {
+		return err
+	}
+	resume := n.link.Pause()
+	err := n.sockets.Handover(daemon.Spawn{
+		Executable: executable,
+		Args:       os.Args[1:],
+		Log:        n.Paths.NodeLog,
+		Owner:      n.Owner,
+	})
+	if err != nil {
+		resume()
+		return fmt.Errorf("the node goes on as it was: %w", err)
+	}
+	n.leaving.Store(true)
+	err = send(fleet.Progress{Phase: fleet.PhaseReady, Text: "the new node serves; the old one drains"})
+	context.AfterFunc(ctx, func() { n.quit(errShutdown) }) // ends with this answer
+	return err
+}
+
+// env is what tools on the host need, or what a service sees.
+func (n *node) env(_ context.Context, service string) ([]api.Var, error) {
+	if service == "" {
+		return []api.Var{
+			{Name: "SHOAL_GATEWAY", Value: "http://" + n.listeners.gateway.Addr().String()},
+			{Name: "SHOAL_METRICS", Value: "http://" + n.listeners.metrics.Addr().String() + "/metrics"},
+			{Name: "SHOAL_DATA", Value: n.Paths.Data},
+			{Name: "SHOAL_WORKSPACE", Value: filepath.Clean(n.Config.Workspace)},
+		}, nil
+	}
+	return n.serviceEnv(service)
+}
+
+func asVars(environment []string) []api.Var {
+	vars := make([]api.Var, 0, len(environment))
+	for _, e := range environment {
+		name, value, _ := strings.Cut(e, "=")
+		vars = append(vars, api.Var{Name: name, Value: value, Secret: strings.Contains(value, sidecar.Redacted)})
+	}
+	return vars
+}
