@@ -2,64 +2,183 @@ package deploy
 
 import (
 	"context"
+	"errors"
+	"sync"
+	"time"
 
 	"github.com/shoalrun/shoal/fleet"
 )
 
-// Engine keeps the fleet as it was asked to be. Make one with [New].
-type Engine struct{ config Config }
+// Engine keeps the fleet as it was asked to be: the shell around [Step]. Make one with [New].
+type Engine struct {
+	config Config
+	wake   chan struct{} // holds a token while the queue may have messages
+	ended  chan struct{} // closed when Run returns
+	work   sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows
+	queue  []message
+	status []fleet.ServiceStatus
+}
+
+// message is an input, or a question, on its way to the goroutine of Run.
+type message struct {
+	in Input // nil: only a question
+	// until is asked after each step; done gets its error once it is met. nil: met at once.
+	until func(s *State) (met bool, err error)
+	done  chan<- error // nil: nobody waits
+}
 
 // New returns an engine that wants nothing yet. It does nothing until Run.
 func New(c Config) (*Engine, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	return &Engine{config: c}, nil
+	if c.ProbeInterval == 0 {
+		c.ProbeInterval = 10 * time.Second
+	}
+	if c.Progress == nil {
+		c.Progress = func(fleet.Progress) {}
+	}
+	return &Engine{config: c, wake: make(chan struct{}, 1), ended: make(chan struct{})}, nil
 }
 
 // Run carries out what the other methods ask for, until ctx ends; it then returns nil and leaves
-// instances as they are. It waits for actions in flight, whose contexts end with ctx.
-func (e *Engine) Run(ctx context.Context) error { return nil }
+// instances as they are. It waits for actions under way, whose contexts end with ctx. Call it once.
+func (e *Engine) Run(ctx context.Context) error {
+	defer close(e.ended)
+	defer e.work.Wait()
+	state := NewState(e.config.Node, e.config.ProbeInterval)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var waiting []message
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+			e.push(message{in: Tick{}})
+		case <-e.wake:
+			for _, m := range e.take() {
+				state, waiting = e.handle(ctx, state, waiting, m)
+			}
+			e.publish(&state)
+			setTimer(timer, &state)
+		}
+	}
+}
 
-// Set states all that is wanted. Services that are not among targets any more are stopped and
-// forgotten. It returns when the wish is taken; Wait waits for its fulfilment.
-func (e *Engine) Set(ctx context.Context, targets []Target) error { return nil }
+// handle takes one message through Step, and answers whom its outcome was waited for by.
+func (e *Engine) handle(ctx context.Context, state State, waiting []message, m message) (State, []message) {
+	if m.in != nil {
+		if err := state.check(m.in); err != nil {
+			m.answer(err)
+			return state, waiting
+		}
+		var actions []Action
+		state, actions = Step(state, time.Now(), m.in)
+		for _, a := range actions {
+			e.do(ctx, a)
+		}
+	}
+	if m.done != nil {
+		waiting = append(waiting, m)
+	}
+	rest := waiting[:0]
+	for _, w := range waiting {
+		if !w.settle(&state) {
+			rest = append(rest, w)
+		}
+	}
+	return state, rest
+}
 
-// Update states what is wanted of one service, new or known, and leaves all others alone.
-func (e *Engine) Update(ctx context.Context, t Target) error { return nil }
+func (m message) answer(err error) {
+	if m.done != nil {
+		m.done <- err // buffered: whoever waited may have left
+	}
+}
 
-// Building says that a new release of service is being built.
-func (e *Engine) Building(service string) {}
+func (m message) settle(s *State) bool {
+	if m.until == nil {
+		m.answer(nil)
+		return true
+	}
+	met, err := m.until(s)
+	if met || err != nil {
+		m.answer(err)
+	}
+	return met || err != nil
+}
 
-// BuildFailed says that the build failed; text is what it printed.
-func (e *Engine) BuildFailed(service, text string) {}
+// do executes an action; its end comes back as an input.
+func (e *Engine) do(ctx context.Context, a Action) {
+	switch a := a.(type) {
+	case Tell:
+		e.config.Progress(a.Progress)
+	case Apply:
+		e.spawn(func() Input { return Applied{e.config.Apply(ctx, a.Change)} })
+	case Start:
+		e.spawn(func() Input { return Started{a.Assignment.Instance, e.config.Driver.Start(ctx, a.Assignment)} })
+	case Stop:
+		e.spawn(func() Input { return Gone{a.Instance, e.config.Driver.Stop(ctx, a.Instance)} })
+	case Probe:
+		e.spawn(func() Input {
+			status, err := e.config.Driver.Probe(ctx, a.Instance)
+			return Probed{a.Instance, status, err}
+		})
+	}
+}
 
-// Observe takes what a node reports of one instance.
-func (e *Engine) Observe(s fleet.InstanceStatus) {}
+func (e *Engine) spawn(action func() Input) {
+	e.work.Go(func() { e.push(message{in: action()}) })
+}
 
-// Resync takes all that a node runs, when it has connected again.
-func (e *Engine) Resync(node string, all []fleet.InstanceStatus) {}
+// push queues a message; it never blocks.
+func (e *Engine) push(m message) {
+	e.mu.Lock()
+	e.queue = append(e.queue, m)
+	e.mu.Unlock()
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
 
-// Adopt takes over what runs already, before the first Set.
-func (e *Engine) Adopt(running []fleet.InstanceStatus, s *fleet.Snapshot) {}
+func (e *Engine) take() []message {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := e.queue
+	e.queue = nil
+	return all
+}
 
-// Restart replaces the instances of services by new ones of the same release.
-func (e *Engine) Restart(ctx context.Context, services []string) error { return nil }
+func (e *Engine) publish(s *State) {
+	status := s.Status()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.status = status
+}
 
-// Attach lets address (HOST:PORT) take the place of service.
-func (e *Engine) Attach(ctx context.Context, service, address string) error { return nil }
+func setTimer(t *time.Timer, s *State) {
+	t.Stop()
+	if at, ok := s.Wake(); ok {
+		t.Reset(time.Until(at))
+	}
+}
 
-// Detach gives service its place back.
-func (e *Engine) Detach(ctx context.Context, service string) error { return nil }
+var errEnded = errors.New("deploy: the hub is shutting down")
 
-// Debug suspends health, deadlines and restarts of service, or resumes them.
-func (e *Engine) Debug(ctx context.Context, service string, on bool) error { return nil }
-
-// Stop stops every service and returns when all are gone.
-func (e *Engine) Stop(ctx context.Context) error { return nil }
-
-// Status returns all services, sorted by name.
-func (e *Engine) Status() []fleet.ServiceStatus { return nil }
-
-// Wait waits until the services (none: all) are settled.
-func (e *Engine) Wait(ctx context.Context, services []string) error { return nil }
+// ask queues an input (nil: none) and waits until it was taken and until is met.
+func (e *Engine) ask(ctx context.Context, in Input, until func(*State) (bool, error)) error {
+	done := make(chan error, 1)
+	e.push(message{in: in, until: until, done: done})
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-e.ended:
+		return errEnded
+	}
+}

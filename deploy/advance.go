@@ -1,0 +1,303 @@
+package deploy
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// supersede retires what an older wish began and did not finish: its instances never took a call.
+func (s *State) supersede(v *service) {
+	if _, ok := s.wanted(v); !ok {
+		return
+	}
+	for _, i := range slices.Clone(v.instances) {
+		if i.generation < v.generation && i.begun() && (i.worker() == "" || i.assignment.Once) {
+			s.retire(v, i)
+		}
+	}
+}
+
+// create plans the instances that are missing: all at once where nothing serves yet, else one at a
+// time beside the old ones. What has failed keeps its place, so that it is not tried again.
+func (s *State) create(v *service) {
+	n, ok := s.wanted(v)
+	if !ok || v.beforeFailed() {
+		return
+	}
+	current := v.each("", func(i *instance) bool {
+		return i.generation == v.generation && (i.failed || !i.leaving())
+	})
+	missing := n - len(current)
+	if len(v.each("", v.oldServing)) > 0 {
+		if v.defeated() {
+			return
+		}
+		missing = min(missing, 1-len(v.each("", (*instance).begun))-len(v.each("", (*instance).leaving)))
+	}
+	for range missing {
+		s.add(v, "")
+	}
+}
+
+// before runs the release's `before` once an instance is placed, so that it may speak for the
+// service. One of an older release that was cut short must be gone first: two never run at once.
+func (s *State) before(v *service) {
+	n, ok := s.wanted(v)
+	if !ok || n == 0 || v.migratedAlready() || len(v.jobs()) > 0 {
+		return
+	}
+	placed := v.each("", func(i *instance) bool { return i.phase == planned && s.listed(v, i) })
+	if len(placed) == 0 || !s.open(v) {
+		return
+	}
+	s.tell(v, fleet.PhaseBefore, v.target.Before)
+	s.launch(v, s.add(v, beforeJob))
+}
+
+// start starts what may start, and tells nodes again what they could not be told.
+func (s *State) start(v *service) {
+	for _, i := range v.instances {
+		if i.pending || !i.restart.due(s.now) {
+			continue
+		}
+		told := i.phase == running || i.phase == serving
+		if told && i.untold || i.phase == planned && s.mayStart(v, i) {
+			s.launch(v, i)
+		}
+	}
+}
+
+func (s *State) mayStart(v *service, i *instance) bool {
+	return s.listed(v, i) && (i.assignment.Once || v.migratedAlready()) && s.open(v)
+}
+
+func (s *State) launch(v *service, i *instance) {
+	i.pending, i.untold = true, false
+	s.do(Start{i.assignment})
+	if i.phase != planned {
+		return
+	}
+	i.started = s.now
+	s.move(i, running)
+	if !i.assignment.Once {
+		s.tell(v, fleet.PhaseStart, i.id)
+	}
+}
+
+// open tells whether v may start: what it calls is there, or will not come. An update need not wait.
+func (s *State) open(v *service) bool {
+	isServing := func(i *instance) bool { return i.phase == serving }
+	if v.opened == v.generation || len(v.each("", isServing)) > 0 {
+		return true
+	}
+	var waits, failed []string
+	for _, callee := range s.plan.Callees(v.name) {
+		there, final := s.there(callee)
+		switch {
+		case !there && final:
+			failed = append(failed, callee)
+		case !there:
+			waits = append(waits, callee)
+		}
+	}
+	if len(waits) > 0 {
+		if v.waits == nil {
+			s.tell(v, fleet.PhaseWait, "for "+strings.Join(waits, ", "))
+		}
+		v.waits = waits
+		return false
+	}
+	if len(failed) > 0 {
+		s.tell(v, fleet.PhaseWarn, "starts although "+strings.Join(failed, ", ")+" failed")
+	}
+	v.opened, v.waits = v.generation, nil
+	return true
+}
+
+// there tells whether a callee can be called, and, where it cannot, whether that is final. A service
+// that is not asked to run counts as there: nobody can wait for it.
+func (s *State) there(name string) (there, final bool) {
+	v := s.services[name]
+	if v == nil || v.attached != "" || v.target.External != "" || v.target.Stopped || v.gone || s.stopping {
+		return true, true
+	}
+	up := func(i *instance) bool { return i.ready() && (i.phase == running || i.phase == serving) }
+	if len(v.each("", up)) > 0 {
+		return true, true
+	}
+	return false, s.failedFinally(v)
+}
+
+// shift lets what is ready take calls. Old instances that it replaces are surplus from then on.
+func (s *State) shift(v *service) {
+	s.unshift(v)
+	for _, i := range v.each("", (*instance).begun) {
+		if i.phase != running || !i.ready() || i.failed {
+			continue
+		}
+		if old := v.each("", v.oldServing); len(old) > 0 && i.generation == v.generation {
+			s.tell(v, fleet.PhaseShift, i.id+" takes over from "+old[0].id)
+		}
+		i.served = true
+		s.move(i, serving)
+	}
+}
+
+// unshift takes a shift back, if what took over fell before the old instance was stopped.
+func (s *State) unshift(v *service) {
+	n, ok := s.wanted(v)
+	fallen := v.each("", func(i *instance) bool { return i.phase == serving && !i.ready() })
+	firm := v.each("", func(i *instance) bool { return i.phase == serving && i.ready() })
+	old := v.each("", func(i *instance) bool { return i.phase == draining && i.ready() && i.generation < v.generation })
+	if !ok || n == 0 || len(firm) > 0 || len(old) == 0 || len(fallen) == 0 {
+		return
+	}
+	for _, i := range fallen {
+		s.move(i, running)
+	}
+	for _, i := range old {
+		s.move(i, serving)
+	}
+	s.tell(v, fleet.PhaseWarn, fallen[0].id+" fell right after it was ready; "+old[0].id+" serves on")
+}
+
+// surplus retires what is more than wanted: the old before the new, the unhealthy before the healthy.
+func (s *State) surplus(v *service) {
+	n, ok := s.wanted(v)
+	if !ok {
+		return
+	}
+	if n == 0 {
+		s.clear(v)
+		return
+	}
+	current := v.each("", func(i *instance) bool { return i.generation == v.generation && (i.begun() || i.phase == serving) })
+	for _, i := range slices.Backward(current) {
+		if len(current) > n && i.begun() {
+			s.retire(v, i)
+			current = current[:len(current)-1]
+		}
+	}
+	active := v.each("", func(i *instance) bool { return i.phase == serving })
+	slices.SortStableFunc(active, func(a, b *instance) int {
+		return cmp.Or(cmp.Compare(a.generation, b.generation), compareBool(a.ready(), b.ready()))
+	})
+	for len(active) > n {
+		s.retire(v, active[0])
+		active = active[1:]
+	}
+}
+
+// compareBool orders false before true.
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+// clear retires a whole service, once nothing that calls it is stopping too.
+func (s *State) clear(v *service) {
+	v.up, v.opened, v.waits = false, 0, nil
+	for _, name := range s.plan.Callers(v.name) {
+		caller := s.services[name]
+		if caller == nil {
+			continue
+		}
+		n, ok := s.wanted(caller)
+		if ok && n == 0 && slices.ContainsFunc(caller.instances, (*instance).alive) {
+			return
+		}
+	}
+	for _, i := range slices.Clone(v.instances) {
+		if i.phase == dead {
+			s.drop(v, i)
+		}
+		s.retire(v, i)
+	}
+}
+
+// workers replaces each worker after the service's own instances: the old one is gone before the
+// new one starts.
+func (s *State) workers(v *service) {
+	n, ok := s.wanted(v)
+	if !ok || n == 0 || len(v.each("", v.oldServing)) > 0 {
+		return
+	}
+	if v.beforeFailed() {
+		return
+	}
+	for _, i := range slices.Clone(v.instances) {
+		_, known := v.target.Workers[i.worker()]
+		if i.worker() != "" && !i.assignment.Once && (i.generation < v.generation || !known) {
+			s.retire(v, i)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.target.Workers)) {
+		if len(v.each(name, anyInstance)) == 0 {
+			s.add(v, name)
+		}
+	}
+}
+
+func anyInstance(*instance) bool { return true }
+
+// retire sends an instance on its way out: one that takes calls drains first.
+func (s *State) retire(v *service, i *instance) {
+	switch i.phase {
+	case planned:
+		s.drop(v, i)
+	case running:
+		s.move(i, stopping)
+	case serving:
+		s.tell(v, fleet.PhaseDrain, i.id)
+		s.move(i, draining)
+	}
+}
+
+// fail gives an instance up. What waited for a failed `before` will not start.
+func (s *State) fail(v *service, i *instance) {
+	i.failed = true
+	text := append([]string{i.label() + i.status.Failure}, last(i.status.LastLog, shownLines)...)
+	s.tell(v, fleet.PhaseFailed, strings.Join(text, "\n"))
+	s.retire(v, i)
+	if !i.assignment.Once || i.generation < v.generation {
+		return
+	}
+	for _, o := range slices.Clone(v.instances) {
+		if o.phase == planned {
+			s.drop(v, o)
+		}
+	}
+}
+
+// stop stops what drains, once every node knows, and what never took a call.
+func (s *State) stop(v *service) {
+	for _, i := range v.instances {
+		if i.phase == draining && !s.takesCalls(v, i) {
+			s.move(i, stopping)
+		}
+		if i.phase == stopping && !i.pending && i.restart.due(s.now) {
+			i.pending = true
+			s.do(Stop{i.id})
+		}
+	}
+}
+
+// probe asks after instances that were not heard of for a while.
+func (s *State) probe(v *service) {
+	for _, i := range v.instances {
+		if i.watched() && !s.now.Before(i.probe) {
+			i.probing, i.fresh = true, false
+			i.probe = s.now.Add(s.probeEvery)
+			s.do(Probe{i.id})
+		}
+	}
+}

@@ -1,0 +1,261 @@
+package deploy
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// State is all that Step knows. The zero value is not usable; see [NewState].
+type State struct {
+	node       string
+	probeEvery time.Duration
+
+	services map[string]*service
+	serials  map[string]int // of services that were removed
+	plan     Plan
+	set      bool // a Set has come: what is not wanted is to be stopped
+	stopping bool // a StopAll has come: nothing is wanted
+
+	acked    map[string]fleet.Service // what every live node acknowledged
+	sent     *fleet.Change            // the Apply under way; nil: none
+	applying retry
+
+	asked   time.Time // when the first wish came that is not fulfilled yet; zero: all is as wished
+	now     time.Time
+	actions []Action
+	moved   bool // something changed in this Step, so that others may move too
+}
+
+// NewState returns a state that wants nothing. New instances are placed on node; each instance is
+// probed every probeEvery.
+func NewState(node string, probeEvery time.Duration) State {
+	return State{node: node, probeEvery: probeEvery, services: map[string]*service{},
+		serials: map[string]int{}, acked: map[string]fleet.Service{}}
+}
+
+// service is what is known of one service.
+type service struct {
+	name   string
+	target Target
+	asked  bool // a target was given; what is adopted stays as it is until then
+	built  bool // target has a release, or needs none; what it says may be carried out
+	gone   bool // not in the last Set: to be stopped and forgotten
+
+	// generation grows when instances are to be replaced. An instance of an older one is old.
+	generation int
+	serial     int    // the highest number of an instance so far
+	migrated   string // the release whose `before` has ended well
+	attached   string // address that took its place
+	debug      bool
+	up         bool // has been ready as a whole since it was last stopped
+
+	building   bool
+	buildError []string // what the failed build printed; nil: none failed
+	opened     int      // the generation that need not wait for callees any more
+	waits      []string // callees that it was last seen waiting for
+
+	instances []*instance // by number
+}
+
+// phase is where the hub stands with an instance; the node's view is its status.
+type phase int
+
+const (
+	planned  phase = iota // to be placed and started
+	running               // Start was asked for; takes no calls
+	serving               // takes calls
+	draining              // takes no new calls; to be stopped once that is acknowledged
+	stopping              // Stop was, or is about to be, asked for
+	dead                  // failed and gone; kept to show why, and so as not to be tried again
+)
+
+// beforeJob is the worker name of a `before` command's instance.
+const beforeJob = "before"
+
+type instance struct {
+	id         string
+	assignment fleet.Assignment
+	status     fleet.InstanceStatus
+	generation int
+	phase      phase
+	node       string
+
+	served  bool // was serving once
+	failed  bool // the node, or we, gave it up; its status is kept as it was then
+	lost    bool // adopted by the snapshot alone: no node has spoken of it yet
+	pending bool // a Start or Stop is under way
+	untold  bool // its assignment changed since Start
+	restart retry
+	started time.Time // when Start was first asked for
+
+	probe   time.Time // when to probe next
+	probing bool
+	fresh   bool // a report came since the probe was sent, which is then out of date
+}
+
+// retry is when a failed action is tried again.
+type retry struct {
+	failures int
+	at       time.Time
+}
+
+// fail notes a failure: the next try is after 100 ms, twice as long each time, up to 5 s.
+func (r *retry) fail(now time.Time) {
+	wait := min(100*time.Millisecond<<min(r.failures, 10), 5*time.Second)
+	r.failures++
+	r.at = now.Add(wait)
+}
+
+func (r *retry) due(now time.Time) bool { return !now.Before(r.at) }
+
+// service returns the service of that name, which it makes where it is new.
+func (s *State) service(name string) *service {
+	v, ok := s.services[name]
+	if !ok {
+		v = &service{name: name, serial: s.serials[name]}
+		s.services[name] = v
+	}
+	return v
+}
+
+// sorted returns the services by name, so that a Step is the same each time.
+func (s *State) sorted() []*service {
+	all := make([]*service, 0, len(s.services))
+	for _, name := range slices.Sorted(maps.Keys(s.services)) {
+		all = append(all, s.services[name])
+	}
+	return all
+}
+
+// find returns the instance of that id and its service, or nil.
+func (s *State) find(id string) (*service, *instance) {
+	for _, v := range s.services {
+		for _, i := range v.instances {
+			if i.id == id {
+				return v, i
+			}
+		}
+	}
+	return nil, nil
+}
+
+// wanted returns how many instances are to run. ok is false where that is not known: what runs stays.
+func (s *State) wanted(v *service) (n int, ok bool) {
+	switch {
+	case v.gone, s.stopping:
+		return 0, true
+	case !v.built:
+		return 0, false
+	case v.target.Stopped, v.target.External != "":
+		return 0, true
+	}
+	return max(1, v.target.Instances), true
+}
+
+// add plans one more instance of v's newest release.
+func (s *State) add(v *service, worker string) *instance {
+	v.serial++
+	id := fmt.Sprintf("%s-%.6s-%d", v.name, v.target.Release.ID, v.serial)
+	i := &instance{id: id, generation: v.generation, node: s.node, assignment: v.assignment(id, worker)}
+	i.status = fleet.InstanceStatus{Instance: id, Service: v.name, Worker: worker, Node: s.node,
+		Release: v.target.Release.ID, State: fleet.Starting, Mode: v.target.Mode}
+	v.instances = append(v.instances, i)
+	s.moved = true
+	return i
+}
+
+// assignment writes what a node is told of an instance.
+func (v *service) assignment(id, worker string) fleet.Assignment {
+	t := &v.target
+	a := fleet.Assignment{Instance: id, Service: v.name, Worker: worker, Release: t.Release, Manifest: t.Manifest,
+		Command: t.Run, Dir: t.Dir, Env: t.Env, Mode: t.Mode, State: t.State, Grace: t.Grace,
+		HealthTimeout: t.HealthTimeout, Debug: v.debug}
+	if a.Dir == "" {
+		a.Dir = t.Release.Dir
+	}
+	if command, ok := t.Workers[worker]; ok {
+		a.Command = command
+	}
+	if worker == beforeJob {
+		a.Command, a.Once, a.Dir = t.Before, true, t.Release.Dir
+	}
+	return a
+}
+
+// drop forgets an instance.
+func (s *State) drop(v *service, i *instance) {
+	v.instances = slices.DeleteFunc(v.instances, func(o *instance) bool { return o == i })
+	s.moved = true
+}
+
+// move takes an instance into another phase.
+func (s *State) move(i *instance, to phase) {
+	i.phase = to
+	s.moved = true
+}
+
+// worker is the name in `workers`, [beforeJob], or empty for the service's own instances.
+func (i *instance) worker() string { return i.assignment.Worker }
+
+func (i *instance) ready() bool { return i.status.State == fleet.Ready }
+
+// begun tells whether i is on its way to being served from; a worker stays so.
+func (i *instance) begun() bool { return i.phase == planned || i.phase == running }
+
+// leaving tells whether i is on its way out.
+func (i *instance) leaving() bool { return i.phase == draining || i.phase == stopping }
+
+// alive tells whether i runs or may run on its node.
+func (i *instance) alive() bool { return i.phase != planned && i.phase != dead }
+
+// watched tells whether i is to be probed.
+func (i *instance) watched() bool {
+	return (i.phase == running || i.phase == serving) && !i.pending && !i.probing
+}
+
+// described tells whether the snapshot is to say what the state says of v.
+func (v *service) described() bool { return v.asked || v.gone }
+
+// oldServing tells whether i takes calls and is to be replaced.
+func (v *service) oldServing(i *instance) bool {
+	return i.phase == serving && i.generation < v.generation
+}
+
+// jobs returns the instances of `before`, of any release.
+func (v *service) jobs() []*instance { return v.each(beforeJob, anyInstance) }
+
+// migratedAlready tells whether `before` of the newest release needs not run any more.
+func (v *service) migratedAlready() bool {
+	return v.target.Before == "" || v.migrated == v.target.Release.ID
+}
+
+// beforeFailed tells whether `before` of the newest release has failed.
+func (v *service) beforeFailed() bool {
+	return slices.ContainsFunc(v.jobs(), func(i *instance) bool { return i.failed && i.generation == v.generation })
+}
+
+// defeated tells whether something of the newest release was given up.
+func (v *service) defeated() bool {
+	return slices.ContainsFunc(v.instances, func(i *instance) bool { return i.failed && i.generation == v.generation })
+}
+
+// failedFinally tells whether no instance of v will be there unless something new is asked for.
+func (s *State) failedFinally(v *service) bool {
+	hope := v.each("", func(i *instance) bool { return !i.failed && (i.begun() || i.phase == serving) })
+	return len(hope) == 0 && !v.building && (v.defeated() || v.buildError != nil)
+}
+
+// each returns v's instances of a worker ("" for the service itself) that are kept by keep.
+func (v *service) each(worker string, keep func(*instance) bool) []*instance {
+	var found []*instance
+	for _, i := range v.instances {
+		if i.worker() == worker && keep(i) {
+			found = append(found, i)
+		}
+	}
+	return found
+}

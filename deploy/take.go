@@ -1,0 +1,296 @@
+package deploy
+
+import (
+	"encoding/json"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// take folds one input into the state. What follows from it is for advance to find.
+func (s *State) take(in Input) {
+	switch in := in.(type) {
+	case Set:
+		s.takeSet(in)
+	case Update:
+		s.want(in.Target, true)
+		s.replan()
+	case Building:
+		s.takeBuilding(in)
+	case BuildFailed:
+		s.takeBuildFailed(in)
+	case Restart:
+		s.takeRestart(in)
+	case Attach:
+		s.service(in.Service).attached = in.Address
+	case Detach:
+		s.service(in.Service).attached = ""
+	case Debug:
+		s.takeDebug(in)
+	case StopAll:
+		s.stopping = true
+		s.ask()
+	case Adopt:
+		s.takeAdopt(in)
+	case Observed:
+		s.takeObserved(in.Status)
+	case Resync:
+		s.takeResync(in)
+	case Applied:
+		s.takeApplied(in)
+	case Started:
+		s.takeStarted(in)
+	case Gone:
+		s.takeGone(in)
+	case Probed:
+		s.takeProbed(in)
+	}
+}
+
+// ask notes that something was asked for, whose fulfilment is to be told.
+func (s *State) ask() {
+	if s.asked.IsZero() {
+		s.asked = s.now
+	}
+}
+
+func (s *State) takeSet(in Set) {
+	s.set, s.stopping = true, false
+	for _, v := range s.services {
+		v.gone = !slices.ContainsFunc(in.Targets, func(t Target) bool { return t.Manifest.Service == v.name })
+	}
+	for _, t := range in.Targets {
+		s.want(t, false)
+	}
+	s.replan()
+}
+
+// want takes what is wanted of one service. again says that what has failed is to be tried again.
+func (s *State) want(t Target, again bool) {
+	v := s.service(t.Manifest.Service)
+	v.gone, v.asked = false, true
+	s.ask()
+	if t.Release.ID == "" && t.External == "" && !t.Stopped {
+		v.building = true
+		if !v.built {
+			v.target = t
+		}
+		return
+	}
+	same := v.built && sameRun(v.target, t)
+	retried := again && v.defeated()
+	v.building, v.buildError, v.target = false, nil, t
+	if !v.built {
+		v.built = true
+		v.renew()
+		v.recognise()
+		return
+	}
+	if !same || retried {
+		v.renew()
+	}
+}
+
+// recognise makes adopted instances of the wanted release members of its generation.
+func (v *service) recognise() {
+	for _, i := range v.instances {
+		_, known := v.target.Workers[i.worker()]
+		same := i.status.Release == v.target.Release.ID && (i.worker() == "" || known)
+		if !same || i.failed || i.leaving() || i.assignment.Once {
+			continue
+		}
+		debug := i.assignment.Debug
+		i.generation, i.assignment = v.generation, v.assignment(i.id, i.worker())
+		i.untold = i.assignment.Debug != debug
+		v.migrated = i.status.Release
+	}
+}
+
+// renew begins a new generation: all instances are to be replaced, and what failed is forgotten.
+func (v *service) renew() {
+	v.generation++
+	v.instances = slices.DeleteFunc(v.instances, func(i *instance) bool { return i.phase == dead })
+}
+
+// sameRun tells whether two targets would run the same: what else differs is the snapshot's alone.
+func sameRun(a, b Target) bool {
+	run := func(t Target) Target {
+		t.Instances, t.Origin, t.Source, t.Learn, t.Manifest.Owner = 0, "", "", false, ""
+		t.Release.Commit, t.Release.Dirty, t.Release.Ignored = "", false, nil
+		return t
+	}
+	x, errX := json.Marshal(run(a))
+	y, errY := json.Marshal(run(b))
+	return errX == nil && errY == nil && string(x) == string(y)
+}
+
+func (s *State) takeBuilding(in Building) {
+	v := s.service(in.Service)
+	v.building, v.buildError = true, nil
+	s.ask()
+}
+
+func (s *State) takeBuildFailed(in BuildFailed) {
+	v := s.service(in.Service)
+	v.building = false
+	v.buildError = lines(in.Text)
+	s.ask()
+	s.tell(v, fleet.PhaseFailed, strings.Join(append([]string{v.failure()}, last(v.buildError, shownLines)...), "\n"))
+}
+
+func (s *State) takeRestart(in Restart) {
+	s.ask()
+	for _, name := range in.Services {
+		if v := s.services[name]; v != nil && v.built {
+			v.renew()
+		}
+	}
+}
+
+func (s *State) takeDebug(in Debug) {
+	v := s.service(in.Service)
+	v.debug = in.On
+	for _, i := range v.instances {
+		if i.assignment.Debug != in.On {
+			i.assignment.Debug = in.On
+			i.untold = i.phase != planned
+		}
+	}
+}
+
+func (s *State) takeObserved(status fleet.InstanceStatus) {
+	v, i := s.find(status.Instance)
+	if i == nil {
+		s.takeUnknown(status)
+		return
+	}
+	i.fresh, i.lost = true, false
+	if i.failed || i.phase == planned || i.phase == dead {
+		return
+	}
+	wasReady := i.ready()
+	i.status = status
+	switch {
+	case i.leaving():
+	case i.ready() && !wasReady:
+		s.tell(v, fleet.PhaseReady, i.readyText(s.now))
+	case status.State == fleet.Failed:
+		s.fail(v, i)
+	case status.State == fleet.Exited && i.assignment.Once:
+		v.migrated = i.status.Release
+		s.retire(v, i)
+	case status.State == fleet.Exited:
+		s.tell(v, fleet.PhaseWarn, i.id+" is gone from node "+i.node+" without having been stopped")
+		s.drop(v, i)
+	}
+}
+
+// takeResync takes a node's word for what it runs: what it does not name is gone.
+func (s *State) takeResync(in Resync) {
+	for _, status := range in.All {
+		s.takeObserved(status)
+	}
+	for _, v := range s.sorted() {
+		for _, i := range slices.Clone(v.instances) {
+			named := slices.ContainsFunc(in.All, func(o fleet.InstanceStatus) bool { return o.Instance == i.id })
+			if !named && i.node == in.Node && i.alive() && !i.pending && !i.leaving() {
+				s.takeObserved(fleet.InstanceStatus{Instance: i.id, Service: v.name, State: fleet.Exited, Node: i.node,
+					Release: i.status.Release})
+			}
+		}
+	}
+}
+
+func (s *State) takeStarted(in Started) {
+	v, i := s.find(in.Instance)
+	if i == nil {
+		return
+	}
+	i.pending = false
+	i.probe = s.now.Add(s.probeEvery)
+	if in.Err == nil {
+		i.restart = retry{}
+		return
+	}
+	i.untold = true
+	i.restart.fail(s.now)
+	if i.restart.failures == 1 {
+		s.tell(v, fleet.PhaseWarn, i.id+" could not be started and is tried again: "+in.Err.Error())
+	}
+	if i.phase == running && i.status.State == fleet.Starting {
+		i.status.Failure = in.Err.Error()
+	}
+}
+
+func (s *State) takeGone(in Gone) {
+	v, i := s.find(in.Instance)
+	if i == nil {
+		return
+	}
+	i.pending = false
+	if in.Err != nil {
+		i.restart.fail(s.now)
+		if i.restart.failures == 1 {
+			s.tell(v, fleet.PhaseWarn, i.id+" could not be stopped and is tried again: "+in.Err.Error())
+		}
+		return
+	}
+	if !i.assignment.Once {
+		s.tell(v, fleet.PhaseStop, i.id+" stopped")
+	}
+	if i.failed && i.generation == v.generation {
+		s.move(i, dead)
+		return
+	}
+	s.drop(v, i)
+}
+
+func (s *State) takeProbed(in Probed) {
+	_, i := s.find(in.Instance)
+	if i == nil {
+		return
+	}
+	i.probing = false
+	if in.Err == nil && !i.fresh && !i.pending {
+		in.Status.Instance = in.Instance
+		s.takeObserved(in.Status)
+	}
+}
+
+func (s *State) takeApplied(in Applied) {
+	sent := s.sent
+	s.sent = nil
+	if in.Err != nil {
+		s.applying.fail(s.now)
+		if s.applying.failures == 1 {
+			s.tell(nil, fleet.PhaseWarn, "a change could not be applied and is tried again: "+in.Err.Error())
+		}
+		return
+	}
+	s.applying = retry{}
+	for _, put := range sent.Put {
+		s.acked[put.Name] = put
+	}
+	for _, name := range sent.Remove {
+		delete(s.acked, name)
+	}
+}
+
+// replan orders the services anew. Those that are to vanish keep their place until they have.
+func (s *State) replan() {
+	var all []fleet.Manifest
+	for _, v := range s.sorted() {
+		m := v.target.Manifest
+		m.Service = v.name
+		all = append(all, m)
+	}
+	s.plan = NewPlan(all)
+}
+
+// equal compares what two snapshots say of a service.
+func equal(a, b fleet.Service) bool {
+	a.Version, a.Index, b.Version, b.Index = 0, 0, 0, 0
+	return reflect.DeepEqual(a, b)
+}
