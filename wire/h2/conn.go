@@ -111,7 +111,7 @@ func newConn(nc net.Conn, cfg Config) *Conn {
 	c.window = int64(c.cfg.ConnWindow)
 	c.batch.owner = c
 	c.dec = hpack.NewDecoder(4096, c.field)
-	c.dec.SetMaxStringLength(int(c.cfg.MaxHeaderList))
+	c.dec.SetMaxStringLength(slack * int(c.cfg.MaxHeaderList))
 	return c
 }
 

@@ -167,6 +167,9 @@ func (c *Conn) onWindowUpdate(f *frame) error {
 	shut := s.sendWindow <= 0
 	s.sendWindow += n
 	over, wake := s.sendWindow > windowMax, s.starved && shut && s.sendWindow > 0
+	if wake {
+		s.fedLocked()
+	}
 	c.mu.Unlock()
 	if over {
 		s.fail(&c.batch, FlowControlError, "a stream's window over 2^31-1")

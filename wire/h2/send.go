@@ -111,6 +111,15 @@ func (s *Stream) starveLocked() {
 	s.c.starved = append(s.c.starved, s)
 }
 
+// fedLocked takes the stream off the list of those that wait.
+func (s *Stream) fedLocked() {
+	if !s.starved {
+		return
+	}
+	s.starved = false
+	s.c.starved = slices.DeleteFunc(s.c.starved, func(o *Stream) bool { return o == s })
+}
+
 // Keep stores what came and cannot go on yet. data is from a Data event, as is end.
 func (s *Stream) Keep(data []byte, end bool) {
 	s.kept = append(s.kept, data...)

@@ -1,7 +1,5 @@
 package h2
 
-import "slices"
-
 // Kind is the kind of an [Event].
 type Kind uint8
 
@@ -219,10 +217,7 @@ func (s *Stream) closeLocked(reset bool) {
 	delete(c.streams, s.id)
 	c.active--
 	c.rememberLocked(s.id, reset)
-	if s.starved {
-		s.starved = false
-		c.starved = slices.DeleteFunc(c.starved, func(o *Stream) bool { return o == s })
-	}
+	s.fedLocked()
 	if s.released {
 		c.retired = append(c.retired, s)
 	}
