@@ -78,6 +78,7 @@ const (
 	ReasonNoEndpoint        Reason = "no-endpoint"        // no instance became ready in time
 	ReasonConnectFailed     Reason = "connect-failed"     // no instance accepted a connection
 	ReasonTimeout           Reason = "timeout"            // the call's deadline passed
+	ReasonOverloaded        Reason = "overloaded"         // the callee has as many exchanges in progress as its limit
 	ReasonUpstreamReset     Reason = "upstream-reset"     // the instance closed without a full answer
 	ReasonUpstreamMalformed Reason = "upstream-malformed" // the instance answered what is not HTTP
 	ReasonMalformed         Reason = "malformed-request"  // the caller sent what is not HTTP
