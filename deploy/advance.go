@@ -36,26 +36,21 @@ func (s *State) create(v *service) {
 		if v.defeated() {
 			return
 		}
-		missing = min(missing, 1-len(v.each("", (*instance).begun))-len(v.each("", (*instance).leaving)))
+		replaced := func(i *instance) bool { return i.leaving() && i.served }
+		missing = min(missing, 1-len(v.each("", (*instance).begun))-len(v.each("", replaced)))
 	}
 	for range missing {
 		s.add(v, "")
 	}
 }
 
-// before runs the release's `before` once an instance is placed, so that it may speak for the
-// service. One of an older release that was cut short must be gone first: two never run at once.
+// before plans the release's `before`. One of an older release that was cut short must be gone first:
+// two never run at once.
 func (s *State) before(v *service) {
 	n, ok := s.wanted(v)
-	if !ok || n == 0 || v.migratedAlready() || len(v.jobs()) > 0 {
-		return
+	if ok && n > 0 && !v.migratedAlready() && len(v.jobs()) == 0 {
+		s.add(v, beforeJob)
 	}
-	placed := v.each("", func(i *instance) bool { return i.phase == planned && s.listed(v, i) })
-	if len(placed) == 0 || !s.open(v) {
-		return
-	}
-	s.tell(v, fleet.PhaseBefore, v.target.Before)
-	s.launch(v, s.add(v, beforeJob))
 }
 
 // start starts what may start, and tells nodes again what they could not be told.
@@ -71,8 +66,10 @@ func (s *State) start(v *service) {
 	}
 }
 
+// mayStart tells whether i is placed, so that it may speak for its service from its first moment on,
+// and what must come before it has come.
 func (s *State) mayStart(v *service, i *instance) bool {
-	return s.listed(v, i) && (i.assignment.Once || v.migratedAlready()) && s.open(v)
+	return s.placed(v, i) && (i.assignment.Once || v.migratedAlready()) && s.open(v)
 }
 
 func (s *State) launch(v *service, i *instance) {
@@ -83,9 +80,11 @@ func (s *State) launch(v *service, i *instance) {
 	}
 	i.started = s.now
 	s.move(i, running)
-	if !i.assignment.Once {
-		s.tell(v, fleet.PhaseStart, i.id)
+	if i.assignment.Once {
+		s.tell(v, fleet.PhaseBefore, i.assignment.Command)
+		return
 	}
+	s.tell(v, fleet.PhaseStart, i.id)
 }
 
 // open tells whether v may start: what it calls is there, or will not come. An update need not wait.
@@ -228,10 +227,8 @@ func (s *State) clear(v *service) {
 // new one starts.
 func (s *State) workers(v *service) {
 	n, ok := s.wanted(v)
-	if !ok || n == 0 || len(v.each("", v.oldServing)) > 0 {
-		return
-	}
-	if v.beforeFailed() {
+	replaced := func(i *instance) bool { return i.generation < v.generation && i.served && i.phase != dead }
+	if !ok || n == 0 || v.beforeFailed() || len(v.each("", replaced)) > 0 {
 		return
 	}
 	for _, i := range slices.Clone(v.instances) {

@@ -47,9 +47,9 @@ type service struct {
 
 	// generation grows when instances are to be replaced. An instance of an older one is old.
 	generation int
-	serial     int    // the highest number of an instance so far
-	migrated   string // the release whose `before` has ended well
-	attached   string // address that took its place
+	serial     int             // the highest number of an instance so far
+	migrated   map[string]bool // releases whose `before` has ended well
+	attached   string          // address that took its place
 	debug      bool
 	up         bool // has been ready as a whole since it was last stopped
 
@@ -78,6 +78,7 @@ const beforeJob = "before"
 
 type instance struct {
 	id         string
+	number     int
 	assignment fleet.Assignment
 	status     fleet.InstanceStatus
 	generation int
@@ -160,7 +161,7 @@ func (s *State) wanted(v *service) (n int, ok bool) {
 func (s *State) add(v *service, worker string) *instance {
 	v.serial++
 	id := fmt.Sprintf("%s-%.6s-%d", v.name, v.target.Release.ID, v.serial)
-	i := &instance{id: id, generation: v.generation, node: s.node, assignment: v.assignment(id, worker)}
+	i := &instance{id: id, number: v.serial, generation: v.generation, node: s.node, assignment: v.assignment(id, worker)}
 	i.status = fleet.InstanceStatus{Instance: id, Service: v.name, Worker: worker, Node: s.node,
 		Release: v.target.Release.ID, State: fleet.Starting, Mode: v.target.Mode}
 	v.instances = append(v.instances, i)
@@ -230,7 +231,15 @@ func (v *service) jobs() []*instance { return v.each(beforeJob, anyInstance) }
 
 // migratedAlready tells whether `before` of the newest release needs not run any more.
 func (v *service) migratedAlready() bool {
-	return v.target.Before == "" || v.migrated == v.target.Release.ID
+	return v.target.Before == "" || v.migrated[v.target.Release.ID]
+}
+
+// migrate notes that `before` of a release has ended well.
+func (v *service) migrate(release string) {
+	if v.migrated == nil {
+		v.migrated = map[string]bool{}
+	}
+	v.migrated[release] = true
 }
 
 // beforeFailed tells whether `before` of the newest release has failed.

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"strings"
 	"time"
 
 	"github.com/shoalrun/shoal/fleet"
@@ -68,27 +69,29 @@ func (s *State) Wake() (at time.Time, ok bool) {
 
 // finish tells the end of what was asked for, once.
 func (s *State) finish() {
+	var ready int
+	var failed []string
+	for _, v := range s.sorted() {
+		state := s.state(v)
+		v.up = v.up || state == fleet.ServiceReady
+		if state == fleet.ServiceReady || state == fleet.ServiceExternal {
+			ready++
+		}
+		if v.defeated() || v.buildError != nil {
+			failed = append(failed, v.name)
+		}
+	}
 	if s.asked.IsZero() || !s.settled() {
 		return
 	}
-	took := s.now.Sub(s.asked)
+	took := span(s.now.Sub(s.asked))
 	s.asked = time.Time{}
-	var ready, failed int
-	for _, v := range s.services {
-		switch s.state(v) {
-		case fleet.ServiceReady, fleet.ServiceExternal:
-			ready++
-		case fleet.ServiceFailed, fleet.ServiceDegraded:
-			failed++
-		}
+	switch {
+	case len(failed) > 0:
+		s.tell(nil, fleet.PhaseFailed, "not as asked: "+strings.Join(failed, ", ")+"; "+plural(ready, "service")+" ready")
+	case s.stopping:
+		s.tell(nil, fleet.PhaseDone, "all stopped in "+took)
+	default:
+		s.tell(nil, fleet.PhaseDone, plural(ready, "service")+" ready in "+took)
 	}
-	if failed > 0 {
-		s.tell(nil, fleet.PhaseFailed, plural(failed, "service")+" failed, "+plural(ready, "service")+" ready")
-		return
-	}
-	if s.stopping {
-		s.tell(nil, fleet.PhaseDone, "all stopped in "+span(took))
-		return
-	}
-	s.tell(nil, fleet.PhaseDone, plural(ready, "service")+" ready in "+span(took))
 }

@@ -22,7 +22,8 @@ func (s *State) apply() {
 			delete(s.services, v.name)
 			continue
 		}
-		if t := s.table(v); v.described() && !equal(s.acked[v.name], t) {
+		_, known := s.acked[v.name]
+		if t := s.table(v); v.described() && (known || !v.gone) && !equal(s.acked[v.name], t) {
 			c.Put = append(c.Put, t)
 			reasons = append(reasons, reason(s.acked[v.name], t)+" "+v.name)
 		}
@@ -134,14 +135,18 @@ func union[T any](a, b []T, same func(T, T) bool) []T {
 	return all
 }
 
-// listed tells whether every node knows where i is placed. A worker is no endpoint: it speaks for
-// its service wherever one of the service's instances is placed.
-func (s *State) listed(v *service, i *instance) bool {
+// placed tells whether every node knows where i is to run, and that its number is taken. A worker and
+// a `before` are no endpoints: they speak for the service beside an instance of the same release.
+func (s *State) placed(v *service, i *instance) bool {
+	acked := s.acked[v.name]
+	if acked.Serial < i.number {
+		return false
+	}
 	if i.worker() != "" && s.failedFinally(v) {
 		return true
 	}
-	return slices.ContainsFunc(s.acked[v.name].Endpoints, func(e fleet.Endpoint) bool {
-		return e.Instance == i.id || i.worker() != "" && e.Node == i.node
+	return slices.ContainsFunc(acked.Endpoints, func(e fleet.Endpoint) bool {
+		return e.Instance == i.id || i.worker() != "" && e.Node == i.node && e.Release == i.status.Release
 	})
 }
 

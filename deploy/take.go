@@ -30,8 +30,7 @@ func (s *State) take(in Input) {
 	case Debug:
 		s.takeDebug(in)
 	case StopAll:
-		s.stopping = true
-		s.ask()
+		s.takeStopAll()
 	case Adopt:
 		s.takeAdopt(in)
 	case Observed:
@@ -81,31 +80,38 @@ func (s *State) want(t Target, again bool) {
 	}
 	same := v.built && sameRun(v.target, t)
 	retried := again && v.defeated()
-	v.building, v.buildError, v.target = false, nil, t
-	if !v.built {
-		v.built = true
-		v.renew()
-		v.recognise()
-		return
-	}
+	v.building, v.buildError, v.target, v.built = false, nil, t, true
 	if !same || retried {
 		v.renew()
+		v.recognise()
 	}
 }
 
-// recognise makes adopted instances of the wanted release members of its generation.
+// recognise takes instances that run already what is wanted now into the new generation: adopted
+// ones, and those of a release that a newer one was to replace and could not.
 func (v *service) recognise() {
 	for _, i := range v.instances {
 		_, known := v.target.Workers[i.worker()]
-		same := i.status.Release == v.target.Release.ID && (i.worker() == "" || known)
-		if !same || i.failed || i.leaving() || i.assignment.Once {
+		a := v.assignment(i.id, i.worker())
+		if i.failed || i.leaving() || i.assignment.Once || i.worker() != "" && !known || !i.runs(a) {
 			continue
 		}
-		debug := i.assignment.Debug
-		i.generation, i.assignment = v.generation, v.assignment(i.id, i.worker())
-		i.untold = i.assignment.Debug != debug
-		v.migrated = i.status.Release
+		i.untold = i.untold || i.assignment.Debug != a.Debug
+		i.generation, i.assignment = v.generation, a
+		if i.alive() {
+			v.migrate(i.status.Release)
+		}
 	}
+}
+
+// runs tells whether i was started as a says. Of an adopted instance only the release is known.
+func (i *instance) runs(a fleet.Assignment) bool {
+	if i.assignment.Command == "" {
+		return i.status.Release == a.Release.ID
+	}
+	b := i.assignment
+	a.Debug, b.Debug = false, false
+	return sameJSON(a, b)
 }
 
 // renew begins a new generation: all instances are to be replaced, and what failed is forgotten.
@@ -121,9 +127,22 @@ func sameRun(a, b Target) bool {
 		t.Release.Commit, t.Release.Dirty, t.Release.Ignored = "", false, nil
 		return t
 	}
-	x, errX := json.Marshal(run(a))
-	y, errY := json.Marshal(run(b))
+	return sameJSON(run(a), run(b))
+}
+
+// sameJSON compares values by their form on disk, in which nil and empty are one.
+func sameJSON(a, b any) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
 	return errX == nil && errY == nil && string(x) == string(y)
+}
+
+func (s *State) takeStopAll() {
+	s.stopping = true
+	for _, v := range s.services {
+		v.asked = true
+	}
+	s.ask()
 }
 
 func (s *State) takeBuilding(in Building) {
@@ -179,7 +198,7 @@ func (s *State) takeObserved(status fleet.InstanceStatus) {
 	case status.State == fleet.Failed:
 		s.fail(v, i)
 	case status.State == fleet.Exited && i.assignment.Once:
-		v.migrated = i.status.Release
+		v.migrate(i.status.Release)
 		s.retire(v, i)
 	case status.State == fleet.Exited:
 		s.tell(v, fleet.PhaseWarn, i.id+" is gone from node "+i.node+" without having been stopped")

@@ -27,10 +27,10 @@ func (i *instance) label() string {
 // readyText says what became ready, and how long it took where this engine started it.
 func (i *instance) readyText(now time.Time) string {
 	switch {
-	case i.served:
-		return i.id + " is ready again"
 	case i.started.IsZero():
 		return i.id + " is ready"
+	case i.served:
+		return i.id + " is ready again"
 	case i.worker() != "":
 		return "worker " + i.worker() + " ready in " + span(now.Sub(i.started))
 	}

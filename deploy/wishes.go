@@ -198,6 +198,9 @@ func (t *Target) check() error {
 	if t.Release.ID != "" && t.Run == "" {
 		return fmt.Errorf("deploy: %s has a release but no command to run; its manifest needs `run:`", t.Manifest.Service)
 	}
+	if _, taken := t.Workers[beforeJob]; taken {
+		return fmt.Errorf("deploy: %s has a worker named %q, which is the name of its `before`; rename it", t.Manifest.Service, beforeJob)
+	}
 	return nil
 }
 
