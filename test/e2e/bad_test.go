@@ -1,0 +1,129 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// explained wants `up -d` to fail and to say each part.
+func (w *world) explained(parts ...string) {
+	w.Helper()
+	out, errs, code := w.try("up", "-d", "--mode", string(w.mode))
+	if code == 0 {
+		w.Errorf("up succeeded:\n%s%s", out, errs)
+	}
+	for _, part := range parts {
+		if !strings.Contains(out+errs, part) {
+			w.Errorf("up says:\n%s%s\nwant %q in it", out, errs, part)
+		}
+	}
+}
+
+func TestBadManifestsAreExplained(t *testing.T) {
+	const head = "service: web\nrun: APP web\nlisten: {8080: http}\n"
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  []string
+	}{
+		"unknown key":        {map[string]string{"web/shoal.yaml": head + "helth: GET /\n"}, []string{"web/shoal.yaml:4:1", "helth", "health"}},
+		"wrong type":         {map[string]string{"web/shoal.yaml": head + "instances: many\n"}, []string{"web/shoal.yaml:4", "instances"}},
+		"both at once":       {map[string]string{"web/shoal.yaml": head + "helth: GET /\ninstances: many\n"}, []string{":4:", ":5:"}},
+		"duplicate name":     {map[string]string{"web/shoal.yaml": head, "web2/shoal.yaml": head}, []string{"web", "web2"}},
+		"unknown dependency": {map[string]string{"web/shoal.yaml": head + "calls: [inventry]\n", "inventory/shoal.yaml": strings.ReplaceAll(head, "web", "inventory")}, []string{"inventry", "inventory", "web/shoal.yaml:4"}},
+		"missing repository": {map[string]string{"web/shoal.yaml": head, "shoal.work": "fleet: t\nrepos: [./web, ./gone]\n"}, []string{"gone", "shoal.work:2"}},
+		"unreachable URL":    {map[string]string{"web/shoal.yaml": head, "shoal.work": "fleet: t\nrepos: [\"https://127.0.0.1:1/x.git\"]\n"}, []string{"https://127.0.0.1:1/x.git"}},
+		"exits at once":      {map[string]string{"web/shoal.yaml": head + "env: {EXIT_WITH: no database here}\n"}, []string{"web", "exit", "no database here"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, settings()[0], c.files)
+			w.explained(c.want...)
+		})
+	}
+}
+
+func TestBadPin(t *testing.T) {
+	w := newWorld(t, settings()[0], built)
+	w.write("shoal.work", "fleet: t\nrepos: [\"file://"+w.dir+"/web@v9.9\"]\n")
+	w.explained("v9.9", "web")
+}
+
+func TestPinIsLocked(t *testing.T) {
+	w := newWorld(t, settings()[0], built)
+	w.git("web", "tag", "v1.0")
+	w.write("shoal.work", "fleet: t\ngateway: 127.0.0.1:0\nmetrics: 127.0.0.1:0\nrepos: [\"file://"+w.dir+"/web@v1.0\"]\n")
+	w.up()
+	if got := w.service("web"); got.Origin != "pin" || got.Commit != w.git("web", "rev-parse", "HEAD") {
+		t.Errorf("%+v", got)
+	}
+	lock, err := os.ReadFile(filepath.Join(w.dir, "shoal.lock"))
+	if err != nil || !strings.Contains(string(lock), w.git("web", "rev-parse", "HEAD")) {
+		t.Errorf("shoal.lock: %s %v", lock, err)
+	}
+}
+
+func TestNeverHealthy(t *testing.T) {
+	w := newWorld(t, settings()[0], map[string]string{"web/version.txt": "sick", "web/shoal.yaml": `service: web
+run: APP web
+listen: {8080: http}
+health: {http: GET /healthz, timeout: 1s}
+`})
+	w.explained("web", "/healthz", "503")
+}
+
+func TestSecondUpOnOneDataFolder(t *testing.T) {
+	w := newWorld(t, settings()[0], built)
+	w.up()
+	before := w.service("web").Instances[0].PID
+	if _, errs, code := w.try("up"); code == 0 || !strings.Contains(errs, "already") {
+		t.Errorf("a second up in the foreground: exit code %d, %q", code, errs)
+	}
+	w.up()
+	if after := w.service("web").Instances[0].PID; after != before {
+		t.Errorf("up -d with nothing new replaced process %d by %d", before, after)
+	}
+}
+
+func TestDataFolderOfANewerVersion(t *testing.T) {
+	w := newWorld(t, settings()[0], built)
+	w.write(".shoal/VERSION", "99\n")
+	w.explained("99", ".shoal")
+}
+
+func TestMalformedHTTP(t *testing.T) {
+	w := newWorld(t, settings()[0], shop)
+	w.up()
+	gateway := w.status().Gateway
+	for _, raw := range []string{
+		"GET / HTTP/1.1\nHost: web.localhost\n\n",
+		"GET / HTTP/1.1\r\nHost: web.localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost : web.localhost\r\n\r\n",
+		"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+		"GET /" + strings.Repeat("x", 1<<20) + " HTTP/1.1\r\n\r\n",
+	} {
+		c, err := net.Dial("tcp", gateway)
+		must(t, err)
+		_, _ = io.WriteString(c, raw)
+		line, _ := bufio.NewReader(c).ReadString('\n')
+		if !strings.HasPrefix(line, "HTTP/1.1 4") && line != "" {
+			t.Errorf("%.40q got %q", raw, line)
+		}
+		_ = c.Close()
+	}
+	w.expect("web", "/", "web v1")
+}
+
+func TestPortClashInExplicitMode(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	w := newWorld(t, settings()[0], with(built, map[string]string{
+		"shoal.work": fmt.Sprintf("fleet: t\ngateway: %s\nmetrics: 127.0.0.1:0\nrepos: [./web]\n", l.Addr()),
+	}))
+	w.explained(l.Addr().String(), "gateway")
+}
