@@ -14,9 +14,7 @@ import (
 // mistake; warnings are what may be meant and rarely is. Neither depends on the order of all.
 func Check(all []*Manifest) (warnings Errors, err error) {
 	c := &check{byName: map[string]*Manifest{}}
-	all = slices.SortedFunc(slices.Values(all), func(a, b *Manifest) int {
-		return cmp.Or(strings.Compare(a.Service, b.Service), strings.Compare(a.File, b.File))
-	})
+	all = inOrder(all)
 	c.names(all)
 	for _, m := range all {
 		c.calls(m)
@@ -27,6 +25,12 @@ func Check(all []*Manifest) (warnings Errors, err error) {
 	c.exposed(all)
 	_ = c.warnings.sorted()
 	return c.warnings, c.errors.sorted()
+}
+
+func inOrder(all []*Manifest) []*Manifest {
+	return slices.SortedFunc(slices.Values(all), func(a, b *Manifest) int {
+		return cmp.Or(strings.Compare(a.Service, b.Service), strings.Compare(a.File, b.File))
+	})
 }
 
 type check struct {
@@ -87,8 +91,8 @@ func (c *check) calls(m *Manifest) {
 	}
 }
 
-// callers asks for a default port where somebody calls a service whose port 80 could be more than one.
-// Only those who can name no port are a mistake's witness: any caller by NAME_URL, and `expose`.
+// callers asks for a default port where somebody reaches a service whose port 80 could be more than one.
+// Callers may name a port, so they alone make it a warning; `expose` and `subscribes` need an answer.
 func (c *check) callers(m *Manifest) {
 	if _, ok := m.DefaultPort(); ok || len(m.Ports) == 0 {
 		return
@@ -99,16 +103,17 @@ func (c *check) callers(m *Manifest) {
 			by = append(by, "`"+name+"` calls it")
 		}
 	}
+	say := c.warn
 	if len(m.Expose) > 0 {
-		by = append(by, "it is exposed")
+		by, say = append(by, "it is exposed"), c.fail
 	}
 	if slices.ContainsFunc(m.Subscribes, func(s fleet.Subscription) bool { return s.Port == 0 }) {
-		by = append(by, "it subscribes without naming a port")
+		by, say = append(by, "it subscribes without naming a port"), c.fail
 	}
 	if len(by) == 0 {
 		return
 	}
-	c.fail(m, "listen", fmt.Sprintf("no port of `%s` is the default, and %s", m.Service, strings.Join(by, ", ")),
+	say(m, "listen", fmt.Sprintf("no port of `%s` is the default, and %s", m.Service, strings.Join(by, ", ")),
 		fmt.Sprintf("mark the port that answers for port 80: `%d: {protocol: %s, default: true}`", m.Ports[0].Number, m.Ports[0].Protocol))
 }
 
@@ -153,7 +158,7 @@ func (c *check) exposed(all []*Manifest) {
 func CheckExplicit(all []*Manifest) error {
 	c := &check{}
 	owner := map[uint16]*Manifest{}
-	for _, m := range all {
+	for _, m := range inOrder(all) {
 		moves, _ := m.DefaultPort()
 		for _, port := range m.Ports {
 			if port.Number == moves.Number {
@@ -176,7 +181,7 @@ func CheckExplicit(all []*Manifest) error {
 func (w *Workspace) CheckBindings(all []*Manifest) error {
 	p := &parse{file: w.File}
 	byName := map[string]*Manifest{}
-	for _, m := range all {
+	for _, m := range slices.Backward(inOrder(all)) {
 		byName[m.Service] = m
 	}
 	known := slices.Sorted(maps.Keys(byName))

@@ -138,8 +138,8 @@ func setListen(p *parse, n *node) {
 
 func callsShape() shape {
 	return shape{
-		list:    ptr(one(serviceName())),
-		entries: &entries{key: serviceName(), value: shape{empty: true, object: callKeys()}},
+		list:    ptr(one(calleeName())),
+		entries: &entries{key: calleeName(), value: shape{empty: true, object: callKeys()}},
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 // node is a YAML value with its place; aliases are followed and merge keys are merged.
 type node struct {
 	position
-	kind   kinds
+	kind   kinds   // 0: it could not be read, and that was said
 	text   string  // of a scalar
 	items  []*node // of a list
 	keys   []*node // of a mapping, with values
@@ -139,6 +139,7 @@ func (b *builder) scalar(n ast.Node) *node {
 		v.kind, v.text = number, n.GetToken().Value
 	default:
 		b.p.fail(v.position, "this YAML cannot be read here", "write plain values, lists and maps")
+		v.kind = 0
 	}
 	return v
 }
@@ -166,7 +167,7 @@ func (b *builder) alias(n *ast.AliasNode) *node {
 	v, ok := b.anchors[name]
 	if !ok {
 		b.p.fail(place(n.GetToken()), fmt.Sprintf("the alias %s has no anchor before it", quoted("*"+name)), fmt.Sprintf("put `&%s` before the value that it stands for, or quote it if it is text", shorten(name)))
-		return &node{kind: null, position: place(n.GetToken())}
+		return &node{position: place(n.GetToken())}
 	}
 	if b.nodes += v.size(maxNodes); b.nodes > maxNodes {
 		b.giveUp(n)
@@ -197,12 +198,12 @@ func (b *builder) list(n *ast.SequenceNode, depth int) *node {
 }
 
 func (b *builder) mapping(n ast.Node, pairs []*ast.MappingValueNode, depth int) *node {
-	v := &node{kind: mapping, position: place(n.GetToken())}
-	if len(pairs) > 0 && pairs[0].Key != nil {
-		v.position = place(pairs[0].Key.GetToken())
-	}
+	v := &node{kind: mapping, position: start(n)}
 	var merged []*node
 	for _, pair := range pairs {
+		if b.gaveUp {
+			break
+		}
 		if pair.Key != nil && pair.Key.IsMergeKey() {
 			merged = append(merged, b.merge(pair, depth)...)
 			continue
@@ -218,7 +219,7 @@ func (b *builder) mapping(n ast.Node, pairs []*ast.MappingValueNode, depth int) 
 func (b *builder) pair(v *node, pair *ast.MappingValueNode, depth int) {
 	k := b.key(pair.Key, depth+1)
 	value := b.node(pair.Value, depth+1)
-	if k == nil {
+	if k == nil || b.gaveUp {
 		return
 	}
 	if first := v.key(k.text); first != nil {
@@ -240,8 +241,11 @@ func (b *builder) key(n ast.MapKeyNode, depth int) *node {
 		of = explicit.Value
 	}
 	k := b.node(of, depth)
-	if k.kind&anyScalar == 0 {
+	if !b.gaveUp && k.kind != 0 && k.kind&anyScalar == 0 {
 		b.p.fail(place(n.GetToken()), fmt.Sprintf("a key is %s", k.kind), "keys are single words or numbers")
+		return nil
+	}
+	if k.kind == 0 {
 		return nil
 	}
 	return k
@@ -254,6 +258,9 @@ func (b *builder) merge(pair *ast.MappingValueNode, depth int) []*node {
 		from = v.items
 	}
 	for _, m := range from {
+		if m.kind == 0 {
+			return nil
+		}
 		if m.kind != mapping {
 			b.p.fail(place(pair.Key.GetToken()), "`<<` merges what is not a map", "give it the alias of a map, or a list of such aliases")
 			return nil

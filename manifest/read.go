@@ -17,9 +17,9 @@ import (
 // Limits of a file. The YAML library recurses with the depth of its input, and a Go stack that
 // overflows cannot be recovered from; so depth is bounded before it sees anything.
 const (
-	maxSize  = 256 << 10 // bytes
-	maxDepth = 24        // levels of nesting; the formats need six
-	maxNodes = 10_000    // values after aliases were followed
+	maxSize  = 64 << 10 // bytes; the library takes the square of it for some
+	maxDepth = 24       // levels of nesting; the formats need six
+	maxNodes = 10_000   // values after aliases were followed
 )
 
 // parse is the reading of one file: what was found, and where.
@@ -137,6 +137,10 @@ func (p *parse) ast(text string) *ast.File {
 		p.fail(at, "this nests too deep", fmt.Sprintf("at most %d levels are read", maxDepth))
 		return nil
 	}
+	if len(tokens) > 4*maxNodes {
+		p.fail(position{1, 1}, fmt.Sprintf("the file has %d words and marks", len(tokens)), fmt.Sprintf("it may have %d", 4*maxNodes))
+		return nil
+	}
 	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if err == nil {
 		return file
@@ -168,7 +172,7 @@ func (p *parse) only(file *ast.File) ast.Node {
 			continue
 		}
 		if body != nil {
-			p.fail(place(doc.Body.GetToken()), "a second document begins here", "the file is one YAML document; remove the `---` and what follows it")
+			p.fail(start(doc.Body), "a second document begins here", "the file is one YAML document; remove the `---` and what follows it")
 			return nil
 		}
 		body = doc.Body
@@ -197,6 +201,21 @@ func (p *parse) otherFile(name string) string {
 		}
 	}
 	return ""
+}
+
+// start is where a node begins; the library's own token of a map is its first colon.
+func start(n ast.Node) position {
+	pairs := []*ast.MappingValueNode(nil)
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		pairs = n.Values
+	case *ast.MappingValueNode:
+		pairs = append(pairs, n)
+	}
+	if len(pairs) > 0 && pairs[0].Key != nil {
+		return place(pairs[0].Key.GetToken())
+	}
+	return place(n.GetToken())
 }
 
 func place(t *token.Token) position {

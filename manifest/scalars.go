@@ -32,13 +32,22 @@ func checkService(name string) (wrong, right string) {
 	if err == nil {
 		return "", ""
 	}
-	if name == fleet.Events || name == fleet.Pubsub {
-		return err.Error(), "the broker needs no entry: declare `publishes` and `subscribes`"
-	}
 	if label := Label(name); label != name && fleet.CheckName(label) == nil {
 		return err.Error(), fmt.Sprintf("for instance `%s`", label)
 	}
 	return err.Error(), "choose another name, such as `orders`"
+}
+
+// calleeName is a service that is called.
+func calleeName() scalar {
+	s := serviceName()
+	s.check = func(name string) (wrong, right string) {
+		if name == fleet.Events || name == fleet.Pubsub {
+			return fmt.Sprintf("`%s` is the broker's name", name), "it needs no entry here: declare `publishes` and `subscribes`"
+		}
+		return checkService(name)
+	}
+	return s
 }
 
 // Label turns any words into a DNS label (RFC 1123 section 2.1), or the empty string where nothing of
@@ -98,7 +107,7 @@ func portKey() scalar {
 
 func duration(example string, minimum, maximum time.Duration) scalar {
 	want := fmt.Sprintf("a duration such as %s", example)
-	return scalar{want: want, accepts: text | number, pattern: durationPattern, check: func(s string) (string, string) {
+	return scalar{want: want, accepts: text, pattern: durationPattern, check: func(s string) (string, string) {
 		d, err := time.ParseDuration(s)
 		if _, e := strconv.ParseFloat(s, 64); e == nil && s != "0" {
 			return fmt.Sprintf("%s has no unit", quoted(s)), fmt.Sprintf("write `%ss` for seconds or `%sms` for milliseconds", s, s)

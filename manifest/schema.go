@@ -47,7 +47,7 @@ func (s *shape) schema() schema {
 	if s.list != nil {
 		forms = append(forms, s.listSchema())
 	}
-	if s.empty {
+	if s.mayBeEmpty() {
 		forms = append(forms, schema{"type": "null"})
 	}
 	if len(forms) == 1 {

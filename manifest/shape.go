@@ -26,7 +26,8 @@ type shape struct {
 	object  []key
 	// oneOf names keys of object of which exactly one must be there.
 	oneOf []string
-	// empty says that nothing at all may stand there (`inventory:`).
+	// empty says that nothing at all may stand there (`inventory:`), as it may for every list and map
+	// (`calls:` with its entries commented out) that is not full.
 	empty bool
 	// full refuses a list or a map without elements; the text says what to write instead.
 	full string
@@ -92,22 +93,9 @@ func (s *shape) want() string {
 		all = append(all, "a map from "+s.entries.key.want+" to "+s.entries.value.want())
 	}
 	if s.list != nil {
-		all = append(all, "a list of "+plural(s.list.want()))
+		all = append(all, "a list, each "+s.list.want())
 	}
 	return strings.Join(all, ", or ")
-}
-
-func plural(want string) string {
-	for _, article := range []string{"an ", "a "} {
-		if rest, ok := strings.CutPrefix(want, article); ok {
-			first, tail, _ := strings.Cut(rest, " such as ")
-			if tail != "" {
-				return first + " (such as " + tail + ")"
-			}
-			return rest
-		}
-	}
-	return want
 }
 
 func quoteNames(keys []key) string {
@@ -129,11 +117,17 @@ func keyNames(keys []key) []string {
 	return names
 }
 
+func (s *shape) mayBeEmpty() bool {
+	return s.empty || (s.list != nil || s.entries != nil) && s.full == ""
+}
+
 // fit checks n against s, noting every mistake, and reports whether n may be used. path is the dotted
 // name of the value, for messages.
 func (p *parse) fit(s *shape, n *node, path string) bool {
 	switch {
-	case n.kind == null && s.empty:
+	case n.kind == 0:
+		return false
+	case n.kind == null && s.mayBeEmpty():
 		return true
 	case n.kind == list && s.list != nil:
 		return p.fitList(s, n, path)
@@ -214,11 +208,8 @@ func (p *parse) fitRequired(s *shape, n *node, path string) bool {
 func (p *parse) fitScalar(s *shape, n *node, path string) bool {
 	want := s.scalar
 	if n.kind&want.accepts == 0 {
-		right := "it takes " + s.want()
-		if want.accepts&text != 0 && want.accepts&anyScalar == text {
-			right += fmt.Sprintf(`; as text it is written %q`, n.text)
-		}
-		p.fail(n.position, fmt.Sprintf("`%s` is %s (%s)", path, n.kind, shorten(n.text)), right)
+		wrong, right := want.misfit(s, n)
+		p.fail(n.position, fmt.Sprintf("`%s`%s", path, wrong), right)
 		return false
 	}
 	wrong, right := want.problem(n)
@@ -227,6 +218,18 @@ func (p *parse) fitScalar(s *shape, n *node, path string) bool {
 	}
 	p.fail(n.position, fmt.Sprintf("`%s`: %s", path, wrong), right)
 	return false
+}
+
+// misfit says what is wrong with a value of another kind: what would be wrong with it as text, too, or
+// else its kind alone.
+func (want *scalar) misfit(s *shape, n *node) (wrong, right string) {
+	if want.accepts&anyScalar == text && n.kind != null {
+		if wrong, right = want.problem(n); wrong != "" {
+			return ": " + wrong, right
+		}
+		return fmt.Sprintf(" is %s (%s)", n.kind, shorten(n.text)), fmt.Sprintf("it takes %s; as text it is written %q", s.want(), n.text)
+	}
+	return fmt.Sprintf(" is %s (%s)", n.kind, shorten(n.text)), "it takes " + s.want()
 }
 
 // problem says what is wrong with the value of n and what would be right.

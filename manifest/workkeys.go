@@ -62,8 +62,8 @@ func nonEmpty(s, otherwise string) string {
 func reposShape() shape {
 	repo := scalar{want: "a path such as ./orders, or a git URL with a pin", accepts: text, pattern: `\S`, check: checkRepo}
 	return shape{list: &shape{scalar: &repo, oneOf: []string{"path", "url"}, object: []key{
-		{name: "path", shape: one(words("a path such as ./legacy-web")), example: "./legacy-web", doc: "A clone that you edit, relative to the file."},
-		{name: "url", shape: one(scalar{want: "a git URL with a pin", accepts: text, pattern: `\S`, check: checkURL}), example: "https://git.example.com/legacy.git@v1.4", doc: "A git URL, with its pin."},
+		{name: "path", shape: one(words("a path such as ./legacy-web")), example: "./legacy-web", fallback: "`url`", doc: "A clone that you edit, relative to the file."},
+		{name: "url", shape: one(scalar{want: "a git URL with a pin", accepts: text, pattern: `\S`, check: checkURL}), example: "https://git.example.com/legacy.git@v1.4", fallback: "`path`", doc: "A git URL, with its pin."},
 		{name: "pin", shape: one(scalar{want: "a tag, a branch or a commit", accepts: text | number, pattern: `^[^\s-]\S*$`, check: checkPin}), example: "feature/search", fallback: "what follows `@` in `url`, else the remote's default branch", doc: "The pin, where it holds a `/`."},
 		{name: "manifest", shape: one(words("a path such as manifests/legacy-web.yaml")), example: "manifests/legacy-web.yaml", fallback: "`shoal.yaml` in the repository", doc: "A manifest that lies outside the repository, relative to the file."},
 	}}}
