@@ -184,6 +184,11 @@ func (c *Conn) tick() {
 	c.timer.Reset(every)
 }
 
+// mayEnd reports whether the reading goroutine should look for an end of file before it waits. A server
+// that goes away must be noticed before the next request is sent to it; a client that goes can wait for
+// the tick, unless it said GOAWAY.
+func (c *Conn) mayEnd() bool { return c.client || c.leaving }
+
 // poke wakes the reading goroutine. It never waits, so it may be called from anywhere.
 func (c *Conn) poke() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
 

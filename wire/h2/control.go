@@ -119,6 +119,7 @@ func (c *Conn) onGoAway(f *frame) error {
 	if len(f.payload) < 8 {
 		return connError(FrameSizeError, "GOAWAY under 8 bytes")
 	}
+	c.leaving = true
 	if !c.client {
 		return c.countControl() // the client opens no more streams; those that it has go on
 	}

@@ -19,6 +19,7 @@ type reader struct {
 	have     int
 	prefaced bool // the client's preface was seen
 	settled  bool // the peer's first SETTINGS was seen
+	leaving  bool // the peer said GOAWAY
 	batch    Batch
 	window   int64 // what the peer may still send on the connection
 	got      int   // received, not yet returned as window

@@ -71,7 +71,7 @@ func (t *edge) read(fd uintptr) bool {
 		if t.err = t.c.feed(n); t.err != nil {
 			return true
 		}
-		if n < len(p) {
+		if n < len(p) && !t.c.mayEnd() {
 			t.c.rest()
 			return false
 		}
