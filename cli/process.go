@@ -1,0 +1,174 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/shoalrun/shoal/api"
+	"github.com/shoalrun/shoal/daemon"
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// processFlags are what `up` hands to hub and node on their command lines. Both take all of them, so
+// that either can start the other with its own. A binary of another version reads them, too, at
+// `upgrade`: names are added, never changed.
+type processFlags struct {
+	data, workspace, mode                 string
+	gateway, metrics, peers, pubsub, nats string
+	node                                  string
+}
+
+// listeners adds the flags that `up` has in common with the hidden verbs.
+func (f *processFlags) listeners(flags *pflag.FlagSet) {
+	flags.StringVar(&f.gateway, "gateway", "", "`HOST:PORT` of the gateway (default: 127.0.0.1:8000, or the next free port)")
+	flags.StringVar(&f.metrics, "metrics", "", "`HOST:PORT` of the metrics (default: 127.0.0.1:9464, or the next free port)")
+	flags.StringVar(&f.pubsub, "pubsub", "", "`HOST:PORT` of the Pub/Sub API")
+	flags.StringVar(&f.nats, "nats", "", "`HOST:PORT` of NATS")
+	flags.StringVar(&f.peers, "peers", "", "`HOST:PORT` where other nodes reach this one")
+	flags.StringVar(&f.mode, "mode", "", "join sidecars by netns or explicit (default: what this machine can do)")
+}
+
+func (f *processFlags) args(verb string) []string {
+	args := []string{verb, "--data", f.data, "--workspace", f.workspace}
+	for _, flag := range []struct{ name, value string }{
+		{"--mode", f.mode}, {"--gateway", f.gateway}, {"--metrics", f.metrics}, {"--peers", f.peers},
+		{"--pubsub", f.pubsub}, {"--nats", f.nats}, {"--node", f.node},
+	} {
+		if flag.value != "" {
+			args = append(args, flag.name, flag.value)
+		}
+	}
+	return args
+}
+
+func (f *processFlags) check() error {
+	if m := fleet.Mode(f.mode); m != "" && m != fleet.Netns && m != fleet.Explicit {
+		return usagef("shoal: there is no mode %q; netns and explicit are", f.mode)
+	}
+	return nil
+}
+
+func (a *app) hub() *cobra.Command {
+	f := &processFlags{}
+	cmd := &cobra.Command{Use: "hub", Hidden: true, Args: within(0, 0)}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return a.process(cmd.Context(), api.Hub, f, func(ctx context.Context, p ProcessArgs) error {
+			if a.config.Hub == nil {
+				return errors.New("this binary has no hub in it")
+			}
+			return a.config.Hub(ctx, HubArgs{ProcessArgs: p, Pubsub: f.pubsub, NATS: f.nats})
+		})
+	}
+	f.hidden(cmd.Flags())
+	return cmd
+}
+
+func (a *app) node() *cobra.Command {
+	f := &processFlags{}
+	cmd := &cobra.Command{Use: "node", Hidden: true, Args: within(0, 0)}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return a.process(cmd.Context(), api.Node, f, func(ctx context.Context, p ProcessArgs) error {
+			if a.config.Node == nil {
+				return errors.New("this binary has no node in it")
+			}
+			return a.config.Node(ctx, NodeArgs{ProcessArgs: p, Name: f.node, Gateway: f.gateway, Metrics: f.metrics, Peers: f.peers})
+		})
+	}
+	f.hidden(cmd.Flags())
+	return cmd
+}
+
+func (f *processFlags) hidden(flags *pflag.FlagSet) {
+	f.listeners(flags)
+	flags.StringVar(&f.node, "node", "local", "this node's `NAME`")
+}
+
+// process runs hub or node: its places, its bounded log, and a context that ends when it is to stop.
+func (a *app) process(ctx context.Context, which api.Process, f *processFlags, run func(context.Context, ProcessArgs) error) error {
+	f.data, f.workspace = a.data, a.workspace
+	args, err := a.processArgs(which, f)
+	if err != nil {
+		return err
+	}
+	log := args.Paths.NodeLog
+	if which == api.Hub {
+		log = args.Paths.HubLog
+	}
+	if !isTerminal(a.err) {
+		bounded := newBoundedLog(log, logLimit)
+		slog.SetDefault(slog.New(slog.NewTextHandler(bounded, nil)))
+	}
+	ctx, stop := stopped(ctx)
+	defer stop()
+	return run(ctx, args)
+}
+
+func (a *app) processArgs(which api.Process, f *processFlags) (ProcessArgs, error) {
+	paths, err := api.Locate(f.data)
+	if err != nil {
+		return ProcessArgs{}, err
+	}
+	executable, err := os.Executable()
+	if err != nil {
+		return ProcessArgs{}, fmt.Errorf("the path of this binary: %w", err)
+	}
+	args := ProcessArgs{
+		Version: a.config.Version, Executable: executable, Paths: paths, Workspace: f.workspace,
+		Mode: fleet.Mode(f.mode), Owned: os.Getenv("SHOAL_OWNER") != "",
+	}
+	if !args.Owned {
+		args.Sibling = func() error { return startDetached(executable, paths, sibling(which), f) }
+	}
+	return args, f.check()
+}
+
+func sibling(p api.Process) api.Process {
+	if p == api.Hub {
+		return api.Node
+	}
+	return api.Hub
+}
+
+// stopped returns a context that ends at TERM, at INT, and with the process's owner.
+func stopped(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	owner := daemon.Owner()
+	if owner == nil {
+		return ctx, stop
+	}
+	go func() {
+		daemon.WaitOwner(owner)
+		stop()
+	}()
+	return ctx, stop
+}
+
+// startDetached starts hub or node in a session of its own, writing to its log.
+func startDetached(executable string, p api.Paths, which api.Process, f *processFlags) error {
+	cmd, err := spawn(executable, p, which, f, nil)
+	if err != nil {
+		return err
+	}
+	return cmd.Process.Release()
+}
+
+func spawn(executable string, p api.Paths, which api.Process, f *processFlags, owner *os.File) (*process, error) {
+	log := p.NodeLog
+	if which == api.Hub {
+		log = p.HubLog
+	}
+	cmd, err := daemon.Spawn{Executable: executable, Args: f.args(string(which)), Log: log, Owner: owner}.Start()
+	if err != nil {
+		return nil, fmt.Errorf("the %s cannot be started: %w", which, err)
+	}
+	return &process{Cmd: cmd, which: which, log: log, ended: make(chan struct{})}, nil
+}
+

@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/shoalrun/shoal/api"
+)
+
+func (a *app) publish() *cobra.Command {
+	var data, contentType string
+	var attributes []string
+	cmd := &cobra.Command{
+		Use: "publish TOPIC", Short: "Publish one event, as the operator, and print its id", Args: within(1, 1),
+		Example: "  shoal publish orders.placed -d '{\"order\":7}'\n  make-event | shoal publish orders.placed -d -",
+	}
+	cmd.Flags().StringVarP(&data, "body", "d", "", "the event's `DATA`; @FILE, or - for standard input")
+	cmd.Flags().StringVar(&contentType, "type", "", "the data's media `TYPE` (default: application/json where it is JSON)")
+	cmd.Flags().StringArrayVarP(&attributes, "header", "H", nil, "a CloudEvents attribute, `NAME: VALUE`")
+	cmd.RunE = a.asking(func(ctx context.Context, c *api.Client, args []string) error {
+		p, err := a.publication(args[0], data, contentType, attributes)
+		if err != nil {
+			return err
+		}
+		id, err := c.Publish(ctx, p)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(a.out, id)
+		return nil
+	})
+	return cmd
+}
+
+func (a *app) publication(topic, data, contentType string, attributes []string) (p api.Publication, err error) {
+	p = api.Publication{Topic: topic, ContentType: contentType, Attributes: make(map[string]string)}
+	if data == "-" {
+		data = "@-"
+	}
+	if p.Data, err = a.dataOf(data); err != nil {
+		return p, fmt.Errorf("the event's data cannot be read: %w", err)
+	}
+	if p.ContentType == "" {
+		p.ContentType = mediaType(p.Data)
+	}
+	for _, line := range attributes {
+		name, value, ok := strings.Cut(line, ":")
+		if !ok {
+			return p, usagef("shoal publish: an attribute is `NAME: VALUE`, not %q", line)
+		}
+		p.Attributes[strings.ToLower(strings.TrimSpace(name))] = strings.TrimSpace(value)
+	}
+	return p, nil
+}
+
+// mediaType tells JSON from other text and from bytes.
+func mediaType(data []byte) string {
+	if json.Valid(data) {
+		return "application/json"
+	}
+	return "application/octet-stream"
+}
+

@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/shoalrun/shoal/api"
+	"github.com/shoalrun/shoal/fleet"
+)
+
+func (a *app) tap() *cobra.Command {
+	var r api.TapRequest
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "tap [SERVICE...]", Short: "Print calls and deliveries as they happen, a line each",
+		ValidArgsFunction: a.completeServices,
+	}
+	cmd.Flags().BoolVar(&r.Failures, "failures", false, "only what was refused or failed")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print observations as JSON, one a line")
+	cmd.RunE = a.asking(func(ctx context.Context, c *api.Client, args []string) error {
+		r.Services = args
+		s := a.styleOf(a.out)
+		return c.Tap(ctx, r, func(o fleet.Observation) {
+			if asJSON {
+				a.printJSONLine(o)
+				return
+			}
+			fmt.Fprintln(a.out, tapLine(s, &o))
+		})
+	})
+	return cmd
+}
+
+// tapLine is one exchange in a line: time, edge, what was asked, the outcome, how long, its id.
+func tapLine(s style, o *fleet.Observation) string {
+	parts := []string{s.faint(o.Time.Format("15:04:05.000")), s.bold(o.Caller + " -> " + o.Callee)}
+	if what := asked(o); what != "" {
+		parts = append(parts, what)
+	}
+	parts = append(parts, outcome(s, o), latency(o.Duration), s.faint(o.RequestID))
+	return strings.Join(parts, columnGap)
+}
+
+func asked(o *fleet.Observation) string {
+	what := strings.TrimSpace(o.Method + " " + o.Path)
+	switch {
+	case o.Topic != "" && what != "":
+		what = string(o.Kind) + " " + o.Topic + " " + what
+	case o.Topic != "":
+		what = string(o.Kind) + " " + o.Topic
+	case what == "":
+		what = string(o.Kind)
+	}
+	return printable(what)
+}
+
+func outcome(s style, o *fleet.Observation) string {
+	text := statusOf(o)
+	text = strings.TrimPrefix(text, "status ")
+	if text == "" {
+		text = "done"
+	}
+	if tries := len(o.Attempts); tries > 1 {
+		text += fmt.Sprintf(" (%d attempts)", tries)
+	}
+	switch {
+	case o.Reason != "":
+		return s.red(strings.TrimPrefix(text+" "+o.Reason, "done "))
+	case o.Failed():
+		return s.red(text)
+	case o.Learned != nil:
+		return s.yellow(text + " learned")
+	}
+	return s.green(text)
+}

@@ -1,0 +1,52 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/shoalrun/shoal/api"
+)
+
+func (a *app) upgrade() *cobra.Command {
+	return &cobra.Command{
+		Use: "upgrade [EXECUTABLE]", Short: "Replace the running hub and node by this binary; services go on", Args: within(0, 1),
+		Long: "Replace the running hub and node by this binary, or by another.\nApplications keep running, and no new call fails.",
+		RunE: a.asking(func(ctx context.Context, c *api.Client, args []string) error {
+			executable, err := executableOf(args)
+			if err != nil {
+				return err
+			}
+			// The hub first: a node of either version finds it there, and calls do not need it.
+			for _, p := range []api.Process{api.Hub, api.Node} {
+				if err := c.Upgrade(ctx, p, executable, a.newPlain(a.out).progress); err != nil {
+					return fmt.Errorf("the %s was not replaced: %w", p, err)
+				}
+				fmt.Fprintf(a.out, "the %s runs %s\n", p, executable)
+			}
+			return nil
+		}),
+	}
+}
+
+// executableOf returns the absolute path of the binary to run: the argument, else this one.
+func executableOf(args []string) (string, error) {
+	if len(args) == 0 {
+		return os.Executable()
+	}
+	path, err := filepath.Abs(args[0])
+	if err != nil {
+		return "", err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("the new binary cannot be used: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s is not a file; name the new shoal binary", path)
+	}
+	return path, nil
+}

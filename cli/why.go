@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/shoalrun/shoal/api"
+	"github.com/shoalrun/shoal/fleet"
+)
+
+func (a *app) why() *cobra.Command {
+	return &cobra.Command{
+		Use: "why [REQUEST-ID]", Short: "Explain one request, or the latest refusals and failures", Args: within(0, 1),
+		RunE: a.asking(func(ctx context.Context, c *api.Client, args []string) error {
+			id := strings.Join(args, "")
+			seen, err := c.Why(ctx, id)
+			if err != nil {
+				return err
+			}
+			if len(seen) == 0 && id != "" {
+				return fmt.Errorf("request %s is not among those that are remembered: the data path keeps the latest ones, so ask sooner, or watch with `shoal tap`", id)
+			}
+			if len(seen) == 0 {
+				fmt.Fprintln(a.out, "nothing was refused and nothing failed, as far as is remembered")
+				return nil
+			}
+			for i := range seen {
+				if i > 0 {
+					fmt.Fprintln(a.out)
+				}
+				fmt.Fprint(a.out, explain(a.styleOf(a.out), &seen[i]))
+			}
+			return nil
+		}),
+	}
+}
+
+// explain tells of one exchange in sentences: who called whom, what became of it and by which
+// rule, every attempt, and what to do next.
+func explain(s style, o *fleet.Observation) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s  request %s\n", o.Time.Format("2006-01-02 15:04:05.000"), s.bold(o.RequestID))
+	fmt.Fprintf(&b, "%s.\n", printable(opening(o)))
+	fmt.Fprintf(&b, "%s\n", verdict(s, o))
+	for i, try := range o.Attempts {
+		fmt.Fprintf(&b, "  attempt %d: %s, after %s, took %s: %s\n", i+1, try.Instance, latency(try.Start), latency(try.Duration), printable(try.Outcome))
+	}
+	if o.Detail != "" {
+		b.WriteString(indent(o.Detail))
+	}
+	if advice := remedy(o); advice != "" && !strings.Contains(o.Detail, "`"+section(o)+":`") {
+		fmt.Fprintln(&b, advice)
+	}
+	return b.String()
+}
+
+// opening is the first sentence: who did what.
+func opening(o *fleet.Observation) string {
+	switch o.Kind {
+	case fleet.KindDelivery:
+		return fmt.Sprintf("The broker delivered an event of %s to %s (%s %s)", o.Topic, o.Callee, o.Method, o.Path)
+	case fleet.KindPublish:
+		return fmt.Sprintf("%s published to the topic %s", caller(o), o.Topic)
+	case fleet.KindEgress:
+		return fmt.Sprintf("%s opened a connection to %s, outside the fleet", caller(o), o.Callee)
+	case fleet.KindStream:
+		return fmt.Sprintf("%s opened a stream to %s", caller(o), o.Callee)
+	}
+	return strings.TrimRight(fmt.Sprintf("%s called %s: %s %s", caller(o), o.Callee, o.Method, o.Path), " :")
+}
+
+// caller names the built-in identities as a person would.
+func caller(o *fleet.Observation) string {
+	switch o.Caller {
+	case fleet.Gateway:
+		return "a client, through the gateway,"
+	case fleet.Operator:
+		return "the operator"
+	case fleet.Events:
+		return "the broker"
+	}
+	return o.Caller
+}
+
+// verdict says what became of it, by which rule or route, and how long that took.
+func verdict(s style, o *fleet.Observation) string {
+	took := latency(o.Duration)
+	route := ""
+	if o.Route != "" {
+		route = fmt.Sprintf(" by the route `%s`", o.Route)
+	}
+	switch {
+	case o.Reason != "" && refused(o):
+		return s.red("It was refused") + fmt.Sprintf("%s after %s: %s (%s).", answered(o), took, meaning(o), o.Reason)
+	case o.Reason != "":
+		return s.red("It failed") + fmt.Sprintf("%s%s after %s: %s (%s).", route, answered(o), took, meaning(o), o.Reason)
+	case o.Failed():
+		return s.red("It failed") + fmt.Sprintf("%s after %s: the service itself answered %s.", route, took, statusOf(o))
+	case o.Learned != nil:
+		return s.yellow("It passed only because the fleet is learning") + fmt.Sprintf("%s, in %s.", answered(o), took)
+	}
+	return s.green("It succeeded") + fmt.Sprintf("%s%s in %s.", route, answered(o), took)
+}
+
+func answered(o *fleet.Observation) string {
+	if statusOf(o) == "" {
+		return ""
+	}
+	return " with " + statusOf(o)
+}
+
+// statusOf names the answer's status by the protocol's own numbers.
+func statusOf(o *fleet.Observation) string {
+	switch {
+	case o.Protocol == fleet.GRPC && o.Kind == fleet.KindCall:
+		return fmt.Sprintf("gRPC status %d", o.GRPCStatus)
+	case o.Status != 0:
+		return fmt.Sprintf("status %d", o.Status)
+	}
+	return ""
+}
+
+// refused reports whether a rule ended the exchange, rather than a fault.
+func refused(o *fleet.Observation) bool {
+	switch fleet.Reason(o.Reason) {
+	case fleet.ReasonUndeclaredCall, fleet.ReasonNotAllowed, fleet.ReasonUndeclaredEgress, fleet.ReasonUnboundNeed,
+		fleet.ReasonUnknownService, fleet.ReasonNotRunning, fleet.ReasonUnknownPort, fleet.ReasonNotExposed,
+		fleet.ReasonUndeclaredTopic, fleet.ReasonMeshTLS, fleet.ReasonUDP, fleet.ReasonTooLarge, fleet.ReasonMalformed:
+		return true
+	}
+	return false
+}
+
+// indent writes text as lines two spaces in.
+func indent(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(strings.TrimRight(text, "\n") + "\n") {
+		line = printable(line)
+		if line != "" {
+			line = "  " + line
+		}
+		b.WriteString(line + "\n")
+	}
+	return b.String()
+}
