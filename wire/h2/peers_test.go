@@ -37,6 +37,7 @@ func clients() map[string]http.RoundTripper {
 	p.SetUnencryptedHTTP2(true)
 	return map[string]http.RoundTripper{
 		"net/http": &http.Transport{Protocols: &p},
+		//lint:ignore SA1019 another implementation than ours and the standard one of today is wanted here
 		"x/net": &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, n, a string, _ *tls.Config) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, n, a)
 		}},
