@@ -31,9 +31,9 @@ import (
 	"github.com/shoalrun/shoal/daemon"
 	"github.com/shoalrun/shoal/deploy"
 	"github.com/shoalrun/shoal/fleet"
-	"github.com/shoalrun/shoal/manifest"
 	"github.com/shoalrun/shoal/observe"
 	"github.com/shoalrun/shoal/proxy"
+	"github.com/shoalrun/shoal/workspace"
 )
 
 // Config of a hub. All fields but those that say otherwise are required.
@@ -164,15 +164,11 @@ func (h *hub) open() error {
 	if err := h.sockets.Lock(filepath.Join(h.Paths.HubDir, "lock")); err != nil {
 		return err
 	}
-	text, err := os.ReadFile(h.Workspace)
+	w, err := workspace.Open(workspace.Config{File: h.Workspace, Cache: h.Cache, Data: h.Paths.Data})
 	if err != nil {
 		return err
 	}
-	w, err := manifest.ParseWorkspace(h.Workspace, text)
-	if err != nil {
-		return err
-	}
-	h.fleet = w.Fleet
+	h.fleet = w.Settings().Fleet
 	return nil
 }
 

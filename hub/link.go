@@ -246,13 +246,13 @@ func (l *link) waitFor(ctx context.Context, node string) (*commandStream, error)
 }
 
 // Report takes what a node says of itself.
-func (l *link) Report(_ context.Context, stream *connect.ClientStream[peerv1.ReportRequest]) (*peerv1.ReportResponse, error) {
+func (l *link) Report(_ context.Context, stream *connect.ClientStream[peerv1.ReportRequest]) (*connect.Response[peerv1.ReportResponse], error) {
 	for stream.Receive() {
 		if err := l.take(stream.Msg()); err != nil {
 			return nil, connect.NewError(connect.CodeInvalidArgument, err)
 		}
 	}
-	return &peerv1.ReportResponse{}, stream.Err()
+	return connect.NewResponse(&peerv1.ReportResponse{}), stream.Err()
 }
 
 func (l *link) take(m *peerv1.ReportRequest) error {

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/shoalrun/shoal/api"
 	"github.com/shoalrun/shoal/daemon"
 	"github.com/shoalrun/shoal/deploy/process"
 	"github.com/shoalrun/shoal/fleet"
@@ -62,12 +61,13 @@ func (n *node) open() error {
 	if err := n.sockets.Lock(filepath.Join(n.Paths.NodeDir, "lock")); err != nil {
 		return err
 	}
-	text, err := os.ReadFile(n.Config.Workspace)
+	w, err := workspace.Open(workspace.Config{File: n.Workspace, Data: n.Paths.Data})
 	if err != nil {
 		return err
 	}
-	n.workspace, err = manifest.ParseWorkspace(n.Config.Workspace, text)
-	return err
+	n.settings = w.Settings()
+	n.secrets = w.Secrets()
+	return nil
 }
 
 func (n *node) chooseMode(ctx context.Context) {
@@ -85,7 +85,7 @@ func (n *node) joinDataPath() (err error) {
 	n.sidecars = newSidecars()
 	n.proxy, err = proxy.New(proxy.Config{
 		Node:        n.Name,
-		Ranges:      n.workspace.Ranges,
+		Ranges:      n.settings.Ranges,
 		Recorder:    n.recorder,
 		HubServices: []string{fleet.Events, fleet.Pubsub},
 		Peer:        n.dialPeer,
@@ -105,7 +105,7 @@ func (n *node) joinDataPath() (err error) {
 	}
 	n.sidecars.manager, err = sidecar.New(sidecar.Config{
 		Proxy:      n.proxy,
-		Ranges:     n.workspace.Ranges,
+		Ranges:     n.settings.Ranges,
 		Node:       n.Name,
 		Executable: n.Executable,
 		RuntimeDir: n.Paths.Runtime,
@@ -119,21 +119,7 @@ func (n *node) joinDataPath() (err error) {
 
 // masks are what no application may see: the data folder, the sockets, and the files of secrets.
 func (n *node) masks() []string {
-	masks := []string{n.Paths.Data, filepath.Dir(n.Paths.Runtime)}
-	for _, s := range n.workspace.Secrets {
-		if s.EnvFile != "" {
-			masks = append(masks, n.beside(s.EnvFile))
-		}
-	}
-	return masks
-}
-
-// beside resolves a path as shoal.work means it: relative to its own folder.
-func (n *node) beside(path string) string {
-	if filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(filepath.Dir(n.Config.Workspace), path)
+	return append([]string{n.Paths.Data, filepath.Dir(n.Paths.Runtime)}, n.secrets.Files()...)
 }
 
 // dialPeer connects to the peer listener of another process; on one machine there is only the hub.
@@ -145,21 +131,20 @@ func (n *node) dialPeer(ctx context.Context, peer string) (net.Conn, error) {
 }
 
 func (n *node) joinSupervisor() (err error) {
-	secrets := workspace.NewSecrets(n.workspace.Secrets, filepath.Dir(n.Config.Workspace))
 	n.supervisor, err = process.New(process.Config{
 		Node:    n.Name,
 		Dir:     n.assignments(),
 		Launch:  n.sidecars.Launch,
 		Dial:    n.sidecars.Dial,
 		Drain:   n.proxy.Drain,
-		Secrets: secrets.Resolve,
+		Secrets: n.secrets.Resolve,
 		Report:  func(s fleet.InstanceStatus) { n.link.Report(s) },
 	})
 	return err
 }
 
 func (n *node) joinHub() {
-	n.link = newLink(link{
+	n.link = newLink(linkConfig{
 		node: n.Name,
 		dial: func(ctx context.Context) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", n.Paths.Link)
@@ -182,7 +167,7 @@ func (n *node) listen() (err error) {
 	if n.listeners.peers, err = n.sockets.Unix("peers", n.Paths.PeerNode); err != nil {
 		return err
 	}
-	at := n.workspace.Listeners
+	at := n.settings.Listeners
 	if n.listeners.gateway, err = n.tcp("gateway", n.Config.Gateway, at.Gateway); err != nil {
 		return err
 	}
@@ -210,5 +195,3 @@ func (n *node) serveMetrics(ctx context.Context) error {
 	defer stop()
 	return srv.Serve(n.listeners.metrics)
 }
-
-var _ = api.Node

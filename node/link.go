@@ -28,9 +28,8 @@ const (
 	edgesInterval = 250 * time.Millisecond
 )
 
-// link keeps a node joined to its hub: one connection with three streams, opened again whenever it
-// breaks. The node works on without it.
-type link struct {
+// linkConfig joins a link to the rest of the node.
+type linkConfig struct {
 	node    string
 	dial    func(ctx context.Context) (net.Conn, error)
 	install func(p *parts) error
@@ -40,6 +39,12 @@ type link struct {
 	all     func() []fleet.InstanceStatus
 	edges   func() []fleet.EdgeStats
 	log     *slog.Logger
+}
+
+// link keeps a node joined to its hub: one connection with three streams, opened again whenever it
+// breaks. The node works on without it.
+type link struct {
+	linkConfig
 
 	mu      sync.Mutex
 	hangUp  context.CancelFunc              // ends the session
@@ -48,12 +53,15 @@ type link struct {
 	wake    chan struct{}                   // has a buffer of one
 }
 
-func newLink(l link) *link {
-	l.changed = make(map[string]fleet.InstanceStatus)
-	l.wake = make(chan struct{}, 1)
-	l.paused = make(chan struct{})
+func newLink(c linkConfig) *link {
+	l := &link{
+		linkConfig: c,
+		changed:    make(map[string]fleet.InstanceStatus),
+		wake:       make(chan struct{}, 1),
+		paused:     make(chan struct{}),
+	}
 	close(l.paused)
-	return &l
+	return l
 }
 
 // Report notes a change of an instance; it is sent as soon as the hub can be reached.

@@ -32,6 +32,7 @@ import (
 	"github.com/shoalrun/shoal/observe"
 	"github.com/shoalrun/shoal/proxy"
 	"github.com/shoalrun/shoal/sidecar"
+	"github.com/shoalrun/shoal/workspace"
 )
 
 // Config of a node. All fields but those that say otherwise are required.
@@ -58,7 +59,8 @@ const stopPatience = 30 * time.Second
 type node struct {
 	Config
 	started    time.Time
-	workspace  *manifest.Workspace
+	settings   *manifest.Workspace // shoal.work, as it was at the start
+	secrets    *workspace.Secrets
 	capability sidecar.Capability
 
 	sockets    *daemon.Sockets

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/shoalrun/shoal/api"
@@ -38,8 +36,8 @@ func (n *node) operator() *api.Server {
 
 func (n *node) info(context.Context) (api.Info, error) {
 	return api.Info{
-		Process: api.Node, Version: n.Version, PID: os.Getpid(), Fleet: n.workspace.Fleet,
-		Workspace: n.Config.Workspace, Data: n.Paths.Data, Started: n.started,
+		Process: api.Node, Version: n.Version, PID: os.Getpid(), Fleet: n.settings.Fleet,
+		Workspace: n.Workspace, Data: n.Paths.Data, Started: n.started,
 		Executable: n.Executable, Owned: n.Owned,
 	}, nil
 }
@@ -55,7 +53,7 @@ func (n *node) down(_ context.Context, send func(fleet.Progress) error) error {
 // fleetStatus is what this node knows of the fleet: the last snapshot and its own instances.
 func (n *node) fleetStatus(context.Context) (fleet.Status, error) {
 	s := fleet.Status{
-		Fleet: n.workspace.Fleet, Version: n.Version,
+		Fleet: n.settings.Fleet, Version: n.Version,
 		Hub: fleet.ProcessStatus{Down: true}, Node: n.status().Process,
 		Gateway: n.listeners.gateway.Addr().String(), Metrics: n.listeners.metrics.Addr().String(),
 		Services: []fleet.ServiceStatus{}, Edges: n.recorder.Edges(),
@@ -172,13 +170,12 @@ func (n *node) upgrade(ctx context.Context, executable string, send func(fleet.P
 	if err := send(fleet.Progress{Phase: fleet.PhaseStart, Text: "a new node takes over from process " + fmt.Sprint(os.Getpid())}); err != nil {
 		return err
 	}
+	successor := daemon.Spawn{Executable: executable, Args: os.Args[1:], Log: n.Paths.NodeLog}
+	if n.Owned {
+		successor.Owner = os.Stdin // where Spawn puts it
+	}
 	resume := n.link.Pause()
-	err := n.sockets.Handover(daemon.Spawn{
-		Executable: executable,
-		Args:       os.Args[1:],
-		Log:        n.Paths.NodeLog,
-		Owner:      n.Owner,
-	})
+	err := n.sockets.Handover(successor)
 	if err != nil {
 		resume()
 		return fmt.Errorf("the node goes on as it was: %w", err)
@@ -187,26 +184,4 @@ func (n *node) upgrade(ctx context.Context, executable string, send func(fleet.P
 	err = send(fleet.Progress{Phase: fleet.PhaseReady, Text: "the new node serves; the old one drains"})
 	context.AfterFunc(ctx, func() { n.quit(errShutdown) }) // ends with this answer
 	return err
-}
-
-// env is what tools on the host need, or what a service sees.
-func (n *node) env(_ context.Context, service string) ([]api.Var, error) {
-	if service == "" {
-		return []api.Var{
-			{Name: "SHOAL_GATEWAY", Value: "http://" + n.listeners.gateway.Addr().String()},
-			{Name: "SHOAL_METRICS", Value: "http://" + n.listeners.metrics.Addr().String() + "/metrics"},
-			{Name: "SHOAL_DATA", Value: n.Paths.Data},
-			{Name: "SHOAL_WORKSPACE", Value: filepath.Clean(n.Config.Workspace)},
-		}, nil
-	}
-	return n.serviceEnv(service)
-}
-
-func asVars(environment []string) []api.Var {
-	vars := make([]api.Var, 0, len(environment))
-	for _, e := range environment {
-		name, value, _ := strings.Cut(e, "=")
-		vars = append(vars, api.Var{Name: name, Value: value, Secret: strings.Contains(value, sidecar.Redacted)})
-	}
-	return vars
 }

@@ -1,0 +1,367 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shoalrun/shoal/api"
+	"github.com/shoalrun/shoal/deploy"
+	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/sidecar/shim"
+	"github.com/shoalrun/shoal/workspace"
+)
+
+// session is a workspace that is up: its services are built and deployed, and its clones watched.
+type session struct {
+	hub       *hub
+	request   api.UpRequest
+	workspace *workspace.Workspace
+	cancel    context.CancelFunc
+	done      chan struct{} // closed when nothing of the session runs any more
+
+	mu       sync.Mutex
+	services map[string]*workspace.Service
+	wanted   map[string]bool
+	building map[string]context.CancelFunc // by service: a newer change ends an older build
+}
+
+// buildsAtOnce bounds how many services are built at a time; a build uses several cores itself.
+const buildsAtOnce = 2
+
+// up loads a workspace, builds what it declares, deploys it, and goes on watching. It returns when
+// everything is settled.
+func (h *hub) up(ctx context.Context, r api.UpRequest, send func(fleet.Progress) error) error {
+	return h.progress.during(ctx, send, func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+			return errors.New("no node has connected; its log says why: " + h.Paths.NodeLog)
+		case <-h.joined:
+		}
+		s, err := h.begin(ctx, r)
+		if err != nil {
+			return err
+		}
+		return h.engine.Wait(ctx, s.names())
+	})
+}
+
+// begin replaces the session in force. On an error that one goes on.
+func (h *hub) begin(ctx context.Context, r api.UpRequest) (*session, error) {
+	h.upping.Lock()
+	defer h.upping.Unlock()
+	s := &session{hub: h, request: r, done: make(chan struct{}), building: make(map[string]context.CancelFunc)}
+	var err error
+	s.workspace, err = workspace.Open(workspace.Config{
+		File: r.Workspace, Cache: h.Cache, Data: h.Paths.Data,
+		Run: h.runBuild, Progress: h.progress.Tell,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.load(ctx, r.Update); err != nil {
+		return nil, err
+	}
+	if old := h.session.Swap(s); old != nil {
+		old.close()
+	}
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s.cancel = cancel
+	if err := h.engine.Set(ctx, s.targets()); err != nil {
+		cancel()
+		close(s.done)
+		return nil, err
+	}
+	if err := h.rememberUp(r); err != nil {
+		h.Log.Error("a hub that starts again will not know what was up", "error", err)
+	}
+	go s.run(running)
+	return s, nil
+}
+
+// close ends the session's builds and watches, and returns when they have ended.
+func (s *session) close() {
+	s.cancel()
+	<-s.done
+}
+
+// run builds everything once and then whatever changes.
+func (s *session) run(ctx context.Context) {
+	defer close(s.done)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(buildsAtOnce)
+	for _, name := range s.inOrder() {
+		g.Go(func() error { s.build(ctx, name); return nil })
+	}
+	_ = g.Wait()
+	s.collect()
+	var changes sync.WaitGroup
+	defer changes.Wait()
+	err := s.workspace.Watch(ctx, func(service string) {
+		changes.Go(func() { s.changed(ctx, service) })
+	})
+	if err != nil && ctx.Err() == nil {
+		s.hub.progress.Tell(fleet.Progress{Time: time.Now(), Phase: fleet.PhaseWarn,
+			Text: "changes are not noticed any more: " + err.Error() + "; `shoal restart` still deploys what is there"})
+	}
+}
+
+// inOrder returns the wanted services with those first that others call, so that they can start
+// while the others are built.
+func (s *session) inOrder() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var order []string
+	seen := make(map[string]bool)
+	var visit func(name string)
+	visit = func(name string) {
+		service := s.services[name]
+		if seen[name] || service == nil || !s.wanted[name] {
+			return
+		}
+		seen[name] = true
+		for _, c := range service.Manifest.Calls {
+			visit(c.Service)
+		}
+		if service.External == "" {
+			order = append(order, name)
+		}
+	}
+	for _, name := range sortedNames(s.services) {
+		visit(name)
+	}
+	return order
+}
+
+func sortedNames(services map[string]*workspace.Service) []string {
+	names := make([]string, 0, len(services))
+	for name := range services {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// names returns the wanted services, sorted.
+func (s *session) names() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []string
+	for _, name := range sortedNames(s.services) {
+		if s.wanted[name] {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// load reads the workspace and every manifest; what it held before stays on an error.
+func (s *session) load(ctx context.Context, update bool) error {
+	loaded, err := s.workspace.Load(ctx, update)
+	if err != nil {
+		return err
+	}
+	services := make(map[string]*workspace.Service, len(loaded))
+	for _, service := range loaded {
+		services[service.Manifest.Service] = service
+	}
+	wanted, err := closure(services, s.request.Services)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.services, s.wanted = services, wanted
+	return nil
+}
+
+// closure returns the asked services with everything that they call; all where none is asked.
+func closure(services map[string]*workspace.Service, asked []string) (map[string]bool, error) {
+	wanted := make(map[string]bool)
+	if len(asked) == 0 {
+		for name := range services {
+			wanted[name] = true
+		}
+		return wanted, nil
+	}
+	for len(asked) > 0 {
+		name := asked[0]
+		asked = asked[1:]
+		service := services[name]
+		if service == nil {
+			return nil, fmt.Errorf("no repository of this workspace holds a service %q; there are %s", name, strings.Join(sortedNames(services), ", "))
+		}
+		if wanted[name] {
+			continue
+		}
+		wanted[name] = true
+		for _, c := range service.Manifest.Calls {
+			if services[c.Service] != nil {
+				asked = append(asked, c.Service)
+			}
+		}
+	}
+	return wanted, nil
+}
+
+func (s *session) targets() []deploy.Target {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	targets := make([]deploy.Target, 0, len(s.services))
+	for _, name := range sortedNames(s.services) {
+		targets = append(targets, s.targetLocked(s.services[name], fleet.Release{}))
+	}
+	return targets
+}
+
+// targetLocked says what is wanted of a service at a release; one without an ID is being built.
+func (s *session) targetLocked(service *workspace.Service, release fleet.Release) deploy.Target {
+	m := service.Manifest
+	node, _ := s.hub.link.Node()
+	return deploy.Target{
+		Manifest: m.Manifest, Release: release, Run: service.Command(), Workers: m.Workers, Before: m.Before,
+		Instances: m.Instances, Env: m.Env, Mode: node.Mode,
+		State: filepath.Join(s.hub.Paths.State, m.Service), Grace: m.Grace,
+		Origin: service.Origin, Source: service.Source, External: service.External,
+		Stopped: !s.wanted[m.Service], Learn: s.request.Learn,
+	}
+}
+
+// build builds one service and deploys what came out. A change that comes meanwhile ends it.
+func (s *session) build(ctx context.Context, name string) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.mu.Lock()
+	if older := s.building[name]; older != nil {
+		older()
+	}
+	s.building[name] = cancel
+	service := s.services[name]
+	s.mu.Unlock()
+
+	s.hub.engine.Building(name)
+	release, err := s.workspace.Build(ctx, service)
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		s.hub.engine.BuildFailed(name, err.Error())
+		return
+	}
+	s.mu.Lock()
+	target := s.targetLocked(service, release)
+	s.mu.Unlock()
+	if err := s.hub.engine.Update(ctx, target); err != nil && ctx.Err() == nil {
+		s.hub.engine.BuildFailed(name, err.Error())
+	}
+}
+
+// changed rebuilds a service whose clone changed; an empty name stands for shoal.work.
+func (s *session) changed(ctx context.Context, name string) {
+	if err := s.load(ctx, false); err != nil {
+		s.hub.progress.Tell(fleet.Progress{Time: time.Now(), Service: name, Phase: fleet.PhaseFailed, Text: err.Error()})
+		if name != "" {
+			s.hub.engine.BuildFailed(name, err.Error())
+		}
+		return
+	}
+	if name != "" {
+		s.build(ctx, name)
+		return
+	}
+	if err := s.hub.engine.Set(ctx, s.targets()); err != nil {
+		s.hub.Log.Error("the changed workspace is not in force", "error", err)
+		return
+	}
+	for _, name := range s.inOrder() {
+		s.build(ctx, name)
+	}
+}
+
+// collect removes releases that nothing uses any more.
+func (s *session) collect() {
+	used := make(map[string][]string)
+	for _, service := range s.hub.engine.Status() {
+		used[service.Name] = append(used[service.Name], service.Release)
+		for _, i := range service.Instances {
+			used[service.Name] = append(used[service.Name], i.Release)
+		}
+	}
+	if err := s.workspace.Collect(used); err != nil {
+		s.hub.Log.Warn("old releases are still there", "error", err)
+	}
+}
+
+// runBuild runs a build under a shim that it cannot outlive.
+func (h *hub) runBuild(ctx context.Context, c workspace.Command) error {
+	code, err := shim.Run(ctx, shim.Command{Executable: h.Executable, Dir: c.Dir, Shell: c.Shell, Env: c.Env, Output: c.Output})
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		return fmt.Errorf("`%s` ended with exit code %d", c.Shell, code)
+	}
+	return nil
+}
+
+// What was up is kept, so that a hub that starts again knows what to watch.
+
+func (h *hub) upFile() string { return filepath.Join(h.Paths.HubDir, "up.json") }
+
+func (h *hub) rememberUp(r api.UpRequest) error {
+	r.Update = false // once is enough
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(h.upFile(), b, 0o600)
+}
+
+func (h *hub) forgetUp() error {
+	if err := os.Remove(h.upFile()); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// resume takes up the session of the hub before this one. In a foreground `up` there was none.
+func (h *hub) resume(ctx context.Context) error {
+	b, err := os.ReadFile(h.upFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return hold(ctx)
+	}
+	var r api.UpRequest
+	if err == nil {
+		err = json.Unmarshal(b, &r)
+	}
+	if h.Owned && !h.sockets.Successor {
+		return errors.Join(h.forgetUp(), hold(ctx))
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-h.joined:
+	}
+	if err == nil && h.session.Load() == nil {
+		_, err = h.begin(ctx, r)
+	}
+	if err != nil {
+		h.Log.Error("what was up runs on, but its repositories are not watched: run `shoal up -d` again", "error", err)
+	}
+	return hold(ctx)
+}
+
+func hold(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
