@@ -1,0 +1,253 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// commits is the queue of publishes that wait for their commit group.
+type commits struct {
+	mu     sync.Mutex
+	queue  []*publish
+	closed bool
+	wake   chan struct{}
+}
+
+// publish is one publish: records of one topic, committed together or not at all.
+type publish struct {
+	topic   *topic
+	records []*record
+	encoded [][]byte
+	bytes   int
+	done    chan error // receives once
+}
+
+// group is what one commit writes to one topic.
+type group struct {
+	topic     *topic
+	publishes []*publish
+	batch     *batch
+	message   message
+}
+
+func newPublish(t *topic, records []*record) *publish {
+	p := &publish{topic: t, records: records, done: make(chan error, 1)}
+	for _, r := range records {
+		data := r.encode()
+		p.encoded = append(p.encoded, data)
+		p.bytes += len(data)
+	}
+	return p
+}
+
+// put queues a publish.
+func (c *commits) put(p *publish) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return errClosed
+	}
+	c.queue = append(c.queue, p)
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// take returns what waits, up to groupBytes or one publish, as one group per topic in order of arrival.
+func (c *commits) take() []*group {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []*group
+	of := make(map[*topic]*group)
+	taken, bytes := 0, 0
+	for _, p := range c.queue {
+		if taken > 0 && bytes+p.bytes > groupBytes || len(out) == batchMost {
+			break
+		}
+		g := of[p.topic]
+		if g == nil {
+			g = &group{topic: p.topic}
+			of[p.topic], out = g, append(out, g)
+		}
+		g.publishes = append(g.publishes, p)
+		taken, bytes = taken+1, bytes+p.bytes
+	}
+	clear(c.queue[:taken])
+	c.queue = c.queue[taken:]
+	return out
+}
+
+// close refuses what comes; what is queued is still committed.
+func (c *commits) close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// commitLoop commits group after group: what arrives during one commit makes up the next. It ends
+// when the queue is closed and empty.
+func (b *Broker) commitLoop() {
+	for range b.commits.wake {
+		for groups := b.commits.take(); len(groups) > 0; groups = b.commits.take() {
+			b.commit(groups)
+		}
+		b.commits.mu.Lock()
+		ended := b.commits.closed && len(b.commits.queue) == 0
+		b.commits.mu.Unlock()
+		if ended {
+			return
+		}
+	}
+}
+
+// commit is the durable part of an event's walk: place each topic's records, write them all with one sync,
+// tell subscriptions, answer publishers. It runs in one goroutine, the only one that moves heads.
+func (b *Broker) commit(groups []*group) {
+	e := b.engine.Load()
+	ready := groups[:0]
+	var msgs []message
+	for _, g := range groups {
+		if err := b.place(e, g); err != nil {
+			g.answer(err)
+			continue
+		}
+		ready, msgs = append(ready, g), append(msgs, g.message)
+	}
+	if len(ready) == 0 {
+		return
+	}
+	first, err := e.store(msgs)
+	if quotaExceeded(err) && b.makeRoom(e) {
+		first, err = e.store(msgs)
+	}
+	if errors.Is(err, nats.ErrNoResponders) { // JetStream switched itself off
+		e.fail(&writeError{"JetStream does not answer any more: it is out of resources"})
+	}
+	for i, g := range ready {
+		if err != nil {
+			g.answer(b.refusal(g.topic, err))
+			continue
+		}
+		g.batch.seq = first + uint64(i)
+		g.settle()
+	}
+}
+
+// place gives a group its offsets and its form on disk, or says why the topic cannot take it.
+func (b *Broker) place(e *engine, g *group) error {
+	t := g.topic
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.loadLocked(e.ctx, e); err != nil {
+		return b.refusalLocked(t, err)
+	}
+	g.batch = &batch{base: t.head, bytes: t.bytes, time: time.Now().UTC()}
+	var encoded [][]byte
+	for _, p := range g.publishes {
+		g.batch.records = append(g.batch.records, p.records...)
+		encoded = append(encoded, p.encoded...)
+	}
+	for _, r := range g.batch.records {
+		r.time = g.batch.time
+	}
+	g.batch.count = uint64(len(encoded))
+	g.message = message{t.subject, g.batch.encode(encoded)}
+	g.batch.size = len(g.message.data)
+	if g.batch.count == 0 {
+		return nil // a marker, on the way to free space
+	}
+	err := b.room(e)
+	if err == nil {
+		err = b.quotaLocked(e, t, g.batch.size)
+	}
+	if err != nil {
+		return b.refusalLocked(t, err)
+	}
+	return nil
+}
+
+// settle makes a committed group visible, then answers its publishers.
+func (g *group) settle() {
+	g.topic.mu.Lock()
+	g.topic.appendedLocked(g.batch)
+	for _, s := range g.topic.subs {
+		s.offer(g.batch)
+	}
+	g.topic.mu.Unlock()
+	g.answer(nil)
+}
+
+func (g *group) answer(err error) {
+	for _, p := range g.publishes {
+		p.done <- err
+	}
+}
+
+// room says why nothing can be written now, or nil.
+func (b *Broker) room(e *engine) error {
+	if err := e.err(); err != nil {
+		return err
+	}
+	if b.config.Reserve <= 0 {
+		return nil
+	}
+	if free, known := freeSpace(b.config.Dir); known && free < b.config.Reserve {
+		return &fullError{fmt.Sprintf("the disk of %s has %d MB left, and %d MB are kept free", b.config.Dir, free>>20, b.config.Reserve>>20)}
+	}
+	return nil
+}
+
+// fullError is a quota or a disk that is full.
+type fullError struct{ text string }
+
+func (e *fullError) Error() string { return e.text }
+
+func (b *Broker) refusal(t *topic, err error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !quotaExceeded(err) {
+		t.loaded = nil // where the topic ends is to be read again
+	}
+	return b.refusalLocked(t, err)
+}
+
+// refusalLocked turns a failed write into what the publisher is told, and notes it for the status.
+func (b *Broker) refusalLocked(t *topic, err error) error {
+	t.stopped = err.Error()
+	if errors.Is(err, errClosed) {
+		return &Error{Status: http.StatusServiceUnavailable, Reason: fleet.ReasonStorageFailed, Text: "the broker is shutting down; publish again once it is back"}
+	}
+	var write *writeError
+	var full *fullError
+	if errors.As(err, &full) || errors.As(err, &write) && write.full() || quotaExceeded(err) {
+		return &Error{Status: http.StatusInsufficientStorage, Reason: fleet.ReasonStorageFull,
+			Text: fmt.Sprintf("topic %s takes no events: %v.\nNothing that was acknowledged is lost. Publishing goes on by itself when there is room again", t.name, err)}
+	}
+	return &Error{Status: http.StatusServiceUnavailable, Reason: fleet.ReasonStorageFailed,
+		Text: fmt.Sprintf("topic %s is stopped: the broker cannot write its files: %v.\nNothing that was acknowledged is lost. Check the disk, then restart the hub", t.name, err)}
+}
+
+// wait returns when p is committed or refused, or when ctx ends first: then it may yet be committed.
+func (p *publish) wait(ctx context.Context) error {
+	select {
+	case err := <-p.done:
+		return err
+	case <-ctx.Done():
+		return &Error{Status: http.StatusServiceUnavailable, Reason: fleet.ReasonTimeout,
+			Text: "the commit took longer than the publisher waited; the event may yet be accepted. Publish it again under the same id"}
+	}
+}

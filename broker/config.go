@@ -1,0 +1,92 @@
+package broker
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// Config configures a [Broker]. Zero values mean the defaults that are named.
+type Config struct {
+	Dir string // the folder of JetStream's files, used by one process at a time; required
+	// Observe is told of every publish and every delivery attempt. It must not keep the value. nil: nobody is.
+	Observe func(*fleet.Observation)
+	// Transport gives the way out for calls made as caller; required before the first delivery.
+	Transport func(caller string) http.RoundTripper
+	Log       *slog.Logger // nil: nothing is logged
+
+	MaxStore  int64 // bytes of disk for the events of all topics; 10 GB
+	MaxTopic  int64 // bytes of disk for the events of one topic; 1 GB
+	MaxDead   int64 // bytes of disk for dead letters; 1 GB
+	MaxMemory int64 // bytes of memory-backed streams; 64 MB
+	// Reserve is the free disk space, in bytes, below which publishes are refused, so that control
+	// can still write; 64 MB. Negative: none.
+	Reserve   int64
+	Retention time.Duration // age at which events are removed, delivered or not; 7 days
+	MaxEvent  int           // bytes of one event's data; 10 MB
+
+	Concurrency int           // deliveries in flight per subscription; 16
+	Attempts    int           // failed attempts before an event is dead-lettered; 20
+	AckDeadline time.Duration // how long one attempt may take; 60 s
+	MinBackoff  time.Duration // before the second attempt; 100 ms
+	MaxBackoff  time.Duration // between two attempts, unless Retry-After asks for more; 30 s
+	Drain       time.Duration // how long a stop waits for deliveries in flight; 5 s
+}
+
+// Sizes that are not worth a knob.
+const (
+	maxAttributes = 64 << 10  // bytes of one event's attributes
+	maxRequest    = 16 << 20  // bytes of one publish: base64 data in JSON is a third longer
+	maxPayload    = 40 << 20  // bytes of one JetStream message: a group of one publish at its largest
+	groupBytes    = 4 << 20   // bytes at which a commit group is closed
+	publishMemory = 256 << 20 // bytes of bodies that publishes may hold together
+	windowBytes   = 4 << 20   // bytes of records that one subscription holds in memory
+	windowQueue   = 1024      // records read ahead
+	windowLeases  = 1024      // records in flight or waiting for their next attempt
+)
+
+func (c *Config) setDefaults() error {
+	if c.Dir == "" {
+		return errors.New("broker: Config needs Dir, the folder of its files")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Observe == nil {
+		c.Observe = func(*fleet.Observation) {}
+	}
+	if c.Transport == nil {
+		c.Transport = func(string) http.RoundTripper { return noTransport{} }
+	}
+	set(&c.MaxStore, 10<<30)
+	set(&c.MaxTopic, 1<<30)
+	set(&c.MaxDead, 1<<30)
+	set(&c.MaxMemory, 64<<20)
+	set(&c.Reserve, 64<<20)
+	set(&c.Retention, 7*24*time.Hour)
+	set(&c.MaxEvent, 10<<20)
+	set(&c.Concurrency, 16)
+	set(&c.Attempts, 20)
+	set(&c.AckDeadline, time.Minute)
+	set(&c.MinBackoff, 100*time.Millisecond)
+	set(&c.MaxBackoff, 30*time.Second)
+	set(&c.Drain, 5*time.Second)
+	return nil
+}
+
+func set[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// noTransport stands where a broker was given no way out: nothing is reachable.
+type noTransport struct{}
+
+func (noTransport) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, errUnreachable{errors.New("the broker was given no transport")}
+}

@@ -1,0 +1,250 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// The streams and their subjects. Names are on disk: they never change.
+const (
+	eventsStream  = "SHOAL_EVENTS"
+	cursorsStream = "SHOAL_CURSORS"
+	deadStream    = "SHOAL_DEAD"
+	controlBucket = "SHOAL_CONTROL"
+
+	eventsPrefix  = "shoal.events."
+	cursorsPrefix = "shoal.cursors."
+	deadPrefix    = "shoal.dead."
+
+	startTimeout = 30 * time.Second
+	smallStore   = 1 << 30 // bytes: cursors and desired state
+	batchMost    = 1000    // messages in one atomic batch: JetStream's own limit
+)
+
+// engine is one run of the embedded server: it is opened, used and, after a write error, closed and
+// replaced by another. JetStream's own state after such an error is not to be trusted: it answers nothing, or stays failed.
+type engine struct {
+	server  *server.Server
+	conn    *nats.Conn
+	js      jetstream.JetStream
+	events  jetstream.Stream
+	cursors jetstream.Stream
+	dead    jetstream.Stream
+	control jetstream.KeyValue
+
+	ctx   context.Context // ends, with the cause, when the engine fails or closes
+	fail  context.CancelCauseFunc
+	batch atomic.Uint64
+}
+
+var (
+	errClosed = errors.New("the broker is shutting down")
+	errLost   = errors.New("the connection to the embedded server broke")
+)
+
+// openEngine starts a server on dir and makes what streams are missing.
+func openEngine(c *Config) (*engine, error) {
+	e := new(engine)
+	e.ctx, e.fail = context.WithCancelCause(context.Background())
+	log := &engineLog{log: c.Log, fail: e.fail}
+	var err error
+	if e.server, err = server.NewServer(serverOptions(c)); err != nil {
+		return nil, fmt.Errorf("starting the embedded broker in %s: %w", c.Dir, err)
+	}
+	e.server.SetLoggerV2(log, false, false, false)
+	e.server.Start()
+	if err := e.connect(c); err != nil {
+		e.close()
+		return nil, fmt.Errorf("starting the embedded broker in %s: %w", c.Dir, errors.Join(err, log.fatal()))
+	}
+	return e, nil
+}
+
+// serverOptions are those of a server that nobody outside this process can reach, that writes
+// through to the disk, and that leaves signals alone.
+func serverOptions(c *Config) *server.Options {
+	return &server.Options{
+		ServerName:             "shoal",
+		DontListen:             true,
+		NoSigs:                 true,
+		MaxPayload:             maxPayload,
+		MaxPending:             4 * maxPayload,
+		JetStream:              true,
+		StoreDir:               c.Dir,
+		SyncAlways:             true,
+		JetStreamMaxMemory:     c.MaxMemory,
+		JetStreamMaxStore:      c.MaxStore + c.MaxDead + 2*smallStore,
+		DisableJetStreamBanner: true,
+	}
+}
+
+func (e *engine) connect(c *Config) (err error) {
+	if !e.server.ReadyForConnections(startTimeout) {
+		return errors.New("it does not become ready")
+	}
+	e.conn, err = nats.Connect("", nats.InProcessServer(e.server), nats.NoReconnect(), nats.PingInterval(time.Hour),
+		nats.ClosedHandler(func(*nats.Conn) { e.fail(errLost) }))
+	if err != nil {
+		return err
+	}
+	if e.js, err = jetstream.New(e.conn, jetstream.WithDefaultTimeout(startTimeout)); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(e.ctx, startTimeout)
+	defer cancel()
+	return e.makeStreams(ctx, c)
+}
+
+func (e *engine) makeStreams(ctx context.Context, c *Config) (err error) {
+	stream := func(name, subjects string, bytes, perSubject int64) jetstream.Stream {
+		if err != nil {
+			return nil
+		}
+		var s jetstream.Stream
+		s, err = e.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+			Name: name, Subjects: []string{subjects}, Storage: jetstream.FileStorage,
+			MaxBytes: bytes, MaxMsgsPerSubject: perSubject, MaxConsumers: -1,
+			Discard: jetstream.DiscardNew, AllowDirect: true, AllowAtomicPublish: true,
+		})
+		return s
+	}
+	e.events = stream(eventsStream, eventsPrefix+"*", c.MaxStore, -1)
+	e.cursors = stream(cursorsStream, cursorsPrefix+"*", smallStore, 1)
+	e.dead = stream(deadStream, deadPrefix+"*.*", c.MaxDead, 1)
+	if err != nil {
+		return err
+	}
+	e.control, err = e.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket: controlBucket, History: 1, Storage: jetstream.FileStorage, MaxBytes: smallStore,
+	})
+	return err
+}
+
+// close stops the server and waits until its files are closed.
+func (e *engine) close() {
+	e.fail(errClosed)
+	if e.conn != nil {
+		e.conn.Close()
+	}
+	e.server.Shutdown()
+	e.server.WaitForShutdown()
+}
+
+// err returns why the engine is of no more use, or nil.
+func (e *engine) err() error { return context.Cause(e.ctx) }
+
+// message is one JetStream message to be stored.
+type message struct {
+	subject string
+	data    []byte
+}
+
+// store writes messages of one stream, all or none, and returns the sequence of the first; the others
+// follow it. It returns when they are synced. There is no timeout: whether a write that hangs happened is
+// known only when it ends, or when the engine does.
+func (e *engine) store(msgs []message) (first uint64, err error) {
+	if len(msgs) == 0 || len(msgs) > batchMost {
+		return 0, fmt.Errorf("a group has 1 to %d messages, not %d", batchMost, len(msgs))
+	}
+	last := len(msgs) - 1
+	id := strconv.FormatUint(e.batch.Add(1), 10)
+	for i := range msgs[:last] {
+		if err := e.conn.PublishMsg(batched(&msgs[i], id, i+1)); err != nil {
+			return 0, err
+		}
+	}
+	m := &nats.Msg{Subject: msgs[0].subject, Data: msgs[0].data}
+	if last > 0 {
+		m = batched(&msgs[last], id, last+1)
+		m.Header.Set("Nats-Batch-Commit", "1")
+	}
+	answer, err := e.conn.RequestMsgWithContext(e.ctx, m)
+	if err != nil {
+		return 0, e.explain(err)
+	}
+	seq, err := sequence(answer.Data)
+	return seq - uint64(last), err
+}
+
+func batched(m *message, id string, seq int) *nats.Msg {
+	out := &nats.Msg{Subject: m.subject, Data: m.data, Header: nats.Header{}}
+	out.Header.Set("Nats-Batch-Id", id)
+	out.Header.Set("Nats-Batch-Sequence", strconv.Itoa(seq))
+	return out
+}
+
+// sequence reads JetStream's answer to a publish.
+func sequence(answer []byte) (uint64, error) {
+	var ack struct {
+		Seq   uint64              `json:"seq"`
+		Error *jetstream.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(answer, &ack); err != nil {
+		return 0, fmt.Errorf("JetStream answered %q: %w", answer, err)
+	}
+	if ack.Error != nil {
+		return 0, ack.Error
+	}
+	return ack.Seq, nil
+}
+
+func (e *engine) explain(err error) error {
+	if cause := e.err(); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// quotaExceeded reports whether a write was refused, cleanly, since a stream or the account is full.
+func quotaExceeded(err error) bool {
+	if err == nil {
+		return false
+	}
+	text := err.Error()
+	return strings.Contains(text, "maximum bytes exceeded") || strings.Contains(text, "resources exceeded") ||
+		strings.Contains(text, "insufficient resources")
+}
+
+// token writes any string as one NATS token: letters, digits, `-` and `_` as they are, every other byte as `=XX`.
+func token(s string) string {
+	var out strings.Builder
+	for _, c := range []byte(s) {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' {
+			out.WriteByte(c)
+			continue
+		}
+		fmt.Fprintf(&out, "=%02X", c)
+	}
+	return out.String()
+}
+
+// untoken is the inverse of token.
+func untoken(s string) (string, error) {
+	var out strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] != '=' {
+			out.WriteByte(s[i])
+			continue
+		}
+		if i+2 >= len(s) {
+			return "", fmt.Errorf("%q is no token", s)
+		}
+		c, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
+		if err != nil {
+			return "", fmt.Errorf("%q is no token: %w", s, err)
+		}
+		out.WriteByte(byte(c))
+		i += 2
+	}
+	return out.String(), nil
+}

@@ -1,0 +1,154 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// Error is a publish that was not accepted, as its publisher is told.
+type Error struct {
+	Status int // HTTP
+	Reason fleet.Reason
+	Text   string // what failed, why, and what to do next
+}
+
+// Error returns the text.
+func (e *Error) Error() string { return e.Text }
+
+// Accepted is the body of the answer 202.
+type Accepted struct {
+	IDs []string `json:"ids"` // of the events, in the order of the publish
+	// Warning says that no manifest names the topic; only operators get there.
+	Warning string `json:"warning,omitempty"`
+}
+
+type callerKey struct{}
+
+// ConnContext tells requests the caller of their connection; it is for [net/http.Server.ConnContext].
+func (b *Broker) ConnContext(ctx context.Context, c net.Conn) context.Context {
+	if known, ok := c.(interface{ Caller() string }); ok {
+		return context.WithValue(ctx, callerKey{}, known.Caller())
+	}
+	return ctx
+}
+
+// callerOf names who makes a request. The header is believed only on a connection that has a caller:
+// such a connection comes from the proxy, which sets the header itself.
+func callerOf(r *http.Request) string {
+	caller, known := r.Context().Value(callerKey{}).(string)
+	if named := r.Header.Get("Shoal-Caller"); known && named != "" {
+		return named
+	}
+	return caller
+}
+
+// servePublish is a publish over HTTP: read, publish, answer.
+func (b *Broker) servePublish(w http.ResponseWriter, r *http.Request) {
+	caller := callerOf(r)
+	id := r.Header.Get("X-Request-Id")
+	if id == "" {
+		id = newID()
+	}
+	w.Header().Set("X-Request-Id", id)
+	topic := strings.TrimPrefix(r.URL.Path, "/")
+	events, release, err := b.readEvents(r)
+	defer release()
+	if err != nil {
+		b.observePublish(time.Now(), []*record{{Event: Event{Topic: topic, RequestID: id}, caller: caller}}, nil, err)
+		refuse(w, id, err)
+		return
+	}
+	for i := range events {
+		events[i].RequestID = id
+		events[i].Traceparent, events[i].Tracestate = r.Header.Get("Traceparent"), r.Header.Get("Tracestate")
+	}
+	ids, err := b.publish(r.Context(), caller, topic, events)
+	if err != nil {
+		refuse(w, id, err)
+		return
+	}
+	answer := Accepted{IDs: ids, Warning: strings.TrimSpace(b.policy.Load().unknown(topic))}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusAccepted)
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// readEvents reads the events of a request. release gives its memory back, and is never nil.
+func (b *Broker) readEvents(r *http.Request) (events []Event, release func(), err error) {
+	release = func() {}
+	if r.Method != http.MethodPost {
+		return nil, release, &Error{Status: http.StatusMethodNotAllowed, Reason: fleet.ReasonMalformedEvent,
+			Text: fmt.Sprintf("%s is not how to publish: POST http://events/TOPIC", r.Method)}
+	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
+		return nil, release, &Error{Status: http.StatusUnsupportedMediaType, Reason: fleet.ReasonMalformedEvent,
+			Text: fmt.Sprintf("the body has the content coding %q, which a CloudEvent cannot carry on: send it without", coding)}
+	}
+	limit := int64(maxRequest)
+	m := modeOf(r.Header)
+	if m == binaryMode || m == plainMode {
+		limit = int64(b.config.MaxEvent)
+	}
+	size := r.ContentLength
+	if size < 0 || size > limit {
+		size = limit
+	}
+	if err := b.bodies.Acquire(r.Context(), size); err != nil {
+		return nil, release, &Error{Status: http.StatusServiceUnavailable, Reason: fleet.ReasonTimeout, Text: "too many publishes at once; try again"}
+	}
+	release = func() { b.bodies.Release(size) }
+	body, err := readBody(r, limit)
+	if err != nil {
+		return nil, release, err
+	}
+	events, err = parseEvents(m, r.Header, body)
+	return events, release, err
+}
+
+func readBody(r *http.Request, limit int64) ([]byte, error) {
+	tooLarge := &Error{Status: http.StatusRequestEntityTooLarge, Reason: fleet.ReasonTooLarge,
+		Text: fmt.Sprintf("not accepted: the body has more than %d bytes: store it elsewhere and publish where it lies", limit)}
+	if r.ContentLength > limit {
+		return nil, tooLarge
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
+	if err != nil {
+		return nil, &Error{Status: http.StatusBadRequest, Reason: fleet.ReasonCallerGone, Text: "the body ended early: " + err.Error()}
+	}
+	if int64(len(body)) > limit {
+		return nil, tooLarge
+	}
+	return body, nil
+}
+
+// refuse answers with an error, as every refusal of Shoal's looks.
+func refuse(w http.ResponseWriter, requestID string, err error) {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = &Error{Status: http.StatusInternalServerError, Reason: fleet.ReasonStorageFailed, Text: err.Error()}
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Shoal-Reason", string(e.Reason))
+	if e.Status == http.StatusMethodNotAllowed {
+		h.Set("Allow", http.MethodPost)
+	}
+	if e.Status == http.StatusServiceUnavailable || e.Status == http.StatusInsufficientStorage {
+		h.Set("Retry-After", "2")
+	}
+	w.WriteHeader(e.Status)
+	fmt.Fprintf(w, "%s\n\nrequest %s, reason %s; more: shoal why %s\n", e.Text, requestID, e.Reason, requestID)
+}
+
+// newID makes an id: 26 random characters.
+func newID() string { return rand.Text() }

@@ -1,0 +1,196 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// What lies on disk, in protobuf's wire format. Unknown fields are skipped; numbers are never reused.
+//
+//	message Batch {             // one JetStream message of a topic's subject
+//	  uint64 base = 1;          // offset of its first record
+//	  uint64 count = 2;         // of records; 0 in a marker, which only keeps the topic's place
+//	  uint64 bytes = 3;         // that the topic's batches before this one took, ever
+//	  uint64 time = 4;          // of the commit, Unix nanoseconds
+//	  repeated Record records = 5;
+//	}
+//	message Record {
+//	  string id = 1; string source = 2; string type = 3; string content_type = 4;
+//	  bytes data = 5;
+//	  repeated Attribute attributes = 6;
+//	  string caller = 7;        // the service that published it
+//	  string request_id = 8; string traceparent = 9; string tracestate = 10;
+//	}
+//	message Attribute { string name = 1; string value = 2; }
+
+var errCorrupt = errors.New("what is stored is no record batch")
+
+// record is one event in a topic.
+type record struct {
+	Event
+	caller string
+	time   time.Time // of its batch
+}
+
+// batch is one commit group of one topic.
+type batch struct {
+	base    uint64
+	count   uint64
+	bytes   uint64
+	time    time.Time
+	records []*record
+	size    int    // encoded
+	seq     uint64 // in the stream; not encoded
+}
+
+// end is the offset after the last record.
+func (b *batch) end() uint64 { return b.base + b.count }
+
+func (b *batch) encode(records [][]byte) []byte {
+	size := 64
+	for _, r := range records {
+		size += len(r) + 8
+	}
+	out := make([]byte, 0, size)
+	for i, v := range []uint64{b.base, b.count, b.bytes, uint64(b.time.UnixNano())} {
+		out = protowire.AppendTag(out, protowire.Number(i+1), protowire.VarintType)
+		out = protowire.AppendVarint(out, v)
+	}
+	for _, r := range records {
+		out = protowire.AppendTag(out, 5, protowire.BytesType)
+		out = protowire.AppendBytes(out, r)
+	}
+	return out
+}
+
+// decodeBatch reads a batch; its records only where they are asked for.
+func decodeBatch(topic string, data []byte, records bool) (*batch, error) {
+	b := &batch{size: len(data)}
+	err := fields(data, func(f field) error {
+		switch f.number {
+		case 1:
+			b.base = f.number64
+		case 2:
+			b.count = f.number64
+		case 3:
+			b.bytes = f.number64
+		case 4:
+			b.time = time.Unix(0, int64(f.number64)).UTC()
+		case 5:
+			if !records {
+				return errEnough
+			}
+			r, err := decodeRecord(f.bytes)
+			if err != nil {
+				return err
+			}
+			r.Topic, r.time = topic, b.time
+			b.records = append(b.records, r)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if records && uint64(len(b.records)) != b.count {
+		return nil, fmt.Errorf("%w: %d records where %d should be", errCorrupt, len(b.records), b.count)
+	}
+	return b, nil
+}
+
+// size is what a record takes in memory, roughly.
+func (r *record) size() int { return len(r.Data) + 512 }
+
+func (r *record) encode() []byte {
+	out := make([]byte, 0, len(r.Data)+256)
+	text := func(n protowire.Number, s string) {
+		if s != "" {
+			out = protowire.AppendString(protowire.AppendTag(out, n, protowire.BytesType), s)
+		}
+	}
+	text(1, r.ID)
+	text(2, r.Source)
+	text(3, r.Type)
+	text(4, r.ContentType)
+	text(5, string(r.Data))
+	for name, value := range r.Attributes {
+		attr := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), name)
+		attr = protowire.AppendString(protowire.AppendTag(attr, 2, protowire.BytesType), value)
+		out = protowire.AppendBytes(protowire.AppendTag(out, 6, protowire.BytesType), attr)
+	}
+	text(7, r.caller)
+	text(8, r.RequestID)
+	text(9, r.Traceparent)
+	text(10, r.Tracestate)
+	return out
+}
+
+func decodeRecord(data []byte) (*record, error) {
+	r := new(record)
+	texts := map[protowire.Number]*string{1: &r.ID, 2: &r.Source, 3: &r.Type, 4: &r.ContentType,
+		7: &r.caller, 8: &r.RequestID, 9: &r.Traceparent, 10: &r.Tracestate}
+	err := fields(data, func(f field) error {
+		if t := texts[f.number]; t != nil {
+			*t = string(f.bytes)
+		}
+		if f.number == 5 {
+			r.Data = f.bytes
+		}
+		if f.number != 6 {
+			return nil
+		}
+		var attr [3]string
+		err := fields(f.bytes, func(f field) error {
+			if f.number <= 2 {
+				attr[f.number] = string(f.bytes)
+			}
+			return nil
+		})
+		r.set(attr[1], attr[2])
+		return err
+	})
+	return r, err
+}
+
+// field is one field of a message in wire format: number64 or bytes, as its type says.
+type field struct {
+	number   protowire.Number
+	number64 uint64
+	bytes    []byte
+}
+
+// errEnough ends fields early, without an error.
+var errEnough = errors.New("enough")
+
+// fields calls each for every varint and bytes field of a message.
+func fields(data []byte, each func(field) error) error {
+	for len(data) > 0 {
+		number, kind, n := protowire.ConsumeTag(data)
+		if n < 0 {
+			return fmt.Errorf("%w: %w", errCorrupt, protowire.ParseError(n))
+		}
+		size := protowire.ConsumeFieldValue(number, kind, data[n:])
+		if size < 0 {
+			return fmt.Errorf("%w: %w", errCorrupt, protowire.ParseError(size))
+		}
+		f := field{number: number}
+		switch kind {
+		case protowire.VarintType:
+			f.number64, _ = protowire.ConsumeVarint(data[n:])
+		case protowire.BytesType:
+			f.bytes, _ = protowire.ConsumeBytes(data[n:])
+		}
+		err := each(f)
+		if errors.Is(err, errEnough) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		data = data[n+size:]
+	}
+	return nil
+}

@@ -1,0 +1,54 @@
+package broker
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// Topics returns what is known of every topic that a manifest names or that was used since the start,
+// sorted by name.
+func (b *Broker) Topics() []fleet.TopicStatus {
+	p := b.policy.Load()
+	for _, name := range p.topics {
+		b.topic(name)
+	}
+	b.mu.Lock()
+	topics := slices.Collect(maps.Values(b.topics))
+	b.mu.Unlock()
+	out := make([]fleet.TopicStatus, 0, len(topics))
+	for _, t := range topics {
+		out = append(out, b.topicStatus(t, p))
+	}
+	slices.SortFunc(out, func(x, y fleet.TopicStatus) int { return strings.Compare(x.Name, y.Name) })
+	return out
+}
+
+func (b *Broker) topicStatus(t *topic, p *policy) fleet.TopicStatus {
+	e := b.engine.Load()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := fleet.TopicStatus{Name: t.name, Publishers: p.publishers[t.name]}
+	if err := t.loadLocked(e.ctx, e); err != nil {
+		out.Stopped = err.Error()
+	}
+	out.Published, out.Bytes = t.head, t.keptBytesLocked()
+	out.Retained = t.head - min(t.head, t.first.base)
+	out.Oldest, out.Last = timeOf(&t.first), timeOf(&t.last)
+	if t.stopped != "" {
+		out.Stopped = t.stopped
+	}
+	return out
+}
+
+// Subscriptions returns every subscription, sorted by name, those that no manifest has any more included.
+func (b *Broker) Subscriptions() []fleet.SubscriptionStatus {
+	subs := b.subscriptions()
+	out := make([]fleet.SubscriptionStatus, 0, len(subs))
+	for _, s := range subs {
+		out = append(out, s.status())
+	}
+	return out
+}

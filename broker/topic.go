@@ -1,0 +1,113 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// topic is one topic: a subject of the events stream, with offsets of its own.
+type topic struct {
+	name    string
+	subject string
+
+	mu     sync.Mutex
+	loaded *engine // whose stream the fields below describe; nil: none yet
+	head   uint64  // offset of the next record
+	bytes  uint64  // that its batches took, ever
+	last   batch   // the newest, without records; its seq is 0 in an empty topic
+	first  batch   // the oldest that is kept
+	subs   []*subscription
+
+	stopped string // why it refuses events
+}
+
+// load reads where the topic stands, once per engine. The caller holds t.mu.
+func (t *topic) loadLocked(ctx context.Context, e *engine) error {
+	if t.loaded == e {
+		return nil
+	}
+	last, err := e.lastBatch(ctx, t)
+	if err != nil {
+		return fmt.Errorf("reading topic %s: %w", t.name, e.explain(err))
+	}
+	if last != nil {
+		first, err := e.batchFrom(ctx, t, 1, false)
+		if err != nil || first == nil {
+			return fmt.Errorf("reading topic %s: %w", t.name, errors.Join(err, e.err()))
+		}
+		t.last, t.first = *last, *first
+		t.head = max(t.head, last.end())
+		t.bytes = last.bytes + uint64(last.size)
+	}
+	for _, s := range t.subs { // an offset that a cursor knows is never given again
+		t.head = max(t.head, s.floor())
+	}
+	t.loaded = e
+	return nil
+}
+
+// appended notes a committed batch. The caller holds t.mu.
+func (t *topic) appendedLocked(b *batch) {
+	t.head = b.end()
+	t.bytes = b.bytes + uint64(b.size)
+	t.last = batch{base: b.base, count: b.count, bytes: b.bytes, time: b.time, size: b.size, seq: b.seq}
+	if t.first.seq == 0 {
+		t.first = t.last
+	}
+	t.stopped = ""
+}
+
+// keptBytes is what the topic's batches take on disk. The caller holds t.mu.
+func (t *topic) keptBytesLocked() uint64 { return t.bytes - t.first.bytes }
+
+// passedLocked is the offset below which every live subscription has settled everything: the head where there
+// is none. The caller holds t.mu.
+func (t *topic) passedLocked() (offset uint64, slowest string) {
+	offset = t.head
+	for _, s := range t.subs {
+		if f, live := s.floorIfLive(); live && f < offset {
+			offset, slowest = f, s.name
+		}
+	}
+	return offset, slowest
+}
+
+// lastBatch returns the newest batch of a topic without its records, or nil.
+func (e *engine) lastBatch(ctx context.Context, t *topic) (*batch, error) {
+	m, err := e.events.GetLastMsgForSubject(ctx, t.subject)
+	return readBatch(t, m, err, false)
+}
+
+// batchFrom returns the first batch of a topic at or after a sequence, or nil.
+func (e *engine) batchFrom(ctx context.Context, t *topic, seq uint64, records bool) (*batch, error) {
+	m, err := e.events.GetMsg(ctx, max(seq, 1), jetstream.WithGetMsgSubject(t.subject))
+	return readBatch(t, m, err, records)
+}
+
+func readBatch(t *topic, m *jetstream.RawStreamMsg, err error, records bool) (*batch, error) {
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	b, err := decodeBatch(t.name, m.Data, records)
+	if err != nil {
+		return nil, fmt.Errorf("message %d: %w", m.Sequence, err)
+	}
+	b.seq = m.Sequence
+	return b, nil
+}
+
+// timeOf is when a batch was committed, or zero for a topic that has none.
+func timeOf(b *batch) time.Time {
+	if b.seq == 0 {
+		return time.Time{}
+	}
+	return b.time
+}
