@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -30,6 +31,9 @@ func NewConn(c *net.UnixConn) *Conn { return &Conn{c: c} }
 
 // Close closes the connection; a Receive that waits returns an error.
 func (c *Conn) Close() error { return c.c.Close() }
+
+// SyscallConn gives access to the socket, whose peer the kernel can name.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.c.SyscallConn() }
 
 // Send writes m and duplicates of files, which stay the caller's. It gives up after 5 s.
 func (c *Conn) Send(m Message, files ...*os.File) error {

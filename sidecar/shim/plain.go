@@ -63,6 +63,8 @@ func Run(ctx context.Context, c Command) (code int, err error) {
 	select {
 	case <-copied:
 	case <-time.After(time.Second): // something that left the group and the session holds the pipe
+		_ = read.Close()
+		<-copied
 	}
 	return code, errors.Join(context.Cause(ctx), err, waitErr)
 }

@@ -26,6 +26,7 @@ import (
 const (
 	argOwned = "owned" // descriptor 4 is a pipe whose end of file means stop
 	argPlain = "plain" // run one command, as [Run] asks
+	ArgProbe = "probe" // connect to the address that follows: the application of a probe
 )
 
 const (
@@ -38,18 +39,27 @@ const (
 func Main() int {
 	debug.SetGCPercent(40) // a shim is mostly idle, and there are many
 	args := os.Args[min(2, len(os.Args)):]
-	var err error
-	switch {
-	case slices.Contains(args, argPlain):
+	if slices.Contains(args, argPlain) {
 		return plainMain()
-	default:
-		err = serve(args)
 	}
-	if err != nil {
+	run := serve
+	if slices.Contains(args, ArgProbe) {
+		run = probe
+	}
+	if err := run(args); err != nil {
 		fmt.Fprintln(os.Stderr, "shoal shim:", err)
 		return 1
 	}
 	return 0
+}
+
+// probe connects to the address that is the last argument.
+func probe(args []string) error {
+	c, err := net.DialTimeout("tcp", args[len(args)-1], 5*time.Second)
+	if err != nil {
+		return err
+	}
+	return c.Close()
 }
 
 func serve(args []string) error {
