@@ -6,11 +6,7 @@ import (
 	"github.com/shoalrun/shoal/fleet"
 )
 
-func (w *Workspace) Load(ctx context.Context, update bool) ([]*Service, error)     { panic("soon") }
-func (w *Workspace) Build(ctx context.Context, s *Service) (fleet.Release, error)  { panic("soon") }
-func (w *Workspace) Collect(inUse map[string][]string) error                       { panic("soon") }
 func (w *Workspace) Watch(ctx context.Context, changed func(service string)) error { panic("soon") }
-func (w *Workspace) Select(services []*Service, args []string) ([]string, error)   { panic("soon") }
 func Clone(ctx context.Context, fleetFile, dir string, progress func(fleet.Progress)) (string, error) {
 	panic("soon")
 }
