@@ -106,3 +106,9 @@ func canonical(remote string) string {
 	}
 	return strings.TrimSuffix(strings.TrimSuffix(remote, "/"), ".git")
 }
+
+// exitedWith says whether git ran and ended with a code.
+func exitedWith(err error, code int) bool {
+	var exit *exec.ExitError
+	return errors.As(err, &exit) && exit.ExitCode() == code
+}

@@ -91,34 +91,21 @@ func sums(ctx context.Context, dir string, files []string) (map[string]indexEntr
 	return entries, nil
 }
 
-// fingerprint sums up ignored files by size and time, and ignored folders by their own time and that of
-// what lies directly in them: an installed node_modules has thousands of files, and changes at its top.
+// fingerprint sums up the ignored files that a service cannot run without: env files, and the folders of
+// installed dependencies by their time, which changes with what lies at their top. Whatever else is ignored
+// may be what the service itself writes, and that must not make a new release of it.
 func fingerprint(dir string, ignored []string) string {
 	sum := sha256.New()
-	note := func(path string, info fs.FileInfo) {
-		if info.IsDir() {
-			fmt.Fprintf(sum, "%s %d\n", path, info.ModTime().UnixNano())
-			return
-		}
-		fmt.Fprintf(sum, "%s %d %d\n", path, info.Size(), info.ModTime().UnixNano())
-	}
 	for _, path := range ignored {
-		full := filepath.Join(dir, filepath.FromSlash(path))
-		if info, err := os.Lstat(full); err == nil && !transient(path) {
-			note(path, info)
+		base := filepath.Base(path)
+		if !strings.HasPrefix(base, ".env") && !slices.Contains([]string{"node_modules", ".venv", "venv", "vendor"}, base) {
+			continue
+		}
+		if info, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(path))); err == nil {
+			fmt.Fprintf(sum, "%s %t %d\n", path, info.IsDir(), info.ModTime().UnixNano())
 		}
 	}
 	return hex.EncodeToString(sum.Sum(nil))
-}
-
-// transient tells ignored files that running a service writes: they must not make a new release of it.
-func transient(path string) bool {
-	path = strings.TrimSuffix(path, "/")
-	base := filepath.Base(path)
-	if slices.Contains([]string{"__pycache__", "tmp", "log", "logs", "coverage", ".pytest_cache", ".cache"}, base) {
-		return true
-	}
-	return slices.Contains([]string{".log", ".pid", ".pyc", ".sqlite", ".sqlite3", ".db", ".db-wal", ".db-shm", ".db-journal", ".sock", ".tmp", ".swp"}, filepath.Ext(base))
 }
 
 // releaseApart builds in the build tree and copies the result.
@@ -145,7 +132,7 @@ func (w *Workspace) releaseApart(ctx context.Context, s *Service, r fleet.Releas
 	r.Dir = filepath.Join(w.releases(s.Manifest.Service), r.ID)
 	if _, err := os.Stat(r.Dir); err == nil {
 		now := time.Now()
-		_ = os.Chtimes(r.Dir, now, now) // the newest is never collected
+		_ = os.Chtimes(r.Dir, now, now) // the last used is the last to be collected
 		return r, nil
 	}
 	if err := w.runBuild(ctx, s, t); err != nil {
@@ -222,8 +209,9 @@ func (w *Workspace) keep(ctx context.Context, s *Service, t *tree, dir string) e
 	if err == nil {
 		err = settle(temp)
 	}
+	now := time.Now()
 	if err == nil {
-		err = os.Rename(temp, dir)
+		err = errors.Join(os.Chtimes(temp, now, now), os.Rename(temp, dir))
 	}
 	if err == nil {
 		return nil
