@@ -48,7 +48,7 @@ var rooms = []room{
 	{"cli", "fleet manifest workspace api daemon", "the command line sees a running fleet through the API alone, and repositories by itself"},
 	{"node", assembly, "assembly: joins every room but the command line"},
 	{"hub", assembly, "assembly: joins every room but the command line"},
-	{"cmd", "node hub cli sidecar/shim", "hands the command line its two processes; the shim goes first, being the one that starts most often"},
+	{"cmd", "node hub cli sidecar sidecar/shim", "hands the command line its two processes and its probe; the shim goes first, being the one that starts most often"},
 	{"examples", "", "services know nothing of Shoal, and the demo drives the binary"},
 	{"test", "fleet manifest wire proxy sidecar sidecar/shim api cli daemon observe broker control deploy deploy/process workspace gateway node hub",
 		"tests of the whole may look into any room"},
