@@ -79,11 +79,7 @@ func parseBinary(h http.Header, body []byte) (Event, error) {
 		if len(values) > 1 {
 			return Event{}, malformed("not a CloudEvent in binary mode: the header ce-%s is there %d times", short, len(values))
 		}
-		value, err := decodeHeader(values[0])
-		if err != nil {
-			return Event{}, malformed("not a CloudEvent in binary mode: the header ce-%s is not percent-encoded right: %v", short, err)
-		}
-		attributes[short] = value
+		attributes[short] = decodeHeader(values[0])
 	}
 	e := Event{ContentType: h.Get("Content-Type"), Data: body}
 	if err := e.take(attributes, "the header ce-%s"); err != nil {
@@ -213,12 +209,16 @@ func parseBatch(body []byte) ([]Event, error) {
 	return events, nil
 }
 
-// decodeHeader reads a header's value: quotes removed, then percent-decoded (HTTP binding, section 3.1.3.2).
-func decodeHeader(value string) (string, error) {
+// decodeHeader reads a header's value: quotes removed, then percent-decoded (HTTP binding, section 3.1.3.2). What
+// is not percent-encoded right is taken as it stands: the Go SDK (2.16) encodes nothing.
+func decodeHeader(value string) string {
 	if len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"' {
 		value = unquote(value[1 : len(value)-1])
 	}
-	return url.PathUnescape(value)
+	if decoded, err := url.PathUnescape(value); err == nil {
+		return decoded
+	}
+	return value
 }
 
 // unquote removes the backslashes of a quoted string (RFC 9110, section 5.6.4).
