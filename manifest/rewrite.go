@@ -27,10 +27,20 @@ func Rewrite(data []byte, all []Replacement) ([]byte, error) {
 		}
 	}
 	text := []byte(strings.Join(lines, "\n"))
-	if _, err := ParseWorkspace(WorkspaceFile, text); err != nil {
+	w, err := ParseWorkspace(WorkspaceFile, text)
+	if err != nil {
 		return nil, fmt.Errorf("rewrite the fleet file: %w", err)
 	}
+	for i, r := range all {
+		if got := w.Repos[i]; got.Manifest != r.Manifest || r.Path != got.Path {
+			return nil, byHandRepo(r.Repo)
+		}
+	}
 	return text, nil
+}
+
+func byHandRepo(r Repo) error {
+	return fmt.Errorf("line %d of the fleet file cannot be rewritten for you; write that entry on a line of its own", r.Line)
 }
 
 func same(r Replacement) bool {
@@ -54,7 +64,7 @@ func replace(lines []string, r Replacement) error {
 		}
 		at := find(lines, r.Repo.Line-1, c.from)
 		if at < 0 {
-			return fmt.Errorf("line %d of the fleet file cannot be rewritten for you; write the entry as `- %s`", r.Repo.Line, r.Repo)
+			return byHandRepo(r.Repo)
 		}
 		line := lines[at]
 		if c.key == "url" {
