@@ -14,6 +14,9 @@ import (
 // Sockets are the listeners of a process by name. A successor that was started with them accepts on
 // the same sockets: connections queue meanwhile, and none is refused.
 type Sockets struct {
+	// Successor says, once the lock is taken, that another process handed it over.
+	Successor bool
+
 	inherited map[string]*os.File
 	open      map[string]net.Listener
 	lock      *os.File
@@ -131,6 +134,7 @@ func (s *Sockets) take(name string) (net.Listener, error) {
 // Lock takes the lock at path as [Lock] does, or the one that a predecessor holds and handed over.
 func (s *Sockets) Lock(path string) error {
 	f := s.File(lockName)
+	s.Successor = f != nil
 	if f == nil {
 		var err error
 		if f, err = Lock(path); err != nil {
