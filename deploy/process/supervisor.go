@@ -125,6 +125,7 @@ func (s *Supervisor) Start(ctx context.Context, a fleet.Assignment) error {
 	k.report()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	k.kept = false
 	s.keepLocked(k)
 	return nil
 }
@@ -140,6 +141,7 @@ func (s *Supervisor) enter(a fleet.Assignment) (k *keeper, fresh bool, err error
 		return nil, false, fmt.Errorf("process: node %s is shutting down; %s was not started", s.config.Node, a.Instance)
 	}
 	k = newKeeper(s, record{Assignment: a})
+	k.kept = true // by Start, until it is on disk
 	s.keepers[a.Instance] = k
 	return k, true, nil
 }
