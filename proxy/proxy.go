@@ -1,11 +1,14 @@
 // Package proxy is the data path of one process: it captures, authorizes, balances, forwards and
 // records every call that its services make and get.
 //
-// It is the middle of the walk of a call: app -> sidecar -> proxy -> app. Both halves, the
-// caller's and the callee's, run in one pass where the instance is local. Deliveries of events walk
-// the same way, by [Proxy.Transport]. A change reaches it as a whole snapshot, by [Proxy.Install].
+// It is the middle of the walk of a call: app -> sidecar -> proxy -> app, whose stages stand in order
+// in exchange.call. Both halves, the caller's and the callee's, run in one pass where the instance is
+// local. Deliveries of events walk the same way, by [Proxy.Transport]. A change reaches it as a
+// whole snapshot, by [Proxy.Install].
 //
-// All methods of [Proxy] are safe for concurrent use.
+// A connection with a request in progress has one goroutine; one without, after a few seconds, has
+// none and no buffer. An exchange reads one table, loaded once. All methods of [Proxy] are safe for
+// concurrent use.
 package proxy
 
 import (
@@ -14,6 +17,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/shoalrun/shoal/fleet"
@@ -27,11 +32,13 @@ type Config struct {
 	Recorder *observe.Recorder
 
 	// Builtin serves the names that this process hosts itself (the hub: events, pubsub). Each
-	// function owns the connection that it is given, which has a method Caller() string. nil: none.
+	// function owns the connection that it is given, which has a method Caller() string. It may
+	// block; it is called in a goroutine of its own. nil: none.
 	Builtin map[string]func(net.Conn)
-	// HubServices are the names that Peer(ctx, "hub") hosts, where Builtin does not.
+	// HubServices are the names that the peer "hub" hosts: events and pubsub, in a node.
 	HubServices []string
-	// Peer connects to the peer listener of another process; "hub" is the hub. nil: no peers.
+	// Peer connects to the peer listener of another process: a node by its name, or "hub". nil: no
+	// peers.
 	Peer func(ctx context.Context, node string) (net.Conn, error)
 	// NameOf tells the external name behind a virtual address of Ranges.Names. nil: none.
 	NameOf func(netip.Addr) (string, bool)
@@ -40,10 +47,40 @@ type Config struct {
 	MaxReplay   int           // bytes of a request body that are kept for a retry; 0: 64 KB
 	MaxInFlight int           // exchanges in progress to one service from this process; 0: 10,000
 	Timeout     time.Duration // of an http call that declares none; 0: 60 s
-	Idle        time.Duration // of silence on a stream or a kept connection; 0: 5 min
+	Idle        time.Duration // of silence on a streamed answer or a kept connection; 0: 5 min
 	Park        time.Duration // without a request, after which a connection gives its goroutine back; 0: 3 s
 	Patience    time.Duration // for which an external address that refuses connections is tried; 0: 5 s
-	Grace       time.Duration // for which connections may go on once Run's context has ended; 0: 10 s
+	Grace       time.Duration // for which exchanges may go on once Run's context has ended; 0: 10 s
+}
+
+// hubNode is the name of the hub where a node's stands.
+const hubNode = "hub"
+
+func (c Config) withDefaults() Config {
+	if c.Ranges == (fleet.Ranges{}) {
+		c.Ranges = fleet.DefaultRanges()
+	}
+	setInt(&c.MaxHead, 64<<10)
+	setInt(&c.MaxReplay, 64<<10)
+	setInt(&c.MaxInFlight, 10_000)
+	setDuration(&c.Timeout, time.Minute)
+	setDuration(&c.Idle, 5*time.Minute)
+	setDuration(&c.Park, 3*time.Second)
+	setDuration(&c.Patience, 5*time.Second)
+	setDuration(&c.Grace, 10*time.Second)
+	return c
+}
+
+func setInt(v *int, d int) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+func setDuration(v *time.Duration, d time.Duration) {
+	if *v == 0 {
+		*v = d
+	}
 }
 
 // Source says who calls. An empty Instance stands for the service as such.
@@ -55,32 +92,182 @@ type Dialer interface {
 }
 
 // Proxy is the data path of one process.
-type Proxy struct{ cfg Config }
+type Proxy struct {
+	cfg   Config
+	epoch time.Time
+	table atomic.Pointer[table]
+	watch *watcher
 
-var errPending = errors.New("proxy: not assembled")
+	ctx    context.Context // of everything that no single connection owns
+	cancel context.CancelFunc
 
-func New(c Config) (*Proxy, error)                                 { return &Proxy{cfg: c}, nil }
-func (p *Proxy) Run(ctx context.Context) error                     { <-ctx.Done(); return nil }
-func (p *Proxy) Install(s *fleet.Snapshot)                         {}
-func (p *Proxy) Snapshot() *fleet.Snapshot                         { return nil }
-func (p *Proxy) Lookup(service, host string) (index uint16, ok bool) { return 0, false }
-func (p *Proxy) ServeCapture(ctx context.Context, l *net.TCPListener, src Source) error {
-	return errPending
+	mu        sync.Mutex // guards all below, and the compiling of tables
+	quiet     *sync.Cond // on mu: alive fell to 0, or patience ended
+	alive     int        // connections in progress
+	stopped   bool
+	endpoints map[string]*endpoint
+	loads     map[string]*load
+	listeners map[*listener]struct{}
+	callers   map[string]*http.Transport
+	changed   chan struct{} // closed, and made anew, when a table or a dialer changes
+	parking   parking
 }
-func (p *Proxy) ServeNamed(ctx context.Context, l net.Listener, src Source, host string, port uint16) error {
-	return errPending
+
+// What ends a wait, or a connection.
+var (
+	errAgain    = errors.New("nothing to read yet")
+	errGone     = errors.New("the caller left")
+	errTimeout  = errors.New("the deadline passed")
+	errDetached = errors.New("no process is attached")
+	errRefused  = errors.New("refused")
+)
+
+// New returns a proxy with an empty table. Run must be called for it to notice callers that leave.
+func New(c Config) (*Proxy, error) {
+	if c.Recorder == nil {
+		return nil, errors.New("proxy: Config.Recorder is required")
+	}
+	w, err := newWatcher()
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{
+		cfg: c.withDefaults(), epoch: time.Now(), watch: w,
+		endpoints: map[string]*endpoint{}, loads: map[string]*load{}, listeners: map[*listener]struct{}{},
+		callers: map[string]*http.Transport{},
+		changed: make(chan struct{}),
+	}
+	p.quiet = sync.NewCond(&p.mu)
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.Install(&fleet.Snapshot{})
+	return p, nil
 }
-func (p *Proxy) ServeForward(ctx context.Context, l net.Listener, src Source) error {
-	return errPending
+
+// Run watches connections until ctx ends, gives the exchanges in progress Config.Grace to end, and
+// closes what is left. The Serve methods should have returned by then.
+func (p *Proxy) Run(ctx context.Context) error {
+	watching := make(chan struct{})
+	go func() {
+		defer close(watching)
+		_ = p.watch.run() // ends when it is closed, below
+	}()
+	p.tidy(ctx)
+	p.stop()
+	p.settle(p.cfg.Grace)
+	p.cancel()
+	p.closeAll()
+	p.settle(p.cfg.Grace)
+	p.watch.close()
+	<-watching
+	return nil
 }
-func (p *Proxy) ServeEdge(ctx context.Context, l net.Listener, match func(host, path string) (service string, ok bool)) error {
-	return errPending
+
+// tidy closes what has been idle for long, until ctx ends.
+func (p *Proxy) tidy(ctx context.Context) {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			p.parking.prune(p, now.Add(-p.cfg.Idle))
+			for _, e := range p.known() {
+				e.closeIdle(now.Add(-keepIdle))
+			}
+		}
+	}
 }
-func (p *Proxy) ServePeer(ctx context.Context, l net.Listener) error { return errPending }
-func (p *Proxy) Attach(instance string, d Dialer)                    {}
-func (p *Proxy) Detach(instance string)                              {}
-func (p *Proxy) Drain(ctx context.Context, instance string) error    { return errPending }
-func (p *Proxy) Transport(caller string) http.RoundTripper           { return nil }
-func (p *Proxy) Tunnel(ctx context.Context, caller, service string, port uint16) (net.Conn, error) {
-	return nil, errPending
+
+// stop accepts nothing more and lets idle connections end.
+func (p *Proxy) stop() {
+	p.mu.Lock()
+	p.stopped = true
+	p.mu.Unlock()
+	for _, l := range p.serving() {
+		l.release()
+	}
+}
+
+// settle waits for the connections in progress, for at most limit.
+func (p *Proxy) settle(limit time.Duration) {
+	expired := false
+	timer := time.AfterFunc(limit, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		expired = true
+		p.quiet.Broadcast()
+	})
+	defer timer.Stop()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.alive > 0 && !expired {
+		p.quiet.Wait()
+	}
+}
+
+// enter counts a connection in; false once the proxy stops.
+func (p *Proxy) enter() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopped {
+		return false
+	}
+	p.alive++
+	return true
+}
+
+func (p *Proxy) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.alive--; p.alive == 0 {
+		p.quiet.Broadcast()
+	}
+}
+
+func (p *Proxy) closeAll() {
+	for _, l := range p.serving() {
+		l.closeAll()
+	}
+	p.parking.prune(p, time.Now().Add(time.Hour))
+	for _, e := range p.known() {
+		e.closeIdle(time.Now().Add(time.Hour))
+	}
+}
+
+func (p *Proxy) serving() []*listener {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []*listener
+	for l := range p.listeners {
+		all = append(all, l)
+	}
+	return all
+}
+
+func (p *Proxy) known() []*endpoint {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []*endpoint
+	for _, e := range p.endpoints {
+		all = append(all, e)
+	}
+	return all
+}
+
+// now is the time since the proxy's epoch, in nanoseconds: what atomics can hold.
+func (p *Proxy) now() int64 { return int64(time.Since(p.epoch)) }
+
+// changes is closed at the next change of the table or of what is attached.
+func (p *Proxy) changes() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.changed
+}
+
+func (p *Proxy) wake() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.changed)
+	p.changed = make(chan struct{})
 }

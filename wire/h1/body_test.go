@@ -40,7 +40,7 @@ func TestChunkedInPieces(t *testing.T) {
 
 func TestChunkedRejected(t *testing.T) {
 	for text, says := range map[string]string{
-		"x\r\n":                                  "invalid character",
+		"x\r\n":                                  "without a size",
 		"\r\n":                                   "without a size",
 		" 5\r\n":                                 "without a size",
 		"5\nhello":                               "invalid character",

@@ -1,0 +1,57 @@
+package proxy
+
+import (
+	"context"
+	"time"
+)
+
+// Attach says how to reach a local instance, from now on; calls that wait for it go on. It ends a
+// Drain.
+func (p *Proxy) Attach(instance string, d Dialer) {
+	p.mu.Lock()
+	e := p.endpointLocked(instance)
+	p.mu.Unlock()
+	e.draining.Store(false)
+	e.ejected.Store(0)
+	e.failures.Store(0)
+	e.dialer.Store(&d)
+	p.wake()
+}
+
+// Detach says that a local instance cannot be reached: calls go elsewhere, or wait.
+func (p *Proxy) Detach(instance string) {
+	p.mu.Lock()
+	e := p.endpoints[instance]
+	p.mu.Unlock()
+	if e == nil {
+		return
+	}
+	e.dialer.Store(nil)
+	e.closeIdle(time.Now().Add(time.Hour))
+	p.wake()
+}
+
+// Drain gives an instance no further exchange, closes its kept-alive connections as they become
+// idle, and returns once it has no exchange left: nil then, or ctx's error. Tunnels count as
+// exchanges. An instance that is not known has none. Attach ends a drain.
+func (p *Proxy) Drain(ctx context.Context, instance string) error {
+	p.mu.Lock()
+	e := p.endpoints[instance]
+	p.mu.Unlock()
+	if e == nil {
+		return nil
+	}
+	left := make(chan struct{}, 1)
+	e.left.Store(&left)
+	e.draining.Store(true)
+	e.closeIdle(time.Now().Add(time.Hour))
+	e.drainHTTP2()
+	for e.inflight.Load() > 0 {
+		select {
+		case <-left:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+package proxy
+
+import (
+	"io"
+	"net"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// rawConn returns the descriptor behind c, for reads and writes that never wait and so need not
+// tell Go's scheduler; nil where c has none (TLS, a pipe), and then c's own methods serve.
+func rawConn(c net.Conn) syscall.RawConn {
+	switch c := c.(type) {
+	case *net.TCPConn:
+		rc, _ := c.SyscallConn()
+		return rc
+	case *net.UnixConn:
+		rc, _ := c.SyscallConn()
+		return rc
+	}
+	return nil
+}
+
+// rawRead reads what is there: errAgain where nothing is, io.EOF at the end.
+func rawRead(fd uintptr, p []byte) (int, error) {
+	for {
+		n, _, e := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		switch {
+		case e == syscall.EINTR:
+			continue
+		case e == syscall.EAGAIN:
+			return 0, errAgain
+		case e != 0:
+			return 0, e
+		case n == 0:
+			return 0, io.EOF
+		}
+		return int(n), nil
+	}
+}
+
+// rawWrite writes what there is room for, which may be nothing.
+func rawWrite(fd uintptr, p []byte) (int, error) {
+	for {
+		n, _, e := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		switch e {
+		case 0:
+			return int(n), nil
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			return 0, nil
+		}
+		return 0, e
+	}
+}
+
+// unacknowledged returns how many of the bytes written to a TCP connection its peer's kernel never
+// took (SIOCOUTQ, tcp(7)). What it never took, the application behind it cannot have seen.
+func unacknowledged(rc syscall.RawConn) int {
+	n := 0
+	err := rc.Control(func(fd uintptr) {
+		kind, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DOMAIN)
+		if err != nil || kind == unix.AF_UNIX {
+			return
+		}
+		if q, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ); err == nil {
+			n = q
+		}
+	})
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// abort makes the next Close reset the connection, so that its other end sees no orderly end.
+func abort(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.SetLinger(0) // a connection that is gone already needs none
+	}
+}

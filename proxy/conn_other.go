@@ -1,0 +1,24 @@
+//go:build !linux
+
+package proxy
+
+import (
+	"net"
+	"syscall"
+)
+
+// rawConn: only Linux has the raw path; elsewhere every connection is served by its own methods.
+func rawConn(net.Conn) syscall.RawConn { return nil }
+
+func rawRead(uintptr, []byte) (int, error)  { return 0, errAgain }
+func rawWrite(uintptr, []byte) (int, error) { return 0, nil }
+
+// unacknowledged: not known here, so nothing that was written counts as unseen.
+func unacknowledged(syscall.RawConn) int { return 0 }
+
+// abort makes the next Close reset the connection, so that its other end sees no orderly end.
+func abort(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.SetLinger(0) // a connection that is gone already needs none
+	}
+}

@@ -1,0 +1,168 @@
+package proxy
+
+import (
+	"context"
+	"math"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// endpoint is the state of one place that answers for a service. It is kept by instance id, so it
+// outlives the snapshots that name it.
+type endpoint struct {
+	p        *Proxy
+	instance string
+
+	dialer   atomic.Pointer[Dialer] // of a local instance that is attached
+	draining atomic.Bool
+	inflight atomic.Int64
+	left     atomic.Pointer[chan struct{}] // told when inflight falls to 0 while draining
+	latency  atomic.Uint64                 // EWMA of the time to an answer's head: nanoseconds, a float64's bits
+	failures atomic.Int32                  // dials that failed, one after the other
+	ejected  atomic.Int64                  // until then: nanoseconds since p.epoch
+
+	mu    sync.Mutex // guards pools
+	pools []*pool
+	h2    http2Upstream
+}
+
+// place is an endpoint as one snapshot has it.
+type place struct {
+	*endpoint
+	service string
+	node    string
+	address string // HOST:PORT outside Shoal
+	builtin func(net.Conn)
+	state   fleet.EndpointState
+}
+
+// reachable reports whether a dial makes sense now.
+func (pl *place) reachable() bool {
+	switch {
+	case pl.state != fleet.Serving || pl.draining.Load():
+		return false
+	case pl.address != "" || pl.builtin != nil:
+		return true
+	case pl.local():
+		return pl.dialer.Load() != nil
+	}
+	return pl.p.cfg.Peer != nil
+}
+
+func (pl *place) local() bool { return pl.node == pl.p.cfg.Node && pl.node != "" }
+
+// peer reports whether the way there leads through another process's proxy.
+func (pl *place) peer() bool { return pl.address == "" && pl.builtin == nil && !pl.local() }
+
+// Ejections after a failed dial: brief, and doubled up to a limit.
+const (
+	ejectFirst = 250 * time.Millisecond
+	ejectLast  = 8 * time.Second
+)
+
+func (e *endpoint) dialFailed() {
+	n := min(e.failures.Add(1), 6)
+	e.ejected.Store(e.p.now() + int64(min(ejectFirst<<(n-1), ejectLast)))
+}
+
+func (e *endpoint) dialWorked() {
+	if e.failures.Load() != 0 {
+		e.failures.Store(0)
+		e.ejected.Store(0)
+	}
+}
+
+// score is what balancing compares: the expected wait.
+func (e *endpoint) score() float64 {
+	l := math.Float64frombits(e.latency.Load())
+	return (l + float64(100*time.Microsecond)) * float64(e.inflight.Load()+1)
+}
+
+// answered moves the average a tenth of the way. Two that do so at once may lose one sample.
+func (e *endpoint) answered(after time.Duration) {
+	l := math.Float64frombits(e.latency.Load())
+	if l == 0 {
+		l = float64(after)
+	}
+	e.latency.Store(math.Float64bits(l + (float64(after)-l)/10))
+}
+
+// enter counts an exchange in; false where the endpoint drains, so that [Proxy.Drain] misses none.
+func (e *endpoint) enter() bool {
+	e.inflight.Add(1)
+	if !e.draining.Load() {
+		return true
+	}
+	e.leave()
+	return false
+}
+
+func (e *endpoint) leave() {
+	if e.inflight.Add(-1) > 0 || !e.draining.Load() {
+		return
+	}
+	if c := e.left.Load(); c != nil {
+		select {
+		case *c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// dial opens a new connection to a place. For a peer the connection leads to the other proxy.
+func (pl *place) dial(ctx context.Context, port uint16, caller string) (net.Conn, error) {
+	switch {
+	case pl.builtin != nil:
+		return pl.dialBuiltin(caller)
+	case pl.address != "":
+		d := net.Dialer{Timeout: dialTimeout}
+		return d.DialContext(ctx, "tcp", pl.address)
+	case pl.local():
+		d := pl.dialer.Load()
+		if d == nil {
+			return nil, errDetached
+		}
+		c, err := (*d).Dial(ctx, port)
+		if err != nil {
+			return nil, err // not c: a nil *TCPConn in an interface
+		}
+		return c, nil
+	}
+	return pl.p.cfg.Peer(ctx, pl.node)
+}
+
+// pool returns the kept-alive connections to one port; those to a builtin name their caller.
+func (pl *place) pool(port uint16, caller string) *pool {
+	if pl.builtin == nil {
+		caller = ""
+	}
+	if pl.peer() {
+		port = 0
+	}
+	e := pl.endpoint
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, p := range e.pools {
+		if p.port == port && p.caller == caller && p.address == pl.address {
+			return p
+		}
+	}
+	p := &pool{endpoint: e, port: port, caller: caller, address: pl.address}
+	e.pools = append(e.pools, p)
+	return p
+}
+
+// closeIdle closes the kept-alive connections; those in use are closed when their exchange ends, if
+// the endpoint drains.
+func (e *endpoint) closeIdle(before time.Time) {
+	e.mu.Lock()
+	pools := e.pools
+	e.mu.Unlock()
+	for _, p := range pools {
+		p.prune(before)
+	}
+}

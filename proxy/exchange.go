@@ -1,0 +1,244 @@
+package proxy
+
+import (
+	"context"
+	mrand "math/rand/v2"
+	"strconv"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// exchange is one call on its way through the proxy, whatever protocol carries it: a request and its
+// answer, an HTTP/2 stream, a tunnel. Its owner may use it again and again; begin resets it.
+type exchange struct {
+	p      *Proxy
+	table  *table
+	source Source
+	route  *route
+	place  *place // chosen for the attempt in progress
+	gone   *atomic.Bool
+
+	obs      fleet.Observation // strings in it may be views of a buffer until it is recorded
+	deadline time.Time         // zero: none
+	refusal  *refusal          // why it ended without an answer
+	peer     bool              // a peer asks for a caller of its own, and counts the call itself
+
+	idempotent bool // RFC 9110 section 9.2.2, or an Idempotency-Key
+	replayable bool // the whole request is still here
+	counted    bool // in the callee's load
+	fresh      bool // no kept-alive connection for the next attempt
+	waited     time.Duration
+	headAfter  time.Duration // of the last attempt, where the body took its own time; 0: as long as all
+	avoid      [4]*endpoint  // places that failed this exchange
+	avoided    int
+	tries      int
+	attempts   [maxAttempts]fleet.Attempt
+	id         [idSize]byte
+	generated  [ulidSize]byte
+}
+
+// stream is an exchange as the codec of its protocol holds it. HTTP/1.1 requests, HTTP/2 streams and
+// tunnels are streams.
+type stream interface {
+	// forward takes the request to x.place and the answer to the caller, as far as both go.
+	forward(x *exchange) outcome
+	// refuse answers with x.refusal in the protocol's own words, if nothing was answered yet.
+	refuse(x *exchange)
+}
+
+// outcome is how one attempt ended. Its zero value is an answer, given whole.
+type outcome struct {
+	reason fleet.Reason
+	detail string // what the callee did: `closed the connection without an answer`
+	unseen bool   // the application provably saw nothing of the request
+	stale  bool   // it went out on a kept-alive connection
+	begun  bool   // part of an answer is with the caller: nothing else can be said
+	final  *refusal
+}
+
+// call is the walk of a call, the first of the three: every exchange of every protocol takes it,
+// from the head of its request to its record.
+func (x *exchange) call(s stream) {
+	if x.match() && x.authorize() && x.limit() {
+		for x.balance() {
+			if o := s.forward(x); !x.retry(o) {
+				break
+			}
+		}
+	}
+	if x.refusal != nil {
+		s.refuse(x)
+	}
+	x.observe()
+}
+
+// begin resets x for a call of src.
+func (x *exchange) begin(p *Proxy, src Source, gone *atomic.Bool) {
+	x.p, x.source, x.gone = p, src, gone
+	x.route, x.place, x.refusal = nil, nil, nil
+	x.idempotent, x.replayable, x.counted, x.peer, x.fresh = false, true, false, false, false
+	x.waited, x.headAfter, x.tries, x.avoided = 0, 0, 0, 0
+	x.avoid = [len(x.avoid)]*endpoint{}
+	x.deadline = time.Time{}
+	x.table = p.table.Load()
+	x.obs = fleet.Observation{Time: time.Now(), Caller: src.Service}
+}
+
+// match finds the route. Its owner has set x.route where it knows it from the exchange before.
+func (x *exchange) match() bool {
+	r := x.route
+	x.obs.Kind, x.obs.Callee, x.obs.Protocol, x.obs.Route = r.kind, r.callee, r.port.Protocol, defaultRoute
+	x.obs.Learned = r.learned
+	if r.timeout > 0 {
+		x.deadline = x.obs.Time.Add(r.timeout)
+	}
+	return true
+}
+
+// authorize lets pass what the caller declared and the callee allows.
+func (x *exchange) authorize() bool {
+	r := x.route
+	if r.refusal != nil {
+		return x.refuse(r.refusal)
+	}
+	if r.rules != nil && !admits(r.rules, x.obs.Method, x.obs.Path) {
+		return x.refuse(r.deniedBy(x.obs.Method, x.obs.Path))
+	}
+	return true
+}
+
+// limit keeps one slow callee from taking everything that this process has.
+func (x *exchange) limit() bool {
+	x.counted = true
+	if x.route.load.inflight.Add(1) > int64(x.p.cfg.MaxInFlight) {
+		return x.refuse(tooBusy(x.route.callee, x.p.cfg.MaxInFlight))
+	}
+	return true
+}
+
+// observe counts the exchange on its edge and keeps a record of it.
+func (x *exchange) observe() {
+	r := x.route
+	if x.counted {
+		r.load.inflight.Add(-1)
+	}
+	if f := x.refusal; f != nil {
+		x.obs.Duration = time.Since(x.obs.Time)
+		x.obs.Reason, x.obs.Detail = string(f.reason), f.detail
+	}
+	x.obs.Attempts = x.attempts[:min(x.tries, maxAttempts)]
+	failed := x.obs.Failed()
+	if x.peer && !failed {
+		return
+	}
+	if !x.peer {
+		r.edge.Done(x.obs.Duration, failed)
+	}
+	x.p.cfg.Recorder.Record(&x.obs)
+}
+
+func (x *exchange) refuse(f *refusal) bool {
+	x.refusal = f
+	return false
+}
+
+// left reports whether the caller has gone.
+func (x *exchange) left() bool { return x.gone != nil && x.gone.Load() }
+
+// context bounds what x waits for that is no read: a dial.
+func (x *exchange) context(limit time.Duration) (context.Context, context.CancelFunc) {
+	until := time.Now().Add(limit)
+	if !x.deadline.IsZero() && x.deadline.Before(until) {
+		until = x.deadline
+	}
+	return context.WithDeadline(x.p.ctx, until)
+}
+
+// attempt notes the beginning of a try at x.place.
+func (x *exchange) attempt() {
+	a := &x.attempts[min(x.tries, maxAttempts-1)]
+	x.tries++
+	*a = fleet.Attempt{Instance: x.place.instance}
+	if x.tries > 1 || x.waited > 0 {
+		a.Start = time.Since(x.obs.Time)
+	}
+}
+
+// last is the attempt in progress.
+func (x *exchange) last() *fleet.Attempt { return &x.attempts[min(x.tries, maxAttempts)-1] }
+
+// requestID keeps an id that came with the request, if it is one, and makes one otherwise. What it
+// returns is valid while x is.
+func (x *exchange) requestID(came []byte) {
+	n := ulidSize
+	if validID(came) {
+		n = copy(x.id[:], came)
+	} else {
+		makeULID(&x.generated, x.obs.Time)
+		copy(x.id[:], x.generated[:])
+	}
+	x.obs.RequestID = view(x.id[:n])
+}
+
+// idSize bounds the request ids that are kept.
+const idSize = 64
+
+func validID(id []byte) bool {
+	if len(id) == 0 || len(id) > idSize {
+		return false
+	}
+	for _, c := range id {
+		if (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	return true
+}
+
+const (
+	ulidSize  = 26
+	crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+)
+
+// makeULID writes a ULID (github.com/ulid/spec): 48 bits of milliseconds, 80 of chance. It names a
+// request and guards nothing, so the runtime's generator serves.
+func makeULID(id *[ulidSize]byte, t time.Time) {
+	ms := uint64(t.UnixMilli())
+	high, low := mrand.Uint64(), mrand.Uint64()
+	for i := 9; i >= 0; i-- {
+		id[i] = crockford[ms&31]
+		ms >>= 5
+	}
+	for i := 10; i < 18; i++ {
+		id[i] = crockford[high&31]
+		high >>= 5
+	}
+	for i := 18; i < ulidSize; i++ {
+		id[i] = crockford[low&31]
+		low >>= 5
+	}
+}
+
+// view returns b as a string without a copy: for what is only looked at while b stays as it is.
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// statusText holds the outcomes of attempts that were answered, ready made.
+var statusText = makeStatusText()
+
+func makeStatusText() (t [600]string) {
+	for i := range t {
+		t[i] = strconv.Itoa(i)
+	}
+	t[0] = "closed" // a tunnel that did its work
+	return t
+}
+
+func outcomeOf(status int) string {
+	if status < len(statusText) {
+		return statusText[status]
+	}
+	return strconv.Itoa(status)
+}

@@ -1,0 +1,325 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/wire/h1"
+)
+
+// bodyTimeout is the size up to which a deadline runs to the end of a response: what is larger, or of
+// unknown length, is a stream (FOUNDATIONS, calls).
+const bodyTimeout = 64 << 10
+
+// connect takes a kept-alive connection to x.place, or opens one.
+func (x *exchange) connect() (*upstream, outcome) {
+	pl := x.place
+	pool := pl.pool(x.route.port.Number, x.source.Service)
+	if !x.fresh {
+		if u := pool.get(); u != nil {
+			u.sent = 0
+			return u, outcome{}
+		}
+	}
+	ctx, cancel := x.context(dialTimeout)
+	defer cancel()
+	c, err := pl.dial(ctx, x.route.port.Number, x.source.Service)
+	if err != nil {
+		pl.dialFailed()
+		return nil, outcome{reason: fleet.ReasonConnectFailed, unseen: true, detail: "cannot be reached: " + err.Error()}
+	}
+	pl.dialWorked()
+	return x.p.newUpstream(c, pool), outcome{}
+}
+
+// forward takes the request to x.place and the answer back.
+func (s *session) forward(x *exchange) outcome {
+	if s.req.Form == h1.Authority {
+		return s.forwardConnect(x)
+	}
+	u, o := x.connect()
+	if u == nil {
+		return o
+	}
+	s.waiting.Store(u)
+	b := getBuffer()
+	o = s.roundTrip(x, u, b)
+	putBuffer(b)
+	return o
+}
+
+// roundTrip sends the request and, once the first bytes of the answer are there, relays it. From here
+// on u is either given back or closed by whoever ends the exchange.
+func (s *session) roundTrip(x *exchange, u *upstream, b *buffer) outcome {
+	n, err := s.send(x, u, b)
+	b.r, b.w = 0, n
+	if err == nil {
+		err = s.readAnswer(x, u, b)
+	}
+	if err != nil {
+		return s.failed(x, u, b, err)
+	}
+	return s.relay(x, u, b)
+}
+
+// send writes the request and returns the first bytes of the answer. Head and body leave together
+// where they fit; what of the body is still to come is pumped beside the answer.
+func (s *session) send(x *exchange, u *upstream, b *buffer) (int, error) {
+	if x.left() {
+		return 0, errGone // before waiting was set, nobody could interrupt
+	}
+	out := s.compose(b.b[:0], x)
+	first := s.first
+	if s.pump != nil {
+		first = s.pump.replay
+	}
+	if len(out)+len(first) > len(b.b) {
+		if err := u.write(x, out); err != nil {
+			return 0, err
+		}
+		out = out[:0]
+	}
+	if s.body.Done() || s.pump != nil && s.pump.body.Done() {
+		if len(out) == 0 {
+			return u.roundTrip(x, first, b.b)
+		}
+		return u.roundTrip(x, append(out, first...), b.b)
+	}
+	if err := u.write(x, append(out, first...)); err != nil {
+		return 0, err
+	}
+	s.startPump(x, u)
+	return u.read(x, b.b, x.deadline)
+}
+
+// readAnswer reads until the head of a final response is in b, parsed. Interim responses are passed on.
+func (s *session) readAnswer(x *exchange, u *upstream, b *buffer) error {
+	limits := h1.Limits{Head: s.p.cfg.MaxHead}
+	for scanned := 0; ; {
+		n, err := h1.End(b.bytes(), scanned, limits)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			if err := s.res.Parse(b.bytes()[:n], limits); err != nil {
+				return err
+			}
+			if s.res.Status >= 200 || s.res.Status == 101 {
+				return s.acceptable()
+			}
+			s.interim(b)
+			b.r += n
+			scanned = 0
+			continue
+		}
+		scanned = len(b.bytes())
+		n, err = u.read(x, b.room(s.p.cfg.MaxHead+bufferSize), x.deadline)
+		b.w += n
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// acceptable says why a final head is no answer to the request, or nil.
+func (s *session) acceptable() error {
+	switch {
+	case s.res.Status == 101 && !s.req.Upgrade:
+		return &h1.Error{Text: "an upgrade that nobody asked for"}
+	case s.res.Chunked && s.req.Minor == 0 && s.res.Status >= 200 && s.res.Status != 204 && s.res.Status != 304:
+		return &h1.Error{Text: "a chunked answer to HTTP/1.0"}
+	}
+	return nil
+}
+
+// interim passes 100 (Continue), 103 and their like on to a caller that knows them.
+func (s *session) interim(b *buffer) {
+	if s.req.Minor == 0 {
+		return
+	}
+	spare := getBuffer()
+	defer putBuffer(spare)
+	out := append(spare.b[:0], s.res.Line.Of(b.bytes())...)
+	out = append(out, '\r', '\n')
+	out = s.res.AppendFields(out, b.bytes())
+	s.x.obs.BytesOut += int64(len(out) + 2)
+	_ = s.write(append(out, '\r', '\n')) // a caller that is gone is noticed with its answer
+}
+
+// failed ends an attempt that brought no answer.
+func (s *session) failed(x *exchange, u *upstream, b *buffer, err error) outcome {
+	o := outcome{reason: fleet.ReasonUpstreamReset, stale: u.used, detail: "closed the connection without an answer"}
+	s.waiting.Store(nil)
+	if s.pump != nil {
+		s.stopPump(x, u)
+	}
+	o.unseen = b.w == 0 && u.unseen()
+	abort(u.Conn)
+	u.close()
+	var bad *h1.Error
+	switch {
+	case s.pump != nil && s.pump.bad != nil:
+		o.final = rejection(s.pump.bad)
+		o.reason = o.final.reason
+		s.keep = false
+	case errors.Is(err, errGone):
+		o.reason = fleet.ReasonCallerGone
+	case errors.Is(err, errTimeout):
+		o.reason = fleet.ReasonTimeout
+	case errors.As(err, &bad):
+		o.reason, o.detail = fleet.ReasonUpstreamMalformed, "answered with "+bad.Text
+	case b.w > 0:
+		o.detail = "closed the connection within the head of its answer"
+	}
+	return o
+}
+
+// relay passes the answer, whose head is in b, on to the caller.
+func (s *session) relay(x *exchange, u *upstream, b *buffer) outcome {
+	x.obs.Status = s.res.Status
+	if s.res.Status == 101 {
+		return s.relayUpgrade(x, u, b)
+	}
+	if o := s.peerRefusal(x, u, b); o.reason != "" {
+		return o
+	}
+	head, rest := b.bytes()[:s.res.Size], b.bytes()[s.res.Size:]
+	body := s.res.Body(x.obs.Method == "HEAD")
+	n, err := body.Take(rest)
+	if err != nil {
+		return s.failed(x, u, b, err)
+	}
+	s.keep = s.keep && !body.ToEnd() && !s.closing.Load()
+	whole := body.Done()
+	if whole {
+		s.giveBack(x, u, n < len(rest))
+	}
+	s.begun = true
+	if err := s.answer(x, b, head, rest[:n]); err != nil {
+		s.keep = false
+		if !whole {
+			s.abandon(x, u)
+		}
+		return outcome{reason: fleet.ReasonCallerGone, begun: true}
+	}
+	if whole {
+		return outcome{}
+	}
+	x.headAfter = time.Since(x.obs.Time)
+	return s.stream(x, u, b, &body)
+}
+
+// answer writes the head of the response and what came of its body in one piece: as they lie in the
+// buffer, where nothing has to be changed.
+func (s *session) answer(x *exchange, b *buffer, head, part []byte) error {
+	strip := !x.place.peer() && s.hideInternal(head)
+	if head[7] == '0' {
+		head[7] = '1' // a proxy speaks its own version (RFC 9110 section 2.5)
+	}
+	n := len(head) + len(part)
+	x.obs.BytesOut += int64(n)
+	if s.keep && s.req.Minor == 1 && !strip && s.res.Intact() {
+		return s.write(b.b[b.r : b.r+n])
+	}
+	spare := getBuffer()
+	defer putBuffer(spare)
+	out := append(spare.b[:0], s.res.Line.Of(head)...)
+	out = append(out, '\r', '\n')
+	out = s.res.AppendFields(out, head)
+	if !s.keep {
+		out = append(out, "Connection: close\r\n"...)
+	} else if s.req.Minor == 0 {
+		out = append(out, "Connection: keep-alive\r\n"...)
+	}
+	out = append(out, '\r', '\n')
+	if len(out)+len(part) <= len(spare.b) {
+		return s.write(append(out, part...))
+	}
+	if err := s.write(out); err != nil {
+		return err
+	}
+	return s.write(part)
+}
+
+// hideInternal marks fields that only Shoal may set: an application must not forge a refusal.
+func (s *session) hideInternal(head []byte) (found bool) {
+	for i := range s.res.Fields {
+		f := &s.res.Fields[i]
+		if c := head[f.Name.Start]; (c == 'S' || c == 's') && h1.HasPrefixFold(f.Name.Of(head), internalPrefix) {
+			f.Drop, found = true, true
+		}
+	}
+	return found
+}
+
+// stream relays the rest of a body as it comes.
+func (s *session) stream(x *exchange, u *upstream, b *buffer, body *h1.Body) outcome {
+	for !body.Done() {
+		n, err := u.read(x, b.b, s.until(x))
+		k, bad := body.Take(b.b[:n])
+		x.obs.BytesOut += int64(k)
+		if k > 0 && s.write(b.b[:k]) != nil {
+			err = errGone
+		}
+		if bad == nil && err != nil && body.ToEnd() && endOfStream(err) {
+			break
+		}
+		if bad != nil || err != nil {
+			return s.broken(x, u, err)
+		}
+		if body.Done() {
+			s.giveBack(x, u, k < n)
+			return outcome{}
+		}
+	}
+	s.abandon(x, u)
+	return outcome{}
+}
+
+// until is the deadline of the next read of a body.
+func (s *session) until(x *exchange) time.Time {
+	if s.res.Length >= 0 && s.res.Length <= bodyTimeout {
+		return x.deadline
+	}
+	return time.Now().Add(x.route.idle)
+}
+
+// broken ends an exchange whose answer stopped in its middle. The caller must not take what it has for
+// the whole: its connection is reset.
+func (s *session) broken(x *exchange, u *upstream, err error) outcome {
+	s.keep = false
+	abort(s.conn)
+	s.abandon(x, u)
+	o := outcome{reason: fleet.ReasonUpstreamReset, begun: true, detail: "broke off in the middle of its answer"}
+	switch {
+	case errors.Is(err, errGone):
+		o.reason = fleet.ReasonCallerGone
+	case errors.Is(err, errTimeout) && s.res.Length >= 0 && s.res.Length <= bodyTimeout:
+		o.reason = fleet.ReasonTimeout
+	case errors.Is(err, errTimeout):
+		o.final = &refusal{status: 504, reason: fleet.ReasonTimeout, detail: fmt.Sprintf("%s was silent for %v in the middle of its answer.", x.route.callee, x.route.idle)}
+		o.reason = fleet.ReasonTimeout
+	}
+	return o
+}
+
+// giveBack ends the use of u after a whole answer. extra says that it sent more than that.
+func (s *session) giveBack(x *exchange, u *upstream, extra bool) {
+	s.waiting.Store(nil)
+	if s.pump != nil && !s.finishPump(x, u) || s.res.Close || extra {
+		u.close()
+		return
+	}
+	u.pool.put(u)
+}
+
+// abandon closes u.
+func (s *session) abandon(x *exchange, u *upstream) {
+	s.waiting.Store(nil)
+	if s.pump != nil {
+		s.stopPump(x, u)
+	}
+	u.close()
+}

@@ -1,0 +1,116 @@
+package proxy
+
+import (
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// parking holds the connections that wait for a request without a goroutine, a buffer or any of the
+// structures that Go keeps per connection: a descriptor each, and where it came from.
+type parking struct {
+	mu    sync.Mutex // guards spots
+	spots map[*spot]struct{}
+}
+
+// spot is one parked connection.
+type spot struct {
+	from   *listener
+	target target
+	fd     int32
+	since  int64 // seconds since the proxy's epoch
+}
+
+func (s *session) parkable() bool { return s.raw != nil }
+
+// park gives the session's descriptor to the watcher and everything else back. The first byte that
+// comes, or the end of the connection, makes a session of it again.
+func (s *session) park() {
+	sp := &spot{from: s.from, target: s.target, fd: -1, since: s.p.now() / int64(time.Second)}
+	err := s.raw.Control(func(fd uintptr) {
+		if dup, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			sp.fd = int32(dup)
+		}
+	})
+	s.close()
+	if err == nil && sp.fd >= 0 {
+		s.p.parking.add(s.p, sp)
+	}
+}
+
+func (pk *parking) add(p *Proxy, sp *spot) {
+	pk.mu.Lock()
+	defer pk.mu.Unlock()
+	if pk.spots == nil {
+		pk.spots = map[*spot]struct{}{}
+	}
+	pk.spots[sp] = struct{}{}
+	err := p.watch.add(sp.fd, unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLONESHOT, sp.resume)
+	if err != nil || sp.from.released() {
+		pk.takeLocked(p, sp)
+		unix.Close(int(sp.fd))
+	}
+}
+
+// takeLocked takes sp out; false where another was first.
+func (pk *parking) takeLocked(p *Proxy, sp *spot) bool {
+	if _, ok := pk.spots[sp]; !ok {
+		return false
+	}
+	delete(pk.spots, sp)
+	p.watch.forget(sp.fd)
+	return true
+}
+
+// resume is called by the watcher: something happened on the connection.
+func (sp *spot) resume() {
+	p := sp.from.p
+	p.parking.mu.Lock()
+	mine := p.parking.takeLocked(p, sp)
+	p.parking.mu.Unlock()
+	if !mine {
+		return
+	}
+	_ = unix.EpollCtl(p.watch.fd, unix.EPOLL_CTL_DEL, int(sp.fd), nil) // its descriptor is about to be another's
+	if !p.enter() {
+		unix.Close(int(sp.fd))
+		return
+	}
+	go func() {
+		defer p.leave()
+		c, err := fromDescriptor(int(sp.fd))
+		if err != nil {
+			return // out of descriptors; the connection is closed
+		}
+		sp.from.serveHTTP(c, sp.target, nil)
+	}()
+}
+
+// prune closes what has been parked since before.
+func (pk *parking) prune(p *Proxy, before time.Time) {
+	limit := int64(before.Sub(p.epoch) / time.Second)
+	pk.closeIf(p, func(sp *spot) bool { return sp.since < limit })
+}
+
+// release closes what came from l.
+func (pk *parking) release(p *Proxy, l *listener) {
+	pk.closeIf(p, func(sp *spot) bool { return sp.from == l })
+}
+
+func (pk *parking) closeIf(p *Proxy, ends func(*spot) bool) {
+	pk.mu.Lock()
+	defer pk.mu.Unlock()
+	for sp := range pk.spots {
+		if ends(sp) && pk.takeLocked(p, sp) {
+			unix.Close(int(sp.fd))
+		}
+	}
+}
+
+// count is how many connections are parked.
+func (pk *parking) count() int {
+	pk.mu.Lock()
+	defer pk.mu.Unlock()
+	return len(pk.spots)
+}

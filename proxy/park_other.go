@@ -1,0 +1,15 @@
+//go:build !linux
+
+package proxy
+
+import "time"
+
+// parking: elsewhere than on Linux idle connections keep their goroutines.
+type parking struct{}
+
+func (s *session) parkable() bool { return false }
+
+func (s *session) park() { s.close() }
+
+func (pk *parking) prune(*Proxy, time.Time)   {}
+func (pk *parking) release(*Proxy, *listener) {}

@@ -1,0 +1,149 @@
+package proxy
+
+import (
+	"bytes"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/wire/h1"
+)
+
+// The fields by which one proxy tells another whom a request is from and for. They never leave the
+// connections between peers.
+const (
+	peerNode   = "shoal-peer-node"   // who speaks: a node's name, or hub
+	peerSource = "shoal-peer-source" // service/instance
+	peerTarget = "shoal-peer-target" // service/instance:port
+)
+
+func (x *exchange) appendPeerFields(dst []byte) []byte {
+	node := x.p.cfg.Node
+	if node == "" {
+		node = hubNode
+	}
+	dst = appendField(dst, peerNode+": ", node)
+	dst = append(dst, peerSource+": "...)
+	dst = append(dst, x.source.Service...)
+	dst = append(dst, '/')
+	dst = append(dst, x.source.Instance...)
+	dst = append(dst, "\r\n"+peerTarget+": "...)
+	dst = append(dst, x.place.service...)
+	dst = append(dst, '/')
+	dst = append(dst, x.place.instance...)
+	dst = append(dst, ':')
+	dst = strconv.AppendUint(dst, uint64(x.route.port.Number), 10)
+	return append(dst, '\r', '\n')
+}
+
+// findForPeer takes caller and target from a peer's fields, if the snapshot lets it speak for them.
+func (s *session) findForPeer(x *exchange) {
+	x.peer = true
+	node := string(s.req.Get(s.head, peerNode))
+	service, instance, _ := strings.Cut(string(s.req.Get(s.head, peerSource)), "/")
+	to, ok := parsePeerTarget(string(s.req.Get(s.head, peerTarget)))
+	x.source = Source{Service: service, Instance: instance}
+	x.obs.Caller = service
+	if ok && x.table.speaksFor(node, service) {
+		x.route = x.table.route(service, to)
+		return
+	}
+	x.route = &route{caller: service, callee: to.host, kind: fleet.KindCall, refusal: notPlaced(node, service)}
+}
+
+// speaksFor reports whether the process called node may speak for a service: the hub for the broker, a
+// node for what it runs, both for their operator and the gateway.
+func (t *table) speaksFor(node, service string) bool {
+	switch {
+	case service == fleet.Operator, service == fleet.Gateway && node != hubNode:
+		return true
+	case node == hubNode:
+		return service == fleet.Events || service == fleet.Pubsub
+	}
+	return t.placed(node, service)
+}
+
+func parsePeerTarget(text string) (target, bool) {
+	service, rest, ok := strings.Cut(text, "/")
+	i := strings.LastIndexByte(rest, ':')
+	if !ok || i < 0 {
+		return target{}, false
+	}
+	port, err := strconv.ParseUint(rest[i+1:], 10, 16)
+	return target{host: service, instance: rest[:i], port: uint16(port), exact: true}, err == nil
+}
+
+func notPlaced(node, service string) *refusal {
+	return &refusal{
+		status: 403, reason: fleet.ReasonNotAllowed,
+		detail: "the peer \"" + node + "\" may not speak for \"" + service + "\": the snapshot does not place it there.",
+		remedy: "Snapshots may be a moment apart; if this lasts, `shoal status` shows where the service runs.",
+	}
+}
+
+// peerRefusal looks at an answer that a peer gave itself. What says that it could not reach the
+// instance is as if this process had not reached it; any other refusal is passed on, and noted.
+func (s *session) peerRefusal(x *exchange, u *upstream, b *buffer) outcome {
+	if !x.place.peer() {
+		return outcome{}
+	}
+	reason := fleet.Reason(s.res.Get(b.bytes(), "shoal-reason"))
+	switch reason {
+	case "":
+	case fleet.ReasonNoEndpoint, fleet.ReasonConnectFailed:
+		s.abandon(x, u)
+		return outcome{reason: reason, unseen: true, detail: "cannot be reached by its node"}
+	default:
+		x.obs.Reason = string(reason)
+	}
+	return outcome{}
+}
+
+// openPeer asks the peer at the other end of c for a tunnel.
+func (x *exchange) openPeer(c net.Conn) (late []byte, o outcome) {
+	unreachable := outcome{reason: fleet.ReasonConnectFailed, unseen: true, detail: "cannot be reached by its node"}
+	authority := x.place.service + ":" + strconv.Itoa(int(x.route.port.Number))
+	out := appendField([]byte("CONNECT "+authority+" HTTP/1.1\r\n"), "Host: ", authority)
+	out = appendField(out, requestIDField, x.obs.RequestID)
+	out = append(x.appendPeerFields(out), '\r', '\n')
+	_ = c.SetDeadline(time.Now().Add(dialTimeout))
+	if _, err := c.Write(out); err != nil {
+		return nil, unreachable
+	}
+	b := getBuffer()
+	defer putBuffer(b)
+	var res h1.Response
+	if err := readHead(c, b, &res); err != nil {
+		return nil, unreachable
+	}
+	_ = c.SetDeadline(time.Time{})
+	if res.Status != 200 {
+		unreachable.reason = fleet.Reason(res.Get(b.bytes(), "shoal-reason"))
+		if unreachable.reason == "" {
+			unreachable.reason = fleet.ReasonConnectFailed
+		}
+		unreachable.unseen = unreachable.reason == fleet.ReasonNoEndpoint || unreachable.reason == fleet.ReasonConnectFailed
+		return nil, unreachable
+	}
+	return bytes.Clone(b.bytes()[res.Size:]), outcome{}
+}
+
+// readHead reads the head of a response from c into b.
+func readHead(c net.Conn, b *buffer, res *h1.Response) error {
+	for {
+		n, err := h1.End(b.bytes(), 0, h1.Limits{Head: bufferSize})
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			return res.Parse(b.bytes()[:n], h1.Limits{})
+		}
+		n, err = c.Read(b.room(bufferSize))
+		b.w += n
+		if err != nil {
+			return err
+		}
+	}
+}

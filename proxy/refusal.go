@@ -1,0 +1,254 @@
+package proxy
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// refusal is what Shoal itself answers, in words that a person can act on. It is immutable.
+type refusal struct {
+	status int // HTTP
+	reason fleet.Reason
+	detail string // what failed, a sentence
+	remedy string // what to do next; may span lines
+}
+
+// grpcStatus maps a refusal to a gRPC status code (google.golang.org/grpc/codes).
+func (f *refusal) grpcStatus() int {
+	switch f.status {
+	case 400:
+		return 13 // INTERNAL, as the gRPC specification maps it
+	case 403:
+		return 7 // PERMISSION_DENIED
+	case 404:
+		return 12 // UNIMPLEMENTED
+	case 504:
+		return 4 // DEADLINE_EXCEEDED
+	case 413, 414, 431:
+		return 8 // RESOURCE_EXHAUSTED
+	}
+	return 14 // UNAVAILABLE
+}
+
+// body is the text/plain body of a refusal.
+func (f *refusal) body(requestID string) string {
+	var b strings.Builder
+	b.WriteString(f.detail)
+	b.WriteByte('\n')
+	if f.remedy != "" {
+		b.WriteString(f.remedy)
+		b.WriteByte('\n')
+	}
+	fmt.Fprintf(&b, "\nrequest %s, reason %s; more: shoal why %s\n", requestID, f.reason, requestID)
+	return b.String()
+}
+
+// message is the one line that a grpc-message carries.
+func (f *refusal) message() string {
+	return strings.Join(strings.Fields(f.detail+" "+f.remedy), " ")
+}
+
+// where names the place in a manifest for a new line under key: `orders/shoal.yaml:12`.
+func where(s *service, key string) string {
+	if s == nil {
+		return "its shoal.yaml"
+	}
+	file := s.Manifest.File
+	if file == "" {
+		file = s.Name + "/shoal.yaml"
+	}
+	if line := s.Manifest.Lines[key]; line > 0 {
+		file += ":" + strconv.Itoa(line)
+	}
+	return file
+}
+
+// add says which lines to put under a key, as a person would write them.
+func add(s *service, key string, lines ...string) string {
+	return fmt.Sprintf("Add it under `%s:` (%s):\n\n    %s:\n      %s\n", key, where(s, key), key, strings.Join(lines, "\n      "))
+}
+
+func file(s *service, caller string) string {
+	if s == nil {
+		return "the manifest of " + caller
+	}
+	name, _, _ := strings.Cut(where(s, ""), ":")
+	return name
+}
+
+func undeclaredCall(caller string, c *service, callee string) *refusal {
+	return &refusal{
+		status: 403, reason: fleet.ReasonUndeclaredCall,
+		detail: fmt.Sprintf("%s may not call %s: %s does not declare it.", caller, callee, file(c, caller)),
+		remedy: add(c, "calls", callee+": {}"),
+	}
+}
+
+func undeclaredEgress(caller string, c *service, to target) *refusal {
+	return &refusal{
+		status: 403, reason: fleet.ReasonUndeclaredEgress,
+		detail: fmt.Sprintf("%s may not reach %s: %s does not declare it.", caller, to, file(c, caller)),
+		remedy: add(c, "egress", "- "+to.String()),
+	}
+}
+
+func notAllowed(caller string, s *service, request string) *refusal {
+	what, line := s.Name, "- "+caller
+	if request != "" {
+		what = request + " of " + s.Name
+	}
+	return &refusal{
+		status: 403, reason: fleet.ReasonNotAllowed,
+		detail: fmt.Sprintf("%s may not call %s: `allow` in %s does not let it.", caller, what, where(s, "allow")),
+		remedy: "Whoever owns " + s.Name + " decides. " + add(s, "allow", line),
+	}
+}
+
+func notSubscribed(s *service) *refusal {
+	return &refusal{
+		status: 403, reason: fleet.ReasonNotAllowed,
+		detail: fmt.Sprintf("a delivery to %s has no subscription in %s.", s.Name, file(s, s.Name)),
+		remedy: add(s, "subscribes", "TOPIC: POST /PATH"),
+	}
+}
+
+func notExposed(s *service) *refusal {
+	return &refusal{
+		status: 404, reason: fleet.ReasonNotExposed,
+		detail: fmt.Sprintf("%s is not exposed at the gateway.", s.Name),
+		remedy: fmt.Sprintf("To expose it, add `expose: true` to %s.", file(s, s.Name)),
+	}
+}
+
+func nothingExposed(host string) *refusal {
+	return &refusal{
+		status: 404, reason: fleet.ReasonNotExposed,
+		detail: fmt.Sprintf("no service answers for the host %q and this path at the gateway.", host),
+		remedy: "A service with `expose: true` in its shoal.yaml answers at NAME.localhost; `shoal status` lists the addresses.",
+	}
+}
+
+func unboundNeed(caller string, c *service, n *fleet.Need) *refusal {
+	return &refusal{
+		status: 503, reason: fleet.ReasonUnboundNeed,
+		detail: fmt.Sprintf("the need %q of %s (%s) is not bound in this environment.", n.Name, caller, where(c, "needs")),
+		remedy: fmt.Sprintf("Say in shoal.work where it is:\n\n    bind:\n      %s.%s: \"localhost:%d\"\n", caller, n.Name, n.Port),
+	}
+}
+
+func (t *table) unknownService(caller, host string) *refusal {
+	return &refusal{
+		status: 404, reason: fleet.ReasonUnknownService,
+		detail: fmt.Sprintf("no service of this fleet is called %q.", host),
+		remedy: fmt.Sprintf("The fleet has: %s. If %s calls it by another name, declare that: `calls: {SERVICE: {as: %s}}`.",
+			strings.Join(t.names(), ", "), caller, host),
+	}
+}
+
+func (t *table) names() []string {
+	var names []string
+	for _, s := range t.snapshot.Services {
+		names = append(names, s.Name)
+	}
+	return append(names, fleet.Events, fleet.Pubsub)
+}
+
+func unknownHost(host string) *refusal {
+	return &refusal{
+		status: 404, reason: fleet.ReasonUnknownService,
+		detail: fmt.Sprintf("%s is no service of this fleet.", host),
+		remedy: "The operator calls services by name; `shoal status` lists them.",
+	}
+}
+
+func notRunning(name string) *refusal {
+	return &refusal{
+		status: 503, reason: fleet.ReasonNotRunning,
+		detail: name + " is known but not part of what was started.",
+		remedy: "Start it with `shoal up " + name + "`.",
+	}
+}
+
+func ports(s *service) string {
+	var names []string
+	for _, p := range s.Manifest.Ports {
+		names = append(names, fmt.Sprintf("%d (%s)", p.Number, p.Protocol))
+	}
+	if names == nil {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+func unknownPort(s *service, port uint16) *refusal {
+	return &refusal{
+		status: 404, reason: fleet.ReasonUnknownPort,
+		detail: fmt.Sprintf("%s does not listen on port %d; its ports are: %s.", s.Name, port, ports(s)),
+		remedy: fmt.Sprintf("Call one of them, or declare it under `listen:` (%s).", where(s, "listen")),
+	}
+}
+
+func ambiguousPort(s *service) *refusal {
+	return &refusal{
+		status: 404, reason: fleet.ReasonUnknownPort,
+		detail: fmt.Sprintf("%s has no port that answers for port 80; its ports are: %s.", s.Name, ports(s)),
+		remedy: fmt.Sprintf("Call one by its number, or mark one with `default: true` under `listen:` (%s).", where(s, "listen")),
+	}
+}
+
+func tlsToMesh(s, c *service) *refusal {
+	return &refusal{
+		status: 403, reason: fleet.ReasonMeshTLS,
+		detail: fmt.Sprintf("%s was called with TLS, on port 443.", s.Name),
+		remedy: fmt.Sprintf("Call http://%s/ instead, in %s: the mesh encrypts between machines.", s.Name, file(c, "the caller")),
+	}
+}
+
+func tooBusy(callee string, limit int) *refusal {
+	return &refusal{
+		status: 503, reason: fleet.ReasonOverloaded,
+		detail: fmt.Sprintf("%s has %d exchanges in progress, the limit (MaxInFlight).", callee, limit),
+		remedy: "It answers more slowly than it is called: start more instances, or call it less.",
+	}
+}
+
+func timedOut(callee string, after fmt.Stringer) *refusal {
+	return &refusal{
+		status: 504, reason: fleet.ReasonTimeout,
+		detail: fmt.Sprintf("%s did not answer within %s.", callee, after),
+		remedy: fmt.Sprintf("If it may take longer, declare it with the caller: `calls: {%s: {timeout: …}}`.", callee),
+	}
+}
+
+func noEndpoint(callee string, why string) *refusal {
+	return &refusal{
+		status: 503, reason: fleet.ReasonNoEndpoint,
+		detail: fmt.Sprintf("no instance of %s became ready in time: %s.", callee, why),
+		remedy: fmt.Sprintf("`shoal status` and `shoal logs %s` say why.", callee),
+	}
+}
+
+func malformedRequest(status int, text string, tooLarge bool) *refusal {
+	f := &refusal{
+		status: status, reason: fleet.ReasonMalformed,
+		detail: "the request has " + text + ".",
+		remedy: "It was not forwarded: what one server reads differently from the next is how requests are smuggled (RFC 9112, section 11.2).",
+	}
+	if tooLarge {
+		f.reason, f.detail, f.remedy = fleet.ReasonTooLarge, text+".", "Send less, or raise the limit."
+	}
+	return f
+}
+
+// failed is the refusal for an exchange whose last attempt failed.
+func failed(callee string, o outcome) *refusal {
+	f := &refusal{status: 502, reason: o.reason, detail: callee + " " + o.detail + "."}
+	if o.reason == fleet.ReasonConnectFailed {
+		f.status = 503
+	}
+	f.remedy = fmt.Sprintf("`shoal logs %s` shows what it said.", callee)
+	return f
+}

@@ -1,0 +1,348 @@
+package proxy
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/shoalrun/shoal/wire/h1"
+)
+
+// session is one client connection that speaks HTTP/1.1. One goroutine has it at a time.
+type session struct {
+	p      *Proxy
+	from   *listener
+	target target // of every request, where the listener's aim says so
+	conn   net.Conn
+	raw    syscall.RawConn // nil: served by conn alone
+	watch  int32
+	fd     uintptr // valid while inside
+	inside bool    // within the poller's callback: no second read may wait on conn
+
+	in      *buffer // nil while nothing is held
+	scanned int     // bytes of in that were searched for the end of a head
+	since   time.Time
+	armed   time.Time // the read deadline that is set
+	served  bool      // an exchange was done
+	next    next
+
+	x     exchange
+	req   h1.Request
+	res   h1.Response
+	head  []byte // of the request, in the buffer
+	body  h1.Body
+	first []byte // of the body: what came with the head
+	taken int    // bytes of in that head and first are
+	pump  *pump  // of a body that came later
+
+	table *table // that route is of
+	route *route
+	host  string // that route is for, where requests name it
+
+	keep    bool // the connection goes on after this exchange
+	begun   bool // bytes of an answer were written
+	gone    atomic.Bool
+	closing atomic.Bool
+	waiting atomic.Pointer[upstream] // whom this session waits for
+}
+
+// next is what becomes of a session.
+type next uint8
+
+const (
+	more   next = iota // bytes must come
+	ready              // a request's head is there
+	slow               // the exchange needs the connection itself: a body, a tunnel
+	over               // the connection ends
+	parked             // it waits for its next request without a goroutine
+	http2              // it speaks HTTP/2
+)
+
+// headTime bounds how long a request's head may take to arrive.
+const headTime = time.Minute
+
+// serveHTTP serves requests on c until it ends or is parked. early holds bytes that were read already.
+func (l *listener) serveHTTP(c net.Conn, to target, early []byte) {
+	s := &session{p: l.p, from: l, target: to, conn: c, raw: rawConn(c), watch: -1, since: time.Now()}
+	if len(early) > 0 {
+		s.buffer().w = copy(s.in.b, early)
+	}
+	if s.raw != nil {
+		s.watch = s.p.watch.hangup(s.raw, s.left)
+	}
+	if !l.keep(s) {
+		s.closing.Store(true)
+	}
+	defer l.drop(s)
+	switch s.serve() {
+	case parked:
+		s.park()
+	case http2:
+		s.p.watch.forget(s.watch)
+		s.serveHTTP2()
+	default:
+		s.close()
+	}
+}
+
+// left: the caller has closed its side. Who waits for an upstream on its behalf waits no longer.
+func (s *session) left() {
+	s.gone.Store(true)
+	if u := s.waiting.Load(); u != nil {
+		u.interrupt()
+	}
+}
+
+// hurry ends the session after its exchange, or at once.
+func (s *session) hurry(now bool) {
+	s.closing.Store(true)
+	if now {
+		s.left()
+		s.conn.Close()
+		return
+	}
+	_ = s.conn.SetReadDeadline(longAgo) // whoever waits for a request looks at closing
+}
+
+func (s *session) close() {
+	s.p.watch.forget(s.watch)
+	s.conn.Close()
+	s.releaseBuffer()
+}
+
+func (s *session) buffer() *buffer {
+	if s.in == nil {
+		s.in = getBuffer()
+	}
+	return s.in
+}
+
+func (s *session) releaseBuffer() {
+	if s.in != nil {
+		putBuffer(s.in)
+		s.in = nil
+	}
+}
+
+// serve does exchanges until the connection ends, is to be parked, or turns out to speak HTTP/2.
+func (s *session) serve() next {
+	if s.in != nil {
+		s.next = s.serveHeld() // what was read before
+	}
+	for {
+		if s.next == more {
+			s.next = s.wait()
+		}
+		if s.next != slow {
+			return s.next
+		}
+		s.next = over
+		if s.exchange() {
+			s.next = s.serveHeld()
+		}
+	}
+}
+
+// wait reads requests and does those exchanges that are whole in the buffer.
+func (s *session) wait() next {
+	for {
+		n, err := s.waitOnce()
+		switch {
+		case err == nil:
+			return n
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return over
+		}
+		if n := s.idle(); n != more {
+			return n
+		}
+	}
+}
+
+func (s *session) waitOnce() (next, error) {
+	s.arm()
+	if s.raw == nil {
+		return s.plainWait()
+	}
+	s.inside = true
+	err := s.raw.Read(s.readable)
+	s.inside = false
+	return s.next, err
+}
+
+// readable is the poller's callback, called once per edge: it reads until the socket is drained, and
+// whole exchanges are done inside it, so that no read is tried that could only fail.
+func (s *session) readable(fd uintptr) (leave bool) {
+	s.fd = fd
+	for {
+		room := s.buffer().room(s.p.cfg.MaxHead + bufferSize)
+		n, err := rawRead(fd, room)
+		if err == errAgain {
+			break
+		}
+		if err != nil {
+			s.next = over
+			return true
+		}
+		s.in.w += n
+		if s.next = s.serveHeld(); s.next != more {
+			return true
+		}
+		if n < len(room) {
+			break
+		}
+	}
+	if s.in != nil && s.in.r == s.in.w {
+		s.releaseBuffer()
+	}
+	return s.closing.Load() && s.in == nil && s.finish()
+}
+
+func (s *session) finish() bool {
+	s.next = over
+	return true
+}
+
+func (s *session) plainWait() (next, error) {
+	for {
+		n, err := s.conn.Read(s.buffer().room(s.p.cfg.MaxHead + bufferSize))
+		s.in.w += n
+		if n > 0 {
+			if next := s.serveHeld(); next != more {
+				return next, nil
+			}
+		}
+		if s.in != nil && s.in.r == s.in.w {
+			s.releaseBuffer()
+		}
+		if err != nil {
+			return over, err
+		}
+	}
+}
+
+// arm sets the deadline after which an idle session is looked at, unless one is set that comes no
+// later than needed.
+func (s *session) arm() {
+	if s.armed.IsZero() {
+		s.armed = time.Now().Add(s.p.cfg.Park)
+		_ = s.conn.SetReadDeadline(s.armed)
+	}
+}
+
+// disarm is for those who read from conn themselves.
+func (s *session) disarm() {
+	s.armed = time.Time{}
+	_ = s.conn.SetReadDeadline(time.Time{})
+}
+
+// idle decides about a session whose wait a deadline ended.
+func (s *session) idle() next {
+	now := time.Now()
+	s.armed = time.Time{}
+	quiet := now.Sub(s.since)
+	switch {
+	case s.closing.Load() && s.in == nil:
+		return over
+	case s.in != nil:
+		if quiet > headTime {
+			s.reject(&h1.Error{Status: 408, Text: "a head that took longer than a minute to arrive"})
+			return over
+		}
+	case quiet > s.p.cfg.Idle:
+		return over
+	case quiet >= s.p.cfg.Park && s.parkable():
+		return parked
+	}
+	return more
+}
+
+// serveHeld does the exchanges that are whole in the buffer, one after the other (pipelining).
+func (s *session) serveHeld() next {
+	for {
+		if n := s.parse(); n != ready {
+			return n
+		}
+		if !s.whole() {
+			return slow
+		}
+		if !s.exchange() {
+			return over
+		}
+	}
+}
+
+// parse reads the head of the next request, once all of it is there.
+func (s *session) parse() next {
+	if s.in == nil {
+		return more
+	}
+	b := s.in.bytes()
+	if s.scanned == 0 && len(b) >= 2 && b[0] == '\r' && b[1] == '\n' {
+		s.in.r += 2 // an empty line before a request is skipped (RFC 9112 section 2.2)
+		b = b[2:]
+	}
+	if len(b) == 0 {
+		return more
+	}
+	if !s.served && b[0] == preface[0] {
+		if n := s.speaksHTTP2(b); n != ready {
+			return n
+		}
+	}
+	limits := h1.Limits{Head: s.p.cfg.MaxHead}
+	n, err := h1.End(b, s.scanned, limits)
+	if err == nil && n == 0 {
+		if s.scanned == 0 {
+			s.since = time.Now()
+		}
+		s.scanned = len(b)
+		return more
+	}
+	s.scanned = 0
+	if err == nil {
+		s.head = b[:n]
+		err = s.req.Parse(s.head, limits)
+	}
+	if err != nil {
+		s.reject(err)
+		return over
+	}
+	s.body = s.req.Body()
+	s.body.Guard = internalPrefix
+	return s.hold(b[n:])
+}
+
+// hold takes what came of the body together with the head.
+func (s *session) hold(rest []byte) next {
+	n, err := s.body.Take(rest)
+	if err != nil {
+		s.reject(err)
+		return over
+	}
+	s.first = rest[:n]
+	s.taken = len(s.head) + n
+	return ready
+}
+
+// whole reports whether the exchange needs nothing more from the connection.
+func (s *session) whole() bool {
+	return !s.inside || s.body.Done() && !s.req.Upgrade && s.req.Form != h1.Authority
+}
+
+// preface is how a client with prior knowledge of HTTP/2 begins (RFC 9113 section 3.4).
+const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+func (s *session) speaksHTTP2(b []byte) next {
+	n := min(len(b), len(preface))
+	switch {
+	case string(b[:n]) != preface[:n]:
+		return ready
+	case n == len(preface):
+		return http2
+	}
+	return more
+}

@@ -1,0 +1,194 @@
+package proxy
+
+import (
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// table is one snapshot, compiled. It is immutable but for routes, which fills as they are used.
+type table struct {
+	p        *Proxy
+	snapshot *fleet.Snapshot
+	services map[string]*service
+	indexes  map[uint16]*service
+
+	routes sync.Map // routeKey -> *route
+	kept   atomic.Int64
+}
+
+// service is one service as the table has it.
+type service struct {
+	*fleet.Service
+	places  []*place
+	load    *load
+	hub     bool // events or pubsub: the broker's, hosted by the hub
+	aliases map[string]string
+}
+
+// load is what outlives snapshots of a service: its exchanges in progress and its retries.
+type load struct {
+	inflight atomic.Int64
+	budget   budget
+}
+
+// The indexes of the broker's names in the virtual ranges.
+const (
+	eventsIndex = 1
+	pubsubIndex = 2
+)
+
+// compileLocked builds the table of s. What endpoints know is kept by instance id.
+func (p *Proxy) compileLocked(s *fleet.Snapshot) *table {
+	t := &table{p: p, snapshot: s, services: map[string]*service{}, indexes: map[uint16]*service{}}
+	for _, fs := range s.Services {
+		t.add(p.serviceLocked(fs))
+	}
+	t.add(p.brokerLocked(fleet.Events, eventsIndex))
+	t.add(p.brokerLocked(fleet.Pubsub, pubsubIndex))
+	return t
+}
+
+func (t *table) add(s *service) {
+	t.services[s.Name] = s
+	t.indexes[s.Index] = s
+}
+
+func (p *Proxy) serviceLocked(fs *fleet.Service) *service {
+	s := &service{Service: fs, load: p.loadLocked(fs.Name), aliases: map[string]string{}}
+	for _, e := range fs.Endpoints {
+		s.places = append(s.places, &place{
+			endpoint: p.endpointLocked(e.Instance), service: fs.Name,
+			node: e.Node, address: e.Address, state: e.State,
+		})
+	}
+	for _, c := range fs.Manifest.Calls {
+		if c.As != "" {
+			s.aliases[strings.ToLower(c.As)] = c.Service
+		}
+	}
+	return s
+}
+
+// brokerLocked makes the service that stands for one of the broker's names: hosted here, or by the hub.
+func (p *Proxy) brokerLocked(name string, index uint16) *service {
+	fs := &fleet.Service{Name: name, Index: index, Deployed: true}
+	fs.Manifest = fleet.Manifest{Service: name, Ports: []fleet.Port{
+		{Number: 80, Protocol: fleet.HTTP, Default: true}, {Number: 8085, Protocol: fleet.HTTP},
+	}}
+	pl := &place{endpoint: p.endpointLocked("hub/" + name), service: name, node: hubNode, builtin: p.cfg.Builtin[name]}
+	s := &service{Service: fs, load: p.loadLocked(name), hub: true}
+	if pl.builtin != nil || p.cfg.Peer != nil && slices.Contains(p.cfg.HubServices, name) {
+		s.places = []*place{pl}
+	}
+	return s
+}
+
+func (p *Proxy) loadLocked(name string) *load {
+	l := p.loads[name]
+	if l == nil {
+		l = &load{}
+		p.loads[name] = l
+	}
+	return l
+}
+
+func (p *Proxy) endpointLocked(instance string) *endpoint {
+	e := p.endpoints[instance]
+	if e == nil {
+		e = &endpoint{p: p, instance: instance}
+		p.endpoints[instance] = e
+	}
+	return e
+}
+
+// Install makes s the picture that every later exchange sees; those in progress go on with the one
+// that they began with. s must not change afterwards.
+func (p *Proxy) Install(s *fleet.Snapshot) {
+	p.mu.Lock()
+	t := p.compileLocked(s)
+	p.table.Store(t)
+	p.retireLocked(t)
+	p.mu.Unlock()
+	p.wake()
+}
+
+// retireLocked forgets the endpoints that neither the table nor a dialer knows any more.
+func (p *Proxy) retireLocked(t *table) {
+	known := map[*endpoint]bool{}
+	for _, s := range t.services {
+		for _, pl := range s.places {
+			known[pl.endpoint] = true
+		}
+	}
+	for id, e := range p.endpoints {
+		if !known[e] && e.dialer.Load() == nil && e.inflight.Load() == 0 && !e.draining.Load() {
+			delete(p.endpoints, id)
+			e.draining.Store(true) // what an exchange of an older table still has is closed, not kept
+			e.closeIdle(p.epoch.Add(1 << 62))
+		}
+	}
+}
+
+// Snapshot returns the snapshot in force; an empty one before the first Install.
+func (p *Proxy) Snapshot() *fleet.Snapshot { return p.table.Load().snapshot }
+
+// Lookup says what a host name means to a service: the alias of one of its calls, a service's name
+// or one of the broker's. index is its place in the virtual ranges. Case and a trailing dot do not
+// matter.
+func (p *Proxy) Lookup(service, host string) (index uint16, ok bool) {
+	s := p.table.Load().named(service, host)
+	if s == nil {
+		return 0, false
+	}
+	return s.Index, true
+}
+
+// named finds the service that a host name means to a caller: its own aliases come first.
+func (t *table) named(caller, host string) *service {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if c := t.services[caller]; c != nil {
+		if name, ok := c.aliases[host]; ok {
+			return t.services[name]
+		}
+	}
+	return t.services[host]
+}
+
+// need finds a declared need of a caller by the name that its code dials.
+func (t *table) need(caller, host string, port uint16) *fleet.Need {
+	c := t.services[caller]
+	if c == nil {
+		return nil
+	}
+	for i := range c.Manifest.Needs {
+		n := &c.Manifest.Needs[i]
+		if n.Port == port && (strings.EqualFold(n.Name, host) || n.Local && loopback(host)) {
+			return n
+		}
+	}
+	return nil
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback() || strings.EqualFold(host, "localhost")
+}
+
+// placed reports whether the snapshot lets a node speak for a service.
+func (t *table) placed(node, service string) bool {
+	s := t.services[service]
+	if s == nil {
+		return false
+	}
+	for _, pl := range s.places {
+		if pl.node == node && pl.address == "" {
+			return true
+		}
+	}
+	return false
+}
