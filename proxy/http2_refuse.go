@@ -1,0 +1,68 @@
+package proxy
+
+import (
+	"strconv"
+
+	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/wire/h2"
+)
+
+// refuse answers with the refusal: a gRPC call by a status, as its clients expect (gRPC over HTTP2,
+// "Responses"), any other request by a page of text.
+func (s *http2Stream) refuse(b *h2.Batch) {
+	f := s.refusal
+	switch {
+	case s.left():
+		return
+	case s.grpc:
+		s.refuseGRPC(b, f)
+	case s.begun:
+		s.down.Reset(b, h2.InternalError)
+	default:
+		s.refuseHTTP(b, f)
+	}
+}
+
+func (s *http2Stream) refuseGRPC(b *h2.Batch, f *refusal) {
+	s.obs.GRPCStatus = f.grpcStatus()
+	status := []h2.Field{
+		{Name: "grpc-status", Value: strconv.Itoa(f.grpcStatus())},
+		{Name: "grpc-message", Value: percent(f.message())},
+	}
+	h := &h2.Head{Fields: status}
+	if !s.begun {
+		s.obs.Status = 200
+		h = &h2.Head{Status: 200, Fields: append(status, h2.Field{Name: "content-type", Value: "application/grpc"},
+			h2.Field{Name: "shoal-reason", Value: string(f.reason)}, h2.Field{Name: "x-request-id", Value: s.obs.RequestID})}
+	}
+	_ = s.down.SendHead(b, h, true) // a caller that is gone needs no answer
+}
+
+func (s *http2Stream) refuseHTTP(b *h2.Batch, f *refusal) {
+	body := f.body(s.obs.RequestID)
+	s.obs.Status = f.status
+	h := &h2.Head{Status: f.status, Fields: []h2.Field{
+		{Name: "content-type", Value: "text/plain; charset=utf-8"},
+		{Name: "content-length", Value: strconv.Itoa(len(body))},
+		{Name: "shoal-reason", Value: string(f.reason)},
+		{Name: "x-request-id", Value: s.obs.RequestID},
+	}}
+	if s.obs.Method == "HEAD" {
+		_ = s.down.SendHead(b, h, true)
+		return
+	}
+	if s.down.SendHead(b, h, false) == nil {
+		// What does not fit the caller's window is cut: a refusal has a few hundred bytes.
+		_, _ = s.down.SendData(b, []byte(body), true)
+	}
+	s.obs.BytesOut += int64(len(body))
+}
+
+// wantsHTTP2 is the refusal for HTTP/1.1 to a port of gRPC.
+func wantsHTTP2(r *route) *refusal {
+	return &refusal{
+		status: 502, reason: fleet.ReasonMalformed,
+		detail: r.callee + " was called with HTTP/1.1 on port " + strconv.Itoa(int(r.port.Number)) + ", which speaks gRPC, over HTTP/2 only.",
+		remedy: "Call it with a gRPC client, or declare the port as `http` in " + file(r.service, r.callee) + ".",
+	}
+}

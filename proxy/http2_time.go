@@ -1,0 +1,103 @@
+package proxy
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// arm has the exchange end at until, unless it ends before. A timer that fires early looks again, so
+// that an exchange costs none while its predecessors took less time.
+func (s *http2Stream) arm(until time.Time) {
+	s.until = until
+	if until.IsZero() || !s.fires.IsZero() && !until.Before(s.fires) {
+		return
+	}
+	s.fires = until
+	if s.timer == nil {
+		s.timer = time.AfterFunc(time.Until(until), s.fire)
+		return
+	}
+	s.timer.Reset(time.Until(until))
+}
+
+func (s *http2Stream) fire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fires = time.Time{}
+	if s.until.IsZero() {
+		return
+	}
+	if time.Now().Before(s.until) {
+		s.arm(s.until)
+		return
+	}
+	switch s.phase {
+	case forwarding:
+		s.settle(nil, s.late())
+	case translating:
+		s.expired = true
+		s.event.Broadcast()
+	}
+}
+
+// late is the outcome of an attempt that the clock ended.
+func (s *http2Stream) late() outcome {
+	o := outcome{reason: fleet.ReasonTimeout, begun: s.begun}
+	if s.silence {
+		o.final = timedOut(s.route.callee, s.route.idle)
+	}
+	return o
+}
+
+// gRPC's units of time (gRPC over HTTP2, "Requests").
+func grpcUnit(c byte) time.Duration {
+	switch c {
+	case 'H':
+		return time.Hour
+	case 'M':
+		return time.Minute
+	case 'S':
+		return time.Second
+	case 'm':
+		return time.Millisecond
+	case 'u':
+		return time.Microsecond
+	case 'n':
+		return time.Nanosecond
+	}
+	return 0
+}
+
+// parseGRPCTimeout reads a grpc-timeout: up to eight digits and a unit.
+func parseGRPCTimeout(v string) (time.Duration, bool) {
+	if len(v) < 2 || len(v) > 9 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(v[:len(v)-1], 10, 32)
+	unit := grpcUnit(v[len(v)-1])
+	if err != nil || unit == 0 {
+		return 0, false
+	}
+	if n > uint64(1<<62/unit) {
+		return 1 << 62, true
+	}
+	return time.Duration(n) * unit, true
+}
+
+// grpcTimeout is what the application is told: what the caller said, at the first attempt, else what
+// is left of the deadline.
+func (s *http2Stream) grpcTimeout() string {
+	if !s.grpc || s.deadline.IsZero() {
+		return s.timeout
+	}
+	if s.tries <= 1 && s.timeout != "" {
+		return s.timeout
+	}
+	left := max(time.Until(s.deadline), time.Microsecond)
+	if left < 90*time.Second {
+		return strconv.FormatInt(int64(left/time.Microsecond), 10) + "u"
+	}
+	return strconv.FormatInt(min(int64(left/time.Millisecond), 99_999_999), 10) + "m"
+}
