@@ -175,19 +175,19 @@ func (h *hub) open() error {
 // joinEvents joins the broker to a proxy of the hub's own: `events` and `pubsub` are services that it
 // hosts, and deliveries leave by its outbound path.
 func (h *hub) joinEvents() (err error) {
-	h.broker, err = broker.New(broker.Config{
-		Dir:       filepath.Join(h.Paths.HubDir, "jetstream"),
-		Observe:   h.recorder.Record,
-		Transport: func(caller string) http.RoundTripper { return h.proxy.Transport(caller) },
-		Log:       h.Log,
+	h.proxy, err = proxy.New(proxy.Config{
+		Recorder: h.recorder,
+		Builtin:  map[string]func(net.Conn){fleet.Events: func(c net.Conn) { h.broker.ServeConn(c) }},
+		Peer:     h.dialPeer,
 	})
 	if err != nil {
 		return err
 	}
-	h.proxy, err = proxy.New(proxy.Config{
-		Recorder: h.recorder,
-		Builtin:  map[string]func(net.Conn){fleet.Events: h.broker.ServeConn},
-		Peer:     h.dialPeer,
+	h.broker, err = broker.New(broker.Config{
+		Dir:       filepath.Join(h.Paths.HubDir, "jetstream"),
+		Observe:   h.recorder.Record,
+		Transport: h.proxy.Transport,
+		Log:       h.Log,
 	})
 	return err
 }

@@ -72,9 +72,10 @@ func (n *node) open() error {
 
 func (n *node) chooseMode(ctx context.Context) {
 	n.capability = sidecar.Probe(ctx)
-	if n.Mode == "" {
-		n.Mode = n.capability.Mode
+	if n.Mode != "" {
+		return // the operator chose
 	}
+	n.Mode = n.capability.Mode
 	if n.Mode != fleet.Netns {
 		n.Log.Warn("applications run without a namespace of their own; see docs/modes.md for what that leaves out",
 			"why", n.capability.Reason, "remedy", n.capability.Remedy)

@@ -56,7 +56,7 @@ func TestBadPin(t *testing.T) {
 func TestPinIsLocked(t *testing.T) {
 	w := newWorld(t, settings()[0], built)
 	w.git("web", "tag", "v1.0")
-	w.write("shoal.work", "fleet: t\ngateway: 127.0.0.1:0\nmetrics: 127.0.0.1:0\nrepos: [\"file://"+w.dir+"/web@v1.0\"]\n")
+	w.write("shoal.work", "fleet: t\nrepos: [\"file://"+w.dir+"/web@v1.0\"]\n")
 	w.up()
 	if got := w.service("web"); got.Origin != "pin" || got.Commit != w.git("web", "rev-parse", "HEAD") {
 		t.Errorf("%+v", got)
@@ -123,7 +123,7 @@ func TestPortClashInExplicitMode(t *testing.T) {
 	must(t, err)
 	defer l.Close()
 	w := newWorld(t, settings()[0], with(built, map[string]string{
-		"shoal.work": fmt.Sprintf("fleet: t\ngateway: %s\nmetrics: 127.0.0.1:0\nrepos: [./web]\n", l.Addr()),
+		"shoal.work": fmt.Sprintf("fleet: t\ngateway: %s\nrepos: [./web]\n", l.Addr()),
 	}))
 	w.explained(l.Addr().String(), "gateway")
 }

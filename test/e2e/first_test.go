@@ -150,7 +150,7 @@ func verbs(w *world) {
 		{[]string{"env", "--as", "orders"}, "SHOAL_STATE"},
 		{[]string{"graph"}, "orders"},
 		{[]string{"graph", "--format", "dot"}, "digraph"},
-		{[]string{"graph", "--format", "mermaid"}, "graph"},
+		{[]string{"graph", "--format", "mermaid"}, "flowchart"},
 		{[]string{"status"}, "inventory"},
 		{[]string{"wait"}, ""},
 		{[]string{"check"}, ""},

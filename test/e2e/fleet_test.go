@@ -101,7 +101,7 @@ func newWorld(t *testing.T, s setting, files map[string]string) *world {
 			repos[repo] = true
 		}
 	}
-	work := "fleet: test\ngateway: 127.0.0.1:0\nmetrics: 127.0.0.1:0\nrepos:\n"
+	work := "fleet: test\nrepos:\n"
 	for _, repo := range slices.Sorted(maps.Keys(repos)) {
 		w.git(repo, "init", "-q", "-b", "main")
 		w.commit(repo)

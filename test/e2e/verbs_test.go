@@ -162,7 +162,7 @@ env:
   PLAIN: visible
 `,
 			".env.shoal": "WEB_PASSWORD=s3cret-value\n",
-			"shoal.work": "fleet: test\ngateway: 127.0.0.1:0\nmetrics: 127.0.0.1:0\nrepos: [./web]\nsecrets: [.env.shoal]\nbind: {web.db: \"" + db.Addr().String() + "\"}\n",
+			"shoal.work": "fleet: test\nrepos: [./web]\nsecrets: [.env.shoal]\nbind: {web.db: \"" + db.Addr().String() + "\"}\n",
 		})
 		w.up()
 		w.expect("web", q("/env", "name", "PASSWORD"), "s3cret-value")
