@@ -36,6 +36,10 @@ func (x *exchange) connect() (*upstream, outcome) {
 
 // forward takes the request to x.place and the answer back.
 func (s *session) forward(x *exchange) outcome {
+	if x.route.port.Protocol == fleet.GRPC {
+		f := wantsHTTP2(x.route)
+		return outcome{reason: f.reason, final: f}
+	}
 	if s.req.Form == h1.Authority {
 		return s.forwardConnect(x)
 	}

@@ -86,7 +86,9 @@ func (s *http2Stream) reset() {
 // start does the stages up to the first attempt; the attempt, too, where a connection is open.
 func (s *http2Stream) start(b *h2.Batch) {
 	x := &s.exchange
-	if !x.match() || !s.bound() || !x.authorize() || !x.limit() {
+	x.match()
+	s.bound()
+	if !x.authorize() || !x.limit() {
 		s.end(b)
 		return
 	}

@@ -101,3 +101,25 @@ func (s *http2Stream) grpcTimeout() string {
 	}
 	return strconv.FormatInt(min(int64(left/time.Millisecond), 99_999_999), 10) + "m"
 }
+
+// bound sets what gRPC says of deadlines: grpc-timeout and a declared timeout hold, the default of
+// http does not, since nothing on the wire tells a unary call from a stream (FOUNDATIONS, calls).
+func (s *http2Stream) bound() {
+	if !s.grpc {
+		return
+	}
+	x := &s.exchange
+	x.obs.Protocol = fleet.GRPC
+	if x.route.port.Protocol == fleet.HTTP && x.route.timeout == x.p.cfg.Timeout {
+		x.deadline = time.Time{}
+	}
+	d, ok := parseGRPCTimeout(s.timeout)
+	if !ok {
+		return
+	}
+	if at := x.obs.Time.Add(d); x.deadline.IsZero() || at.Before(x.deadline) {
+		x.deadline = at
+		return
+	}
+	s.timeout = "" // what was declared is shorter
+}
