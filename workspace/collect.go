@@ -87,24 +87,46 @@ func (w *Workspace) users(dir string, ids []string) ([]string, error) {
 	if _, err := os.Stat(dir); err != nil {
 		return nil, err
 	}
+	if err := w.note(dir, ids); err != nil {
+		return nil, err
+	}
 	notes := filepath.Join(dir, ".users")
-	if err := os.MkdirAll(notes, 0o755); err != nil {
-		return nil, err
-	}
-	sum := sha256.Sum256([]byte(w.config.Data))
-	own, err := json.Marshal(user{w.config.Data, ids})
-	if err != nil {
-		return nil, err
-	}
-	if err := writeFile(filepath.Join(notes, hex.EncodeToString(sum[:6])), own); err != nil {
-		return nil, err
-	}
 	entries, err := os.ReadDir(notes)
 	used := slices.Clone(ids)
 	for _, e := range entries {
 		used = append(used, noted(filepath.Join(notes, e.Name()))...)
 	}
 	return used, err
+}
+
+// note writes down what this workspace uses of a service's releases.
+func (w *Workspace) note(dir string, ids []string) error {
+	file := w.noteFile(dir)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	own, err := json.Marshal(user{w.config.Data, ids})
+	if err != nil {
+		return err
+	}
+	return writeFile(file, own)
+}
+
+func (w *Workspace) noteFile(dir string) string {
+	sum := sha256.Sum256([]byte(w.config.Data))
+	return filepath.Join(dir, ".users", hex.EncodeToString(sum[:6]))
+}
+
+// noteOne adds a release that is about to run to what was noted, until the next Collect knows better.
+func (w *Workspace) noteOne(dir, id string) error {
+	var u user
+	if data, err := os.ReadFile(w.noteFile(dir)); err == nil {
+		_ = json.Unmarshal(data, &u)
+	}
+	if slices.Contains(u.IDs, id) {
+		return nil
+	}
+	return w.note(dir, append(u.IDs, id))
 }
 
 func noted(file string) []string {

@@ -66,6 +66,7 @@ type guess struct {
 	protocol                 string
 	usual                    string // the framework's own port
 	health                   string
+	ownPort                  bool // the port was seen in the code
 	wantsPort                bool // the code takes its port from PORT alone
 	calls                    map[string]string
 	needs                    map[string]need
@@ -108,6 +109,8 @@ func (g *guess) settlePort() {
 	}
 	if g.port == "" && g.wantsPort {
 		g.port = "8080"
+	}
+	if g.wantsPort {
 		g.say("The code takes its port from PORT; `env` gives it %s.", g.port)
 	}
 	if g.port == "" {

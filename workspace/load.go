@@ -190,11 +190,15 @@ func (w *Workspace) own(dir, path string) bool {
 		return true
 	}
 	for _, folder := range []string{w.config.Data, w.config.Cache} {
-		if full == folder || strings.HasPrefix(full, folder+string(filepath.Separator)) {
+		if within(full, folder) && !within(dir, folder) { // a checkout lies in the cache
 			return true
 		}
 	}
 	return false
+}
+
+func within(path, folder string) bool {
+	return path == folder || folder != "" && strings.HasPrefix(path, folder+string(filepath.Separator))
 }
 
 // readManifest reads the manifest of a repository, which may lie outside it.

@@ -130,6 +130,9 @@ func (w *Workspace) releaseApart(ctx context.Context, s *Service, r fleet.Releas
 	}
 	r.ID = releaseID(t.index.Files, s.manifestData, "")
 	r.Dir = filepath.Join(w.releases(s.Manifest.Service), r.ID)
+	if err := w.noteOne(filepath.Dir(r.Dir), r.ID); err != nil {
+		return r, w.diskError("make the release of "+s.Manifest.Service, err)
+	}
 	if _, err := os.Stat(r.Dir); err == nil {
 		now := time.Now()
 		_ = os.Chtimes(r.Dir, now, now) // the last used is the last to be collected

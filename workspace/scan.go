@@ -119,7 +119,7 @@ func (g *guess) scan() {
 		}
 		g.wantsPort = g.wantsPort || wantsPort.MatchString(text) && !settings(f)
 	}
-	g.wantsPort = g.wantsPort && g.port == ""
+	g.wantsPort = g.wantsPort && !g.ownPort
 	if grpc != "" && http == "" {
 		g.protocol = "grpc"
 		g.say("It serves gRPC (%s).", grpc)
@@ -136,10 +136,10 @@ func validPort(s string) bool {
 }
 
 func (g *guess) scanPort(f, text string) {
-	if g.port != "" {
+	if g.ownPort {
 		return
 	}
-	if m := envPort.FindStringSubmatch(text); settings(f) && m != nil && validPort(m[1]) {
+	if m := envPort.FindStringSubmatch(text); settings(f) && g.port == "" && m != nil && validPort(m[1]) {
 		g.port = m[1]
 		g.say("The port %s is from PORT in %s.", g.port, f)
 		return
@@ -149,7 +149,7 @@ func (g *guess) scanPort(f, text string) {
 	}
 	for _, r := range ports {
 		if m := r.FindStringSubmatch(text); m != nil && validPort(m[1]) {
-			g.port = m[1]
+			g.port, g.ownPort = m[1], true
 			g.say("The port %s is from %s.", g.port, f)
 			return
 		}
