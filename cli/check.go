@@ -20,6 +20,9 @@ func (a *app) check() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := interruptible(cmd.Context())
 			defer stop()
+			if _, ok, err := a.workspaceFile(); err == nil && !ok && len(args) == 0 && isFile(manifest.File) {
+				args = []string{manifest.File} // a repository by itself
+			}
 			if len(args) > 0 {
 				return a.report(checkFiles(args))
 			}
@@ -40,6 +43,11 @@ func (a *app) report(checked int, err error) error {
 	}
 	fmt.Fprintf(a.out, "%s, no errors\n", plural(checked, "manifest"))
 	return nil
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
 }
 
 // checkFiles parses manifests one by one: what needs the others is not checked.

@@ -57,8 +57,7 @@ type ProcessArgs struct {
 // HubArgs are the arguments of the hub process.
 type HubArgs struct {
 	ProcessArgs
-	Pubsub string // HOST:PORT that the operator asked for; empty: shoal.work's, else the default
-	NATS   string
+	Node string // name of the node that runs instances; `local` on a machine of its own
 }
 
 // NodeArgs are the arguments of the node process.
@@ -67,7 +66,6 @@ type NodeArgs struct {
 	Name    string // of the node; `local` on a machine of its own
 	Gateway string // HOST:PORT that the operator asked for; empty: shoal.work's, else the default
 	Metrics string
-	Peers   string
 }
 
 // Check is one thing that `doctor` looked at.

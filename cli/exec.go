@@ -135,4 +135,3 @@ func watchSize(ctx context.Context, fd int) <-chan api.Size {
 	}()
 	return out
 }
-

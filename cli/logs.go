@@ -54,7 +54,7 @@ func (p *logPrinter) print(l api.LogLine) {
 	defer p.mu.Unlock()
 	var b strings.Builder
 	if p.times {
-		b.WriteString(p.style.faint(l.Time.Format("15:04:05.000")) + " ")
+		b.WriteString(p.style.faint(l.Time.Local().Format("15:04:05.000")) + " ")
 	}
 	if !p.bare {
 		b.WriteString(p.prefix(l.Service))

@@ -21,26 +21,21 @@ import (
 // that either can start the other with its own. A binary of another version reads them, too, at
 // `upgrade`: names are added, never changed.
 type processFlags struct {
-	data, workspace, mode                 string
-	gateway, metrics, peers, pubsub, nats string
-	node                                  string
+	data, workspace, mode  string
+	gateway, metrics, node string
 }
 
 // listeners adds the flags that `up` has in common with the hidden verbs.
 func (f *processFlags) listeners(flags *pflag.FlagSet) {
 	flags.StringVar(&f.gateway, "gateway", "", "`HOST:PORT` of the gateway (default: 127.0.0.1:8000, or the next free port)")
 	flags.StringVar(&f.metrics, "metrics", "", "`HOST:PORT` of the metrics (default: 127.0.0.1:9464, or the next free port)")
-	flags.StringVar(&f.pubsub, "pubsub", "", "`HOST:PORT` of the Pub/Sub API")
-	flags.StringVar(&f.nats, "nats", "", "`HOST:PORT` of NATS")
-	flags.StringVar(&f.peers, "peers", "", "`HOST:PORT` where other nodes reach this one")
 	flags.StringVar(&f.mode, "mode", "", "join sidecars by netns or explicit (default: what this machine can do)")
 }
 
 func (f *processFlags) args(verb string) []string {
 	args := []string{verb, "--data", f.data, "--workspace", f.workspace}
 	for _, flag := range []struct{ name, value string }{
-		{"--mode", f.mode}, {"--gateway", f.gateway}, {"--metrics", f.metrics}, {"--peers", f.peers},
-		{"--pubsub", f.pubsub}, {"--nats", f.nats}, {"--node", f.node},
+		{"--mode", f.mode}, {"--gateway", f.gateway}, {"--metrics", f.metrics}, {"--node", f.node},
 	} {
 		if flag.value != "" {
 			args = append(args, flag.name, flag.value)
@@ -64,7 +59,7 @@ func (a *app) hub() *cobra.Command {
 			if a.config.Hub == nil {
 				return errors.New("this binary has no hub in it")
 			}
-			return a.config.Hub(ctx, HubArgs{ProcessArgs: p, Pubsub: f.pubsub, NATS: f.nats})
+			return a.config.Hub(ctx, HubArgs{ProcessArgs: p, Node: f.node})
 		})
 	}
 	f.hidden(cmd.Flags())
@@ -79,7 +74,7 @@ func (a *app) node() *cobra.Command {
 			if a.config.Node == nil {
 				return errors.New("this binary has no node in it")
 			}
-			return a.config.Node(ctx, NodeArgs{ProcessArgs: p, Name: f.node, Gateway: f.gateway, Metrics: f.metrics, Peers: f.peers})
+			return a.config.Node(ctx, NodeArgs{ProcessArgs: p, Name: f.node, Gateway: f.gateway, Metrics: f.metrics})
 		})
 	}
 	f.hidden(cmd.Flags())
@@ -171,4 +166,3 @@ func spawn(executable string, p api.Paths, which api.Process, f *processFlags, o
 	}
 	return &process{Cmd: cmd, which: which, log: log, ended: make(chan struct{})}, nil
 }
-

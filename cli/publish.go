@@ -64,4 +64,3 @@ func mediaType(data []byte) string {
 	}
 	return "application/octet-stream"
 }
-

@@ -21,7 +21,7 @@ func (a *app) root() *cobra.Command {
 		Use:           "shoal",
 		Short:         "Everything between your services, in one binary",
 		Long:          "Shoal runs services from separate repositories as one fleet: sidecars, gateway, events, deployment.\nStart with `shoal init` in each repository, then `shoal up`.",
-		SilenceErrors: true, SilenceUsage: true,
+		SilenceErrors: true, SilenceUsage: true, SuggestionsMinimumDistance: 2,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.Args = func(cmd *cobra.Command, args []string) error { return noVerb(cmd, args) }

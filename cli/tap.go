@@ -36,7 +36,7 @@ func (a *app) tap() *cobra.Command {
 
 // tapLine is one exchange in a line: time, edge, what was asked, the outcome, how long, its id.
 func tapLine(s style, o *fleet.Observation) string {
-	parts := []string{s.faint(o.Time.Format("15:04:05.000")), s.bold(o.Caller + " -> " + o.Callee)}
+	parts := []string{s.faint(o.Time.Local().Format("15:04:05.000")), s.bold(o.Caller + " -> " + o.Callee)}
 	if what := asked(o); what != "" {
 		parts = append(parts, what)
 	}

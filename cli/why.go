@@ -42,7 +42,7 @@ func (a *app) why() *cobra.Command {
 // rule, every attempt, and what to do next.
 func explain(s style, o *fleet.Observation) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s  request %s\n", o.Time.Format("2006-01-02 15:04:05.000"), s.bold(o.RequestID))
+	fmt.Fprintf(&b, "%s  request %s\n", o.Time.Local().Format("2006-01-02 15:04:05.000"), s.bold(o.RequestID))
 	fmt.Fprintf(&b, "%s.\n", printable(opening(o)))
 	fmt.Fprintf(&b, "%s\n", verdict(s, o))
 	for i, try := range o.Attempts {
@@ -52,7 +52,7 @@ func explain(s style, o *fleet.Observation) string {
 		b.WriteString(indent(o.Detail))
 	}
 	if advice := remedy(o); advice != "" && !strings.Contains(o.Detail, "`"+section(o)+":`") {
-		fmt.Fprintln(&b, advice)
+		b.WriteString(advice)
 	}
 	return b.String()
 }
@@ -76,11 +76,11 @@ func opening(o *fleet.Observation) string {
 func caller(o *fleet.Observation) string {
 	switch o.Caller {
 	case fleet.Gateway:
-		return "a client, through the gateway,"
+		return "A client of the gateway"
 	case fleet.Operator:
-		return "the operator"
+		return "The operator"
 	case fleet.Events:
-		return "the broker"
+		return "The broker"
 	}
 	return o.Caller
 }
