@@ -21,7 +21,8 @@ func (w *Workspace) diskError(doing string, err error) error {
 }
 
 func full(err error) bool {
-	return noSpace(err) || strings.Contains(err.Error(), "No space left on device") // git's words
+	gits := strings.Contains(err.Error(), "No space left on device") || strings.Contains(err.Error(), "Out of diskspace")
+	return noSpace(err) || gits
 }
 
 // removeAll removes a tree although a build made folders of it read-only (as the Go module cache is).

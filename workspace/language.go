@@ -82,7 +82,11 @@ func (g *guess) golang() {
 		target = "."
 	}
 	g.build, g.run = "go build -o bin/"+g.service+" "+target, "./bin/"+g.service
-	g.say("It is Go (go.mod), and its main package is %s.", target)
+	where := target
+	if main == "." {
+		where = "at the root"
+	}
+	g.say("It is Go (go.mod), and its main package is %s.", where)
 	if len(mains) > 1 {
 		g.say("Other main packages are %s; those that should run go into `workers`.", strings.Join(slices.DeleteFunc(mains, func(m string) bool { return m == main }), ", "))
 	}

@@ -152,6 +152,9 @@ func (m *mirror) fetchCommit(ctx context.Context, commit string) error {
 }
 
 func (m *mirror) unreachable(err error, shown string) error {
+	if full(err) {
+		return m.w.diskError("fetch "+shown, err)
+	}
 	said := strings.ReplaceAll(err.Error(), m.url, Redact(m.url))
 	return &hinted{fmt.Sprintf("git cannot reach %s: %s", shown, said),
 		fmt.Sprintf("see that `git ls-remote %s` answers; a password is asked for by git's own credential helper, never by Shoal", Redact(m.url))}
