@@ -44,7 +44,7 @@ func start(t *testing.T, services ...service) *world {
 	if err := os.Mkdir(filepath.Join(dir, "run"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	work := "fleet: strangers\ngateway: 127.0.0.1:0\nmetrics: 127.0.0.1:0\nrepos:\n"
+	work := "fleet: strangers\nrepos:\n" // ports that are taken move to free ones
 	for _, s := range services {
 		w.repository(s)
 		work += fmt.Sprintf("  - {path: ./%s, manifest: manifests/%s.yaml}\n", s.name, s.name)
@@ -128,7 +128,7 @@ func (w *world) end() {
 			w.Logf("shoal %s\n%s", strings.Join(args, " "), out)
 		}
 	}
-	if out, err := try(w.dir, w.env, w.shoal, "down"); err != nil {
+	if out, err := try(w.dir, w.env, w.shoal, "down"); err != nil && !w.Failed() {
 		w.Errorf("down: %v\n%s", err, out)
 	}
 }
