@@ -79,11 +79,12 @@ func (n *names) openLocked() error {
 	return nil
 }
 
-// syncLocked reads what was added since the last time, by this process or another.
-func (n *names) syncLocked() {
+// syncLocked reads what was added since the last time, by this process or another, and returns the
+// size of the file.
+func (n *names) syncLocked() (size int64) {
 	size, err := n.file.Seek(0, io.SeekEnd)
 	if err != nil || size == n.read {
-		return
+		return size
 	}
 	if size < n.read {
 		n.read = 0 // another process has rewritten it
@@ -92,7 +93,7 @@ func (n *names) syncLocked() {
 	for {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
-			return // a line without its end is still being written
+			return size // of a last line without its end, see appendLocked
 		}
 		n.read += int64(len(line))
 		var e nameEntry
@@ -162,7 +163,7 @@ func (n *names) use(service, name string, now time.Time) (*nameEntry, error) {
 		return nil, err
 	}
 	defer unlockFile(n.file)
-	n.syncLocked()
+	size := n.syncLocked()
 	e := &nameEntry{Name: name, Service: service, Used: now}
 	if old := n.byName[name]; old != nil {
 		e.Index, e.Service = old.Index, old.Service
@@ -173,16 +174,28 @@ func (n *names) use(service, name string, now time.Time) (*nameEntry, error) {
 	if e.Index == 0 {
 		return nil, errNamesFull
 	}
-	line, err := json.Marshal(e)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := n.file.Write(append(line, '\n')); err != nil {
+	if err := n.appendLocked(e, size); err != nil {
 		return nil, fmt.Errorf("the file of names: %w", err)
 	}
-	n.read += int64(len(line)) + 1
 	n.setLocked(e)
 	return e, nil
+}
+
+// appendLocked writes a line at the end of the file. A full disk may have left half of one there.
+func (n *names) appendLocked(e *nameEntry, size int64) error {
+	line, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	if size > n.read {
+		line = append([]byte{'\n'}, line...)
+	}
+	written, err := n.file.Write(append(line, '\n'))
+	if err != nil {
+		return err
+	}
+	n.read = size + int64(written)
+	return nil
 }
 
 // freeLocked returns an index that no name has used within a day, or 0. One service cannot take all.

@@ -1,0 +1,70 @@
+package sidecar
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+func TestExplicitVariables(t *testing.T) {
+	s := newStand(t)
+	sc := s.launch(fleet.Explicit, "orders-1", "env; sleep 60", func(sp *Spec) {
+		sp.Assignment.Manifest.Calls = append(sp.Assignment.Manifest.Calls,
+			fleet.Call{Service: "inventory", As: "stock.v2", Env: "WAREHOUSE"})
+		sp.Assignment.Manifest.Ports = append(sp.Assignment.Manifest.Ports,
+			fleet.Port{Number: 9090, Protocol: fleet.GRPC})
+		sp.Env = []string{"PORT=1", "INVENTORY_URL=http://inventory/"} // what the mode needs wins
+	})
+	for command, want := range map[string]string{
+		"curl -sS $INVENTORY_URL":                            "orders-1 calls inventory:80 as",
+		"curl -sS http://$INVENTORY_ADDR":                    "orders-1 calls inventory:80 as",
+		"curl -sS $INVENTORY_9090_URL":                       "orders-1 calls inventory:9090 as",
+		"curl -sS $PAYMENTS_SVC_URL":                         "orders-1 calls payments-svc:80 as",
+		"curl -sS $WAREHOUSE_URL":                            "orders-1 calls stock.v2:80 as",
+		"curl -sS http://$DB_ADDR":                           "orders-1 calls db:5432 as",
+		"curl -sS $EVENTS_URL/orders.placed":                 "orders-1 calls events:80 as",
+		"curl -sS http://inventory:8080/":                    "orders-1 calls forward as inventory:8080",
+		"http_proxy= curl -sS -x $HTTP_PROXY http://nowhere": "orders-1 calls forward as nowhere",
+		"echo $NO_PROXY":                                     "localhost,127.0.0.1",
+	} {
+		if got := run(t, sc, "sh", "-c", command); !strings.Contains(got, want) {
+			t.Errorf("%s: %q; want %q", command, got, want)
+		}
+	}
+	if run(t, sc, "sh", "-c", "echo $PORT") != run(t, sc, "sh", "-c", "echo $PORT_8080") {
+		t.Error("PORT is not that of the default port")
+	}
+}
+
+// Two instances that declare the same port get different ones, and their own.
+func TestExplicitPorts(t *testing.T) {
+	s := newStand(t)
+	wanted := freePort(t)
+	port := func(sp *Spec) { sp.Assignment.Manifest.Ports = []fleet.Port{{Number: wanted, Protocol: fleet.HTTP}} }
+	first := s.launch(fleet.Explicit, "orders-1", app(t, "serve", ":$PORT"), port)
+	second := s.launch(fleet.Explicit, "orders-2", app(t, "serve", "[::1]:$PORT"), port)
+	for _, sc := range []*Sidecar{first, second} {
+		eventually(t, "it answers", func() bool {
+			return strings.HasPrefix(ask(sc, wanted), sc.Assignment().Instance+" at ")
+		})
+	}
+	if got := run(t, first, "sh", "-c", "echo $PORT"); got != itoa(int(wanted)) {
+		t.Errorf("the first got %s; %d was free", got, wanted)
+	}
+	if run(t, second, "sh", "-c", "echo $PORT") == itoa(int(wanted)) {
+		t.Error("the second got the same")
+	}
+}
+
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return netip.MustParseAddrPort(l.Addr().String()).Port()
+}
