@@ -19,7 +19,7 @@ func (s *State) takeAdopt(in Adopt) {
 		if _, i := s.find(status.Instance); i != nil {
 			i.status, i.lost, i.probe = status, false, s.now.Add(s.probeEvery)
 		}
-		s.takeObserved(status)
+		s.takeListed(status)
 	}
 	s.replan()
 }
@@ -28,7 +28,7 @@ func (s *State) adoptService(t fleet.Service) {
 	t.Version, t.Index = 0, 0
 	s.acked[t.Name] = t
 	v := s.service(t.Name)
-	v.serial = max(v.serial, t.Serial)
+	v.serial = t.Serial
 	v.debug = t.Debug
 	v.target.Manifest = t.Manifest
 	for _, e := range t.Endpoints {
@@ -82,18 +82,25 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s, "", false
 }
 
+// takeListed takes the status of an instance that a node keeps: unlike a report, which may be late, it
+// means that the node has something to forget even when the instance is gone.
+func (s *State) takeListed(status fleet.InstanceStatus) {
+	if _, i := s.find(status.Instance); i == nil {
+		s.takeUnknown(status)
+		return
+	}
+	s.takeObserved(status)
+}
+
 // takeUnknown takes a report of an instance that nobody spoke of before. While nothing was said about
 // its service it is adopted; else it is one too many.
 func (s *State) takeUnknown(status fleet.InstanceStatus) {
-	if status.State == fleet.Exited || status.State == fleet.Stopping {
-		return
-	}
 	v := s.service(status.Service)
 	i := s.adopt(v, status)
 	i.failed = status.State == fleet.Failed
 	surplus := v.built || !v.asked && s.set
 	v.gone = v.gone || !v.asked && s.set
-	if surplus || i.failed {
+	if surplus || i.failed || status.State == fleet.Exited || status.State == fleet.Stopping {
 		i.generation = -1
 		s.move(i, stopping)
 	}

@@ -228,7 +228,11 @@ func (s *State) clear(v *service) {
 func (s *State) workers(v *service) {
 	n, ok := s.wanted(v)
 	replaced := func(i *instance) bool { return i.generation < v.generation && i.served && i.phase != dead }
-	if !ok || n == 0 || v.beforeFailed() || len(v.each("", replaced)) > 0 {
+	if !ok || n == 0 || len(v.each("", replaced)) > 0 {
+		return
+	}
+	if v.beforeFailed() || s.failedFinally(v) {
+		s.dropPlanned(v)
 		return
 	}
 	for _, i := range slices.Clone(v.instances) {
@@ -268,9 +272,14 @@ func (s *State) fail(v *service, i *instance) {
 	if !i.assignment.Once || i.generation < v.generation {
 		return
 	}
-	for _, o := range slices.Clone(v.instances) {
-		if o.phase == planned {
-			s.drop(v, o)
+	s.dropPlanned(v)
+}
+
+// dropPlanned forgets what has not been started.
+func (s *State) dropPlanned(v *service) {
+	for _, i := range slices.Clone(v.instances) {
+		if i.phase == planned {
+			s.drop(v, i)
 		}
 	}
 }

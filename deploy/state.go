@@ -15,13 +15,16 @@ type State struct {
 	probeEvery time.Duration
 
 	services map[string]*service
-	serials  map[string]int // of services that were removed
+	serial   int // the highest number of an instance of a service that was forgotten
 	plan     Plan
 	set      bool // a Set has come: what is not wanted is to be stopped
 	stopping bool // a StopAll has come: nothing is wanted
 
-	acked    map[string]fleet.Service // what every live node acknowledged
-	sent     *fleet.Change            // the Apply under way; nil: none
+	acked map[string]fleet.Service // what every live node acknowledged
+	sent  *fleet.Change            // the Apply under way; nil: none
+	// doubt holds what failed Applies said of a service: some nodes may have taken it. It is void
+	// once a later Apply that speaks of the service is acknowledged.
+	doubt    map[string][]fleet.Service
 	applying retry
 
 	asked   time.Time // when the first wish came that is not fulfilled yet; zero: all is as wished
@@ -34,7 +37,7 @@ type State struct {
 // probed every probeEvery.
 func NewState(node string, probeEvery time.Duration) State {
 	return State{node: node, probeEvery: probeEvery, services: map[string]*service{},
-		serials: map[string]int{}, acked: map[string]fleet.Service{}}
+		acked: map[string]fleet.Service{}, doubt: map[string][]fleet.Service{}}
 }
 
 // service is what is known of one service.
@@ -113,14 +116,40 @@ func (r *retry) fail(now time.Time) {
 
 func (r *retry) due(now time.Time) bool { return !now.Before(r.at) }
 
-// service returns the service of that name, which it makes where it is new.
+// service returns the service of that name, which it makes where it is new. One that is new to this
+// state may have been there before: it numbers its instances from above any that there ever was.
 func (s *State) service(name string) *service {
 	v, ok := s.services[name]
 	if !ok {
-		v = &service{name: name, serial: s.serials[name]}
+		v = &service{name: name, serial: s.highest()}
 		s.services[name] = v
 	}
 	return v
+}
+
+func (s *State) highest() int {
+	return max(s.serial, highestOf(s.sorted()))
+}
+
+// forget drops services that are not wanted any more and gone. Their numbers live on, in the snapshot
+// too as long as there is any other service.
+func (s *State) forget() {
+	s.serial = s.highest()
+	for name, v := range s.services {
+		if v.gone && len(v.instances) == 0 {
+			delete(s.services, name)
+		}
+	}
+	if left := s.sorted(); len(left) > 0 && s.highest() > highestOf(left) {
+		left[0].serial = s.serial
+	}
+}
+
+func highestOf(all []*service) (n int) {
+	for _, v := range all {
+		n = max(n, v.serial)
+	}
+	return n
 }
 
 // sorted returns the services by name, so that a Step is the same each time.

@@ -127,7 +127,7 @@ func (s *State) settled() bool {
 // settledService tells whether v is as it was asked to be, or has failed for good, and every node
 // knows it.
 func (s *State) settledService(v *service) bool {
-	if s.underWay(v) || v.described() && !equal(s.acked[v.name], s.table(v)) {
+	if s.underWay(v) || v.described() && !s.agreed(v) {
 		return false
 	}
 	for _, i := range v.instances {

@@ -14,21 +14,17 @@ func (s *State) apply() {
 	if s.sent != nil || !s.applying.due(s.now) {
 		return
 	}
+	s.forget()
 	var c fleet.Change
 	var reasons []string
 	for _, v := range s.sorted() {
-		if v.gone && len(v.instances) == 0 {
-			s.serials[v.name] = v.serial // its numbers go on if the name comes back
-			delete(s.services, v.name)
-			continue
-		}
 		_, known := s.acked[v.name]
-		if t := s.table(v); v.described() && (known || !v.gone) && !equal(s.acked[v.name], t) {
+		if t := s.table(v); v.described() && (known || !v.gone) && !s.agreed(v) {
 			c.Put = append(c.Put, t)
 			reasons = append(reasons, reason(s.acked[v.name], t)+" "+v.name)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.acked)) {
+	for _, name := range s.listed() {
 		if s.services[name] == nil {
 			c.Remove = append(c.Remove, name)
 			reasons = append(reasons, "remove "+name)
@@ -40,6 +36,18 @@ func (s *State) apply() {
 	c.Reason = strings.Join(reasons, ", ")
 	s.sent = &c
 	s.do(Apply{c})
+}
+
+// agreed tells whether every node knows what is to be known of v.
+func (s *State) agreed(v *service) bool {
+	return len(s.doubt[v.name]) == 0 && equal(s.acked[v.name], s.table(v))
+}
+
+// listed names the services of which nodes may know.
+func (s *State) listed() []string {
+	names := slices.AppendSeq(slices.Collect(maps.Keys(s.acked)), maps.Keys(s.doubt))
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // table writes what the data path is to know of v.
@@ -142,9 +150,6 @@ func (s *State) placed(v *service, i *instance) bool {
 	if acked.Serial < i.number {
 		return false
 	}
-	if i.worker() != "" && s.failedFinally(v) {
-		return true
-	}
 	return slices.ContainsFunc(acked.Endpoints, func(e fleet.Endpoint) bool {
 		return e.Instance == i.id || i.worker() != "" && e.Node == i.node && e.Release == i.status.Release
 	})
@@ -157,7 +162,7 @@ func (s *State) takesCalls(v *service, i *instance) bool {
 			return e.Instance == i.id && e.State == fleet.Serving
 		})
 	}
-	if lists(s.acked[v.name]) {
+	if lists(s.acked[v.name]) || slices.ContainsFunc(s.doubt[v.name], lists) {
 		return true
 	}
 	return s.sent != nil && slices.ContainsFunc(s.sent.Put, func(t fleet.Service) bool { return t.Name == v.name && lists(t) })

@@ -182,7 +182,9 @@ func (s *State) takeDebug(in Debug) {
 func (s *State) takeObserved(status fleet.InstanceStatus) {
 	v, i := s.find(status.Instance)
 	if i == nil {
-		s.takeUnknown(status)
+		if status.State != fleet.Exited && status.State != fleet.Stopping {
+			s.takeUnknown(status)
+		}
 		return
 	}
 	i.fresh, i.lost = true, false
@@ -206,17 +208,17 @@ func (s *State) takeObserved(status fleet.InstanceStatus) {
 	}
 }
 
-// takeResync takes a node's word for what it runs: what it does not name is gone.
+// takeResync takes a node's word for what it runs. What it does not name is probed, rather than given
+// up: the list may be older than a Start that went another way.
 func (s *State) takeResync(in Resync) {
 	for _, status := range in.All {
-		s.takeObserved(status)
+		s.takeListed(status)
 	}
-	for _, v := range s.sorted() {
-		for _, i := range slices.Clone(v.instances) {
+	for _, v := range s.services {
+		for _, i := range v.instances {
 			named := slices.ContainsFunc(in.All, func(o fleet.InstanceStatus) bool { return o.Instance == i.id })
-			if !named && i.node == in.Node && i.alive() && !i.pending && !i.leaving() {
-				s.takeObserved(fleet.InstanceStatus{Instance: i.id, Service: v.name, State: fleet.Exited, Node: i.node,
-					Release: i.status.Release})
+			if !named && i.node == in.Node {
+				i.probe = s.now
 			}
 		}
 	}
@@ -282,6 +284,12 @@ func (s *State) takeApplied(in Applied) {
 	sent := s.sent
 	s.sent = nil
 	if in.Err != nil {
+		for _, put := range sent.Put {
+			s.doubt[put.Name] = append(s.doubt[put.Name], put)
+		}
+		for _, name := range sent.Remove {
+			s.doubt[name] = append(s.doubt[name], fleet.Service{})
+		}
 		s.applying.fail(s.now)
 		if s.applying.failures == 1 {
 			s.tell(nil, fleet.PhaseWarn, "a change could not be applied and is tried again: "+in.Err.Error())
@@ -291,9 +299,11 @@ func (s *State) takeApplied(in Applied) {
 	s.applying = retry{}
 	for _, put := range sent.Put {
 		s.acked[put.Name] = put
+		delete(s.doubt, put.Name)
 	}
 	for _, name := range sent.Remove {
 		delete(s.acked, name)
+		delete(s.doubt, name)
 	}
 }
 

@@ -34,7 +34,8 @@ func (e *Engine) BuildFailed(service, text string) { e.push(message{in: BuildFai
 // Observe takes what a node reports of one instance. It never blocks.
 func (e *Engine) Observe(s fleet.InstanceStatus) { e.push(message{in: Observed{s}}) }
 
-// Resync takes all that a node runs, when it has connected again: what it does not name is gone.
+// Resync takes all that a node runs, when it has connected again. What it does not name is
+// asked for through Driver.Probe.
 func (e *Engine) Resync(node string, all []fleet.InstanceStatus) {
 	e.push(message{in: Resync{node, all}})
 }
@@ -161,7 +162,7 @@ func (e *FailedError) Unwrap() error { return e.Cause }
 func tableKnown(service string) func(*State) (bool, error) {
 	return func(s *State) (bool, error) {
 		v := s.services[service]
-		return v == nil || !v.described() || equal(s.acked[service], s.table(v)), nil
+		return v == nil || !v.described() || s.agreed(v), nil
 	}
 }
 
