@@ -197,7 +197,11 @@ func (s *session) relay(x *exchange, u *upstream, b *buffer) outcome {
 	}
 	s.keep = s.keep && !body.ToEnd() && !s.closing.Load()
 	whole := body.Done()
-	if whole {
+	switch {
+	case whole && s.pump != nil && !s.pump.read.Load():
+		s.keep = false // answered early: the rest of the request is not wanted
+		s.abandon(x, u)
+	case whole:
 		s.giveBack(x, u, n < len(rest))
 	}
 	s.begun = true

@@ -17,10 +17,11 @@ type pump struct {
 	replay  []byte // the body so far; nil once it is longer than Config.MaxReplay
 	done    chan struct{}
 	stopped atomic.Bool
+	read    atomic.Bool // the whole body was taken from the caller
 
 	// Read by the session once done is closed.
 	sent int    // bytes written to the upstream of this attempt
-	read int64  // bytes taken from the caller
+	took int64  // bytes taken from the caller
 	bad  error  // the body is malformed
 	lost bool   // the upstream takes no more
 	rest []byte // of the caller's bytes, beyond the body
@@ -59,6 +60,7 @@ func (pm *pump) run(u *upstream, idle time.Duration) {
 			return
 		}
 		pm.take(b.b[:k])
+		pm.read.Store(pm.body.Done())
 		if k < n {
 			pm.rest = append(pm.rest, b.b[k:n]...)
 		}
@@ -96,7 +98,7 @@ func (pm *pump) abortedBy(error) {
 
 // take keeps the bytes for another attempt, as long as they are few.
 func (pm *pump) take(p []byte) {
-	pm.read += int64(len(p))
+	pm.took += int64(len(p))
 	if pm.replay == nil {
 		return
 	}
@@ -130,8 +132,8 @@ func (s *session) stopPump(x *exchange, u *upstream) {
 	<-pm.done
 	s.disarm()
 	u.sent += pm.sent
-	x.obs.BytesIn += pm.read
-	pm.sent, pm.read = 0, 0
+	x.obs.BytesIn += pm.took
+	pm.sent, pm.took = 0, 0
 	x.replayable = x.replayable && pm.replay != nil
 }
 
