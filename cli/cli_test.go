@@ -11,6 +11,9 @@ import (
 
 var update = flag.Bool("update", false, "write what the scripts print into them")
 
+// quickExit spares every process the second for which the race detector waits at its end.
+const quickExit = "GORACE=atexit_sleep_ms=0"
+
 // Every script runs `shoal` as a user does: a process, its streams, its exit code.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -25,6 +28,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("XDG_CACHE_HOME", e.WorkDir+"/.cache")
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("TZ", "UTC")
+			e.Vars = append(e.Vars, quickExit)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": exitCode},

@@ -5,6 +5,7 @@ package cli_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -74,7 +75,7 @@ func folder(t *testing.T, files ...string) (dir string, paths api.Paths) {
 func shoal(dir string, args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "CLI_TEST_SHOAL=1", "TZ=UTC", "HOME="+dir)
+	cmd.Env = append(os.Environ(), "CLI_TEST_SHOAL=1", "TZ=UTC", "HOME="+dir, quickExit)
 	return cmd
 }
 
@@ -91,7 +92,19 @@ func startUp(t *testing.T, files ...string) *foreground {
 	if err := f.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { f.Process.Kill(); f.Wait() })
+	t.Cleanup(func() {
+		var pids []int
+		c := api.Dial(paths)
+		defer c.Close()
+		for _, which := range []api.Process{api.Hub, api.Node} {
+			if info, err := c.Info(context.Background(), which); err == nil {
+				pids = append(pids, info.PID)
+			}
+		}
+		f.Process.Kill()
+		f.Wait()
+		nothingLeft(t, pids...)
+	})
 	return f
 }
 
