@@ -145,13 +145,12 @@ func (p *parse) ast(text string) *ast.File {
 	if err == nil {
 		return file
 	}
-	at, what := position{1, 1}, err.Error()
+	at, what := position{1, 1}, "it cannot be read"
 	var syntax *yaml.SyntaxError
-	if errors.As(err, &syntax) && syntax.Token != nil {
+	if errors.As(err, &syntax) { // its own Error prints the source, which takes long for long lines
 		at = place(syntax.Token)
-		what = syntax.Message
+		what, _, _ = strings.Cut(syntax.Message, "\n")
 	}
-	what, _, _ = strings.Cut(what, "\n")
 	p.fail(at, "YAML: "+what, syntaxHint(what, text, at))
 	return nil
 }

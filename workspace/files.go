@@ -2,11 +2,14 @@ package workspace
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/shoalrun/shoal/fleet"
 )
 
 // files lists what a release of a clone is made of: the tracked files that are there, and the files that
@@ -40,6 +43,30 @@ func (w *Workspace) files(ctx context.Context, dir string) ([]string, error) {
 	files = slices.DeleteFunc(files, func(path string) bool { return strings.HasSuffix(path, "/") || w.own(dir, path) })
 	slices.Sort(files)
 	return slices.Compact(files), nil
+}
+
+// listed lists the files of a service that is about to be built, and remembers what they were like, so that
+// [Workspace.Watch] can tell a change that came before it began.
+func (w *Workspace) listed(ctx context.Context, s *Service) ([]string, error) {
+	files, err := w.files(ctx, s.Dir)
+	if err == nil && s.Origin == fleet.Edit {
+		now := stamp(s.Dir, files)
+		w.mu.Lock()
+		w.stamps[s.Manifest.Service] = now
+		w.mu.Unlock()
+	}
+	return files, err
+}
+
+// stamp sums up files by name, size, mode and time.
+func stamp(dir string, files []string) string {
+	sum := sha256.New()
+	for _, f := range files {
+		if info, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(f))); err == nil {
+			fmt.Fprintf(sum, "%s\x00%d %d %d\n", f, info.Size(), info.Mode(), info.ModTime().UnixNano())
+		}
+	}
+	return string(sum.Sum(nil))
 }
 
 // submodule lists a submodule's files; one that was not checked out has none.

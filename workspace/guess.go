@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/shoalrun/shoal/fleet"
 	"github.com/shoalrun/shoal/manifest"
 )
 
@@ -93,7 +94,7 @@ func (g *guess) has(name string) bool { return isFile(filepath.Join(g.dir, filep
 
 func (g *guess) name() {
 	g.service = manifest.Label(filepath.Base(g.dir))
-	if g.service == "" || slices.Contains([]string{"events", "pubsub", "nats", "gateway", "operator", "hub", "node", "shoal", "localhost"}, g.service) {
+	if fleet.CheckName(g.service) != nil {
 		g.service = strings.Trim("my-"+g.service, "-")
 		g.say("The folder's name cannot be a service's, so the service is `%s`.", g.service)
 		return

@@ -53,7 +53,7 @@ func TestFullDisk(t *testing.T) {
 	w := p.open("repos: [./a]\n")
 	_, err := w.Build(t.Context(), p.load(w, false)["a"])
 	wants(t, err, "the disk of", "is full", "XDG_CACHE_HOME")
-	entries, _ := filepath.Glob(filepath.Join(p.dir, ".cache/releases/a/[!.]*"))
+	entries, _ := filepath.Glob(filepath.Join(p.dir, ".cache/releases/a/[^.]*"))
 	if len(entries) != 0 {
 		t.Errorf("left behind: %v", entries)
 	}

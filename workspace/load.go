@@ -130,7 +130,8 @@ func (w *Workspace) local(ctx context.Context, r manifest.Repo) (*Service, error
 	case !info.IsDir():
 		return nil, &hinted{fmt.Sprintf("%s is no folder", r.Path), "name the folder of a git repository"}
 	}
-	if _, err := w.git.in(ctx, dir, "rev-parse", "--is-inside-work-tree"); err != nil {
+	prefix, err := w.git.in(ctx, dir, "rev-parse", "--show-prefix")
+	if err != nil {
 		if owner := dubious(err); owner != "" {
 			return nil, &hinted{fmt.Sprintf("git refuses %s: %s", r.Path, owner), "git config --global --add safe.directory " + dir}
 		}
@@ -140,7 +141,10 @@ func (w *Workspace) local(ctx context.Context, r manifest.Repo) (*Service, error
 		}
 		return nil, &hinted{fmt.Sprintf("%s is not a git repository", r.Path), fmt.Sprintf("run `git init` in %s", dir)}
 	}
-	s := &Service{Origin: fleet.Edit, Source: r.Path, Dir: dir, Repository: dir}
+	s := &Service{Origin: fleet.Edit, Source: r.Path, Dir: dir, Repository: dir, prefix: strings.TrimSuffix(prefix, "\n")}
+	if remote, err := w.git.in(ctx, dir, "config", "--get", "remote.origin.url"); err == nil {
+		s.Repository = canonical(remote)
+	}
 	w.label(ctx, s)
 	return s, nil
 }
@@ -153,33 +157,32 @@ func dubious(err error) string {
 	return ""
 }
 
-// label fills what names a clone's state: a repository without an origin or a commit has none.
+// label fills what names a clone's state: its commit, none before the first, and whether it differs from that
+// in more than Shoal's own files. A git that fails here leaves the labels empty: they are for people.
 func (w *Workspace) label(ctx context.Context, s *Service) {
-	if remote, err := w.git.in(ctx, s.Dir, "config", "--get", "remote.origin.url"); err == nil {
-		s.Repository = canonical(remote)
-	}
-	if commit, err := w.git.in(ctx, s.Dir, "rev-parse", "--verify", "--quiet", "HEAD"); err == nil {
-		s.Commit = strings.TrimSpace(commit)
-	}
-	s.Dirty = w.dirty(ctx, s.Dir)
-}
-
-// dirty says whether a clone differs from its commit in more than Shoal's own files.
-func (w *Workspace) dirty(ctx context.Context, dir string) bool {
-	out, err := w.git.in(ctx, dir, "status", "--porcelain", "-z", "--no-renames", "--", ".")
+	out, err := w.git.in(ctx, s.Dir, "status", "--porcelain=v2", "--branch", "-z", "--no-renames", "--untracked-files=normal", "--", ".")
 	if err != nil {
-		return false
+		return
 	}
-	prefix, err := w.git.in(ctx, dir, "rev-parse", "--show-prefix")
-	if err != nil {
-		return false
-	}
-	for entry := range strings.SplitSeq(out, "\x00") {
-		if len(entry) > 3 && !w.own(dir, strings.TrimPrefix(entry[3:], strings.TrimSpace(prefix))) {
-			return true
+	s.Commit, s.Dirty = "", false
+	for _, entry := range nulls(out) {
+		if oid, ok := strings.CutPrefix(entry, "# branch.oid "); ok && commitID.MatchString(oid) {
+			s.Commit = oid
+		}
+		if path := statusPath(entry); path != "" && !w.own(s.Dir, strings.TrimPrefix(path, s.prefix)) {
+			s.Dirty = true
 		}
 	}
-	return false
+}
+
+// statusPath returns the path of an entry of git status (porcelain format version 2), or nothing for a header.
+func statusPath(entry string) string {
+	fields := map[byte]int{'1': 9, 'u': 11, '?': 2}[entry[0]]
+	if fields == 0 {
+		return ""
+	}
+	words := strings.SplitN(entry, " ", fields)
+	return strings.TrimSuffix(words[len(words)-1], "/")
 }
 
 // own says whether a path within a clone is Shoal's: shoal.work, its lock, or the data folder, where the

@@ -50,7 +50,7 @@ func (w *Workspace) releaseInClone(ctx context.Context, s *Service, r fleet.Rele
 		r.ID = releaseID(nil, s.manifestData, "dev")
 		return r, nil
 	}
-	files, err := w.files(ctx, s.Dir)
+	files, err := w.listed(ctx, s)
 	if err != nil {
 		return r, err
 	}
@@ -110,7 +110,7 @@ func fingerprint(dir string, ignored []string) string {
 
 // releaseApart builds in the build tree and copies the result.
 func (w *Workspace) releaseApart(ctx context.Context, s *Service, r fleet.Release) (fleet.Release, error) {
-	files, err := w.files(ctx, s.Dir)
+	files, err := w.listed(ctx, s)
 	if err != nil {
 		return r, err
 	}

@@ -104,11 +104,14 @@ func (s *Secrets) Resolve(ctx context.Context, refs []string) (map[string]string
 	return resolved, nil
 }
 
-// remember notes a value, and each line of it: logs are redacted by lines. The caller holds the lock.
+// remember notes a value, and the longer lines of it: logs are redacted by lines, and `}` is no secret. The
+// caller holds the lock.
 func (s *Secrets) remember(value string) {
 	s.values[value] = true
 	for line := range strings.SplitSeq(value, "\n") {
-		s.values[strings.TrimSpace(line)] = true
+		if line = strings.TrimSpace(line); len(line) >= 8 {
+			s.values[line] = true
+		}
 	}
 }
 

@@ -19,7 +19,7 @@ func TestEnvFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write("one", "\ufeff# ours\r\nexport A = plain # why\r\nB='si#ngle $x \\n'\r\nC=\"dou\\nble \\\"q\\\" \\$x\" # c\nD=\n\n  E=a=b#c\nF=\"two\nlines\"\nG=last")
+	write("one", "\ufeff# ours\r\nexport A = plain # why\r\nB='si#ngle $x \\n'\r\nC=\"dou\\nble \\\"q\\\" \\$x\" # c\nD=\n\n  E=a=b#c\nF=\"two\nmore lines\"\nG=last")
 	write("two", "A=second\nORDERS_DATABASE_URL=postgres://x\n")
 	s := workspace.NewSecrets([]manifest.SecretSource{{EnvFile: "one"}, {EnvFile: "two"}}, dir)
 	refs := []string{"a", "b", "c", "d", "e", "f", "g", "orders/database-url"}
@@ -28,14 +28,14 @@ func TestEnvFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for ref, want := range map[string]string{
-		"a": "plain", "b": `si#ngle $x \n`, "c": "dou\nble \"q\" $x", "d": "", "e": "a=b#c", "f": "two\nlines", "g": "last", "orders/database-url": "postgres://x",
+		"a": "plain", "b": `si#ngle $x \n`, "c": "dou\nble \"q\" $x", "d": "", "e": "a=b#c", "f": "two\nmore lines", "g": "last", "orders/database-url": "postgres://x",
 	} {
 		if got[ref] != want {
 			t.Errorf("%s is %q, want %q", ref, got[ref], want)
 		}
 	}
 	values := s.Values()
-	for _, want := range []string{"postgres://x", "plain", "two\nlines", "lines"} {
+	for _, want := range []string{"postgres://x", "plain", "two\nmore lines", "more lines"} {
 		if !slices.Contains(values, want) {
 			t.Errorf("%q is not redacted", want)
 		}

@@ -28,7 +28,8 @@ const (
 // Watch tells, until ctx ends, which service's clone has changed in what git does not ignore. The name is
 // empty where shoal.work or a manifest changed: then the workspace must be loaded again. A service with `dev`
 // is told of its manifest only. changed is called from one goroutine; changes that come while it runs are told
-// after it returns. Watch follows what [Workspace.Load] returned last, also when that is called again.
+// after it returns. Watch follows what [Workspace.Load] returned last, also when that is called again. A service
+// that was built, and changed before Watch began, is told at once.
 func (w *Workspace) Watch(ctx context.Context, changed func(service string)) error {
 	n, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -38,6 +39,9 @@ func (w *Workspace) Watch(ctx context.Context, changed func(service string)) err
 	s := &sight{w: w, notify: n, folders: map[string]bool{}, told: map[string]bool{}}
 	if err := s.look(ctx); err != nil {
 		return err
+	}
+	for _, name := range s.missed(ctx) {
+		changed(name)
 	}
 	return s.run(ctx, changed)
 }
@@ -50,6 +54,24 @@ type sight struct {
 	clones  []clone         // the deepest first, so that the first match is the right one
 	files   map[string]bool // shoal.work and the manifests
 	told    map[string]bool // paths that wait to be told
+}
+
+// missed names the services whose clone is not what was built.
+func (s *sight) missed(ctx context.Context) []string {
+	var names []string
+	for _, c := range s.clones {
+		s.w.mu.Lock()
+		built, known := s.w.stamps[c.service]
+		s.w.mu.Unlock()
+		if !known || c.dev {
+			continue
+		}
+		if files, err := s.w.files(ctx, c.dir); err == nil && stamp(c.dir, files) != built {
+			names = append(names, c.service)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 type clone struct {

@@ -192,3 +192,26 @@ func TestWatchFollowsLoad(t *testing.T) {
 	wait("shoal.work", "", func() { p.write("shoal.work", "repos: [./a, ./b]\n") })
 	wait("the new repository", "b", func() { p.write("b/f", time.Now().String()) })
 }
+
+// A change between a build and the beginning of the watch is told.
+func TestWatchTellsWhatItMissed(t *testing.T) {
+	p := newPlace(t)
+	p.repo("a", "shoal.yaml", service("a", "build: echo"), "f", "1")
+	p.repo("b", "shoal.yaml", service("b", "build: echo"), "f", "1")
+	w := p.open("repos: [./a, ./b]\n")
+	s := p.load(w, false)
+	p.build(w, s["a"])
+	p.build(w, s["b"])
+	p.write("a/f", "longer")
+	ctx, cancel := context.WithCancel(t.Context())
+	told := make(chan string, 100)
+	done := make(chan error, 1)
+	go func() { done <- w.Watch(ctx, func(name string) { told <- name }) }()
+	if got := <-told; got != "a" {
+		t.Errorf("told %q", got)
+	}
+	cancel()
+	if err := <-done; err != nil || len(told) > 0 {
+		t.Errorf("%v, and told %q", err, <-told)
+	}
+}

@@ -52,7 +52,8 @@ type Workspace struct {
 	mu       sync.Mutex
 	settings *manifest.Workspace
 	services []*Service
-	building map[string]*sync.Mutex // by service
+	building map[string]*sync.Mutex // by what must not be done twice at a time
+	stamps   map[string]string      // by service: what its clone was like when it was last built
 }
 
 // Service is one service of the fleet, and where its code is.
@@ -69,6 +70,7 @@ type Service struct {
 	External     string // HOST:PORT where it runs outside Shoal
 
 	manifestData []byte
+	prefix       string // of Dir within its repository, with a slash at its end; empty at the root
 }
 
 // Command returns what starts the service: `dev` in edit mode where the manifest has it, else `run`.
@@ -106,7 +108,7 @@ func Open(c Config) (*Workspace, error) {
 			return nil, fmt.Errorf("open workspace %s: %w", c.File, err)
 		}
 	}
-	w := &Workspace{config: c, file: file, dir: filepath.Dir(file), building: map[string]*sync.Mutex{}}
+	w := &Workspace{config: c, file: file, dir: filepath.Dir(file), building: map[string]*sync.Mutex{}, stamps: map[string]string{}}
 	return w, w.readSettings()
 }
 
