@@ -63,12 +63,13 @@ func (e *Engine) Run(ctx context.Context) error {
 				state, waiting = e.handle(ctx, state, waiting, m)
 			}
 			e.publish(&state)
+			waiting = settle(waiting, &state) // after publish: who has waited sees what it waited for
 			setTimer(timer, &state)
 		}
 	}
 }
 
-// handle takes one message through Step, and answers whom its outcome was waited for by.
+// handle takes one message through Step, and adds it to those whose sender waits.
 func (e *Engine) handle(ctx context.Context, state State, waiting []message, m message) (State, []message) {
 	if m.in != nil {
 		if err := state.check(m.in); err != nil {
@@ -84,13 +85,18 @@ func (e *Engine) handle(ctx context.Context, state State, waiting []message, m m
 	if m.done != nil {
 		waiting = append(waiting, m)
 	}
+	return state, waiting
+}
+
+// settle answers those whose condition is met and returns the others.
+func settle(waiting []message, s *State) []message {
 	rest := waiting[:0]
 	for _, w := range waiting {
-		if !w.settle(&state) {
+		if !w.settle(s) {
 			rest = append(rest, w)
 		}
 	}
-	return state, rest
+	return rest
 }
 
 func (m message) answer(err error) {
