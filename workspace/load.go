@@ -372,7 +372,7 @@ func (w *Workspace) named(services []*Service, arg string) string {
 		same := s.Manifest.Service == arg
 		if IsRepository(arg) {
 			path, _ := filepath.Abs(arg)
-			same = s.Dir != "" && (path == s.Dir || w.resolve(arg) == s.Dir) || s.Source == Redact(arg)
+			same = s.Dir != "" && (real(path) == s.Dir || w.resolve(arg) == s.Dir) || s.Source == Redact(arg)
 		}
 		if same {
 			return s.Manifest.Service

@@ -328,21 +328,22 @@ func (s *sight) changedServices(ctx context.Context, paths []string) ([]string, 
 // unignored drops the paths that git ignores. git check-ignore never names a tracked file, and reads every
 // .gitignore, .git/info/exclude and the user's own.
 func (s *sight) unignored(ctx context.Context, c clone, paths []string) ([]string, error) {
-	var relative []string
+	var relative, left []string
 	for _, p := range paths {
-		if rel, err := filepath.Rel(c.dir, p); err == nil && rel != "." {
+		if p == c.dir { // the clone itself came back
+			left = append(left, p)
+		} else if rel, err := filepath.Rel(c.dir, p); err == nil {
 			relative = append(relative, filepath.ToSlash(rel))
 		}
 	}
 	if _, err := os.Stat(c.dir); err != nil || len(relative) == 0 {
-		return nil, nil
+		return left, nil
 	}
 	out, err := s.w.git.run(ctx, c.dir, strings.Join(relative, "\x00")+"\x00", "check-ignore", "-z", "--stdin")
 	if err != nil && !exitedWith(err, 1) { // 1: none is ignored
 		return paths, nil // git is in the middle of something: better a build too many than one too few
 	}
 	ignored := nulls(out)
-	var left []string
 	for _, rel := range relative {
 		if !slices.Contains(ignored, rel) {
 			left = append(left, filepath.Join(c.dir, filepath.FromSlash(rel)))

@@ -215,3 +215,25 @@ func TestWatchTellsWhatItMissed(t *testing.T) {
 		t.Errorf("%v, and told %q", err, <-told)
 	}
 }
+
+// A clone behind a link, and one that is removed and cloned anew.
+func TestWatchLinkAndReclone(t *testing.T) {
+	p := newPlace(t)
+	p.repo("real/a", "shoal.yaml", service("a", "build: echo"), "deep/f", "1")
+	p.repo("b", "shoal.yaml", service("b", "build: echo"), "deep/f", "1")
+	if err := os.Symlink(filepath.Join(p.dir, "real/a"), filepath.Join(p.dir, "a")); err != nil {
+		t.Skip(err)
+	}
+	w := p.open("repos: [./a, ./b]\n")
+	p.build(w, p.load(w, false)["a"])
+	v := p.watch(w)
+	p.write("a/deep/f", "2")
+	v.until("a file behind a link", "a")
+	p.git(".", "clone", "-q", "b", "again")
+	p.rename("b", "old")
+	v.until("a clone that is gone", "b")
+	p.rename("again", "b")
+	v.until("a clone that came back", "b")
+	p.write("b/deep/f", "2")
+	v.until("a file in it", "b")
+}

@@ -103,10 +103,11 @@ func Open(c Config) (*Workspace, error) {
 	if c.Data == "" {
 		c.Data = filepath.Join(filepath.Dir(file), ".shoal")
 	}
-	for _, p := range []*string{&c.Cache, &c.Data} {
+	for _, p := range []*string{&file, &c.Cache, &c.Data} {
 		if *p, err = filepath.Abs(*p); err != nil {
 			return nil, fmt.Errorf("open workspace %s: %w", c.File, err)
 		}
+		*p = real(*p)
 	}
 	w := &Workspace{config: c, file: file, dir: filepath.Dir(file), building: map[string]*sync.Mutex{}, stamps: map[string]string{}}
 	return w, w.readSettings()
@@ -171,11 +172,24 @@ func (w *Workspace) show(path string) string {
 	return filepath.ToSlash(rel)
 }
 
-// resolve makes a path of shoal.work absolute.
+// resolve makes a path of shoal.work absolute and free of links.
 func (w *Workspace) resolve(path string) string {
 	path = filepath.FromSlash(path)
-	if filepath.IsAbs(path) {
-		return filepath.Clean(path)
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(w.dir, path)
 	}
-	return filepath.Join(w.dir, path)
+	return real(path)
+}
+
+// real follows the links of a path as far as it exists: paths are compared by their text, and the watch of a
+// folder tells names below the path that it was given.
+func real(path string) string {
+	if followed, err := filepath.EvalSymlinks(path); err == nil {
+		return followed
+	}
+	above := filepath.Dir(path)
+	if above == path {
+		return path
+	}
+	return filepath.Join(real(above), filepath.Base(path))
 }
