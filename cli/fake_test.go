@@ -220,7 +220,7 @@ func (f *fake) watch(ctx context.Context, send func(fleet.Status) error) error {
 var at = time.Date(2026, 3, 1, 12, 4, 5, 123e6, time.UTC)
 
 func learned() []fleet.Learned {
-	return []fleet.Learned{{Service: "orders", Section: "egress", Entry: "api.stripe.com:443"}, {Service: "orders", Section: "calls", Entry: "payments"}}
+	return []fleet.Learned{{Service: "orders", Section: "egress", Entry: "api.stripe.com:443"}, {Service: "orders", Section: "calls", Entry: "web"}}
 }
 
 // observations are one of each kind of story that `why` tells.
