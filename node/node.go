@@ -9,6 +9,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,10 +99,10 @@ func (n *node) run(ctx context.Context) error {
 	if err := n.recover(ctx); err != nil {
 		return err
 	}
+	endSupervision := n.supervise(ctx)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
 		n.proxy.Run,
-		n.supervisor.Run,
 		n.link.Run,
 		n.serveGateway,
 		n.serveMetrics,
@@ -114,12 +115,34 @@ func (n *node) run(ctx context.Context) error {
 	n.sockets.Ready()
 	n.Log.Info("node ready", "mode", n.Mode, "gateway", n.listeners.gateway.Addr(), "metrics", n.listeners.metrics.Addr())
 	<-ctx.Done()
-	n.stop()
-	err := g.Wait()
-	if errors.Is(context.Cause(ctx), errShutdown) || errors.Is(err, context.Canceled) {
-		return nil
+	n.stopOwned()
+	endSupervision()
+	n.sidecars.Release()
+	return cmp.Or(g.Wait(), failure(ctx))
+}
+
+// failure is why ctx ended, where that was not asked for.
+func failure(ctx context.Context) error {
+	if cause := context.Cause(ctx); !errors.Is(cause, errShutdown) && !errors.Is(cause, context.Canceled) {
+		return cause
 	}
-	return err
+	return nil
+}
+
+// supervise runs the supervisor beyond ctx, since stopping instances needs it, until end is called.
+func (n *node) supervise(ctx context.Context) (end func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := n.supervisor.Run(ctx); err != nil {
+			n.quit(fmt.Errorf("supervising instances: %w", err))
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
 // ended tells a part that stopped because it was told to from one that failed.
@@ -130,10 +153,9 @@ func ended(ctx context.Context, err error) error {
 	return err
 }
 
-// stop ends the instances where they may not outlive this process.
-func (n *node) stop() {
+// stopOwned stops the instances where they may not outlive this process.
+func (n *node) stopOwned() {
 	if !n.Owned || n.leaving.Load() {
-		n.sidecars.Release()
 		return
 	}
 	if err := n.stopAll(); err != nil {
