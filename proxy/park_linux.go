@@ -33,6 +33,8 @@ func (s *session) park() {
 			sp.fd = int32(dup)
 		}
 	})
+	s.p.watch.remove(s.watch)
+	s.watch = -1
 	s.close()
 	if err == nil && sp.fd >= 0 {
 		s.p.parking.add(s.p, sp)
@@ -59,7 +61,7 @@ func (pk *parking) takeLocked(p *Proxy, sp *spot) bool {
 		return false
 	}
 	delete(pk.spots, sp)
-	p.watch.forget(sp.fd)
+	p.watch.remove(sp.fd) // the connection may live on, under another descriptor
 	return true
 }
 
@@ -72,7 +74,6 @@ func (sp *spot) resume() {
 	if !mine {
 		return
 	}
-	_ = unix.EpollCtl(p.watch.fd, unix.EPOLL_CTL_DEL, int(sp.fd), nil) // its descriptor is about to be another's
 	if !p.enter() {
 		unix.Close(int(sp.fd))
 		return

@@ -113,4 +113,14 @@ func (w *watcher) forget(fd int32) {
 	delete(w.entries, fd)
 }
 
+// remove ends the watch over a descriptor whose connection lives on under another one: epoll would go
+// on watching it.
+func (w *watcher) remove(fd int32) {
+	if fd < 0 {
+		return
+	}
+	_ = unix.EpollCtl(w.fd, unix.EPOLL_CTL_DEL, int(fd), nil) // fails only for what is not watched
+	w.forget(fd)
+}
+
 func (w *watcher) close() { w.file.Close() }
