@@ -127,6 +127,9 @@ func (s *http2Stream) attemptOnce() (o outcome, going bool) {
 			return outcome{reason: fleet.ReasonCallerGone}, false
 		}
 		if l.speaksHTTP1(x.p.now()) {
+			if s.grpc {
+				return noHTTP2(), false
+			}
 			return s.translate(), false
 		}
 		if s.openLocking() {

@@ -85,8 +85,10 @@ func (s *shop) outbound(from, to string) string {
 	return l.Addr().String()
 }
 
-func (s *shop) client(from, to string) *grpc.ClientConn {
-	cc, err := grpc.NewClient("passthrough:///"+s.outbound(from, to), grpc.WithTransportCredentials(insecure.NewCredentials()))
+func (s *shop) client(from, to string) *grpc.ClientConn { return s.clientAt(s.outbound(from, to)) }
+
+func (s *shop) clientAt(addr string) *grpc.ClientConn {
+	cc, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -30,11 +30,12 @@ type http2Link struct {
 	plain   atomic.Int64
 }
 
-// How long an application that did not answer the preface is taken for one that speaks HTTP/1.1 only:
-// for good where it answered with something else, else not for long, since it may just have begun.
+// An application on an `http` port that does not answer the preface within plainWait, or not with
+// SETTINGS, is taken for one that speaks HTTP/1.1 only: for good where it answered with something else,
+// else for a while, since it may just have begun.
 const (
-	plainWait   = time.Second
-	plainBrief  = 5 * time.Second
+	plainWait   = 250 * time.Millisecond
+	plainAWhile = time.Minute
 	plainAlways = 1<<63 - 1
 )
 
@@ -98,7 +99,7 @@ func (l *http2Link) connect(x *exchange) outcome {
 	case l.dialing <- struct{}{}:
 		defer func() { <-l.dialing }()
 	case <-ctx.Done():
-		return unreachable(context.Cause(ctx))
+		return x.outOfTime(ctx)
 	}
 	if l.available() || l.speaksHTTP1(x.p.now()) {
 		return outcome{}
@@ -149,8 +150,17 @@ func (l *http2Link) settle(ctx context.Context, x *exchange, c *h2.Conn) outcome
 	case <-timer.C:
 		return l.silent(x, mayBePlain, errors.New("no HTTP/2 settings came"))
 	case <-ctx.Done():
-		return unreachable(context.Cause(ctx))
+		return x.outOfTime(ctx)
 	}
+}
+
+// outOfTime is the outcome where ctx ended before there was a connection.
+func (x *exchange) outOfTime(ctx context.Context) outcome {
+	o := unreachable(context.Cause(ctx))
+	if !x.deadline.IsZero() && !time.Now().Before(x.deadline) {
+		o.reason = fleet.ReasonTimeout
+	}
+	return o
 }
 
 // silent is for an application that did not answer as HTTP/2 does.
@@ -162,14 +172,19 @@ func (l *http2Link) silent(x *exchange, mayBePlain bool, err error) outcome {
 		l.plain.Store(plainAlways)
 		return outcome{}
 	case mayBePlain:
-		l.plain.Store(x.p.now() + int64(plainBrief))
+		l.plain.Store(x.p.now() + int64(plainAWhile))
 		return outcome{}
 	case spoke:
-		return outcome{reason: fleet.ReasonUpstreamMalformed, detail: "does not speak HTTP/2, as its `listen` says of this port"}
+		return noHTTP2()
 	case err == nil:
 		err = errors.New("it closed the connection at once")
 	}
 	return unreachable(err)
+}
+
+// noHTTP2 is the outcome for gRPC where the application speaks HTTP/1.1 only.
+func noHTTP2() outcome {
+	return outcome{reason: fleet.ReasonUpstreamMalformed, detail: "does not speak HTTP/2 on this port, as gRPC needs"}
 }
 
 func (l *http2Link) add(c *h2.Conn) {

@@ -30,6 +30,7 @@ type Conn struct {
 	nc     net.Conn
 	wire   transport
 	done   chan struct{}
+	agreed chan struct{} // closed with the peer's first SETTINGS
 	timer  *time.Timer
 	reads  atomic.Uint32 // grows with every read; tells the timer that the connection is alive
 
@@ -102,7 +103,7 @@ func NewClient(nc net.Conn, cfg Config) *Conn {
 
 func newConn(nc net.Conn, cfg Config) *Conn {
 	c := &Conn{
-		cfg: cfg.withDefaults(), nc: nc, wire: newTransport(nc), done: make(chan struct{}),
+		cfg: cfg.withDefaults(), nc: nc, wire: newTransport(nc), done: make(chan struct{}), agreed: make(chan struct{}),
 		streams: map[uint32]*Stream{}, sendWindow: windowInit,
 		peer: peerSettings{maxStreams: 100, window: windowInit},
 	}
@@ -218,6 +219,16 @@ func (c *Conn) Close() {
 
 // Done is closed when Run has ended.
 func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Settled is closed once the peer's first SETTINGS came: it speaks HTTP/2.
+func (c *Conn) Settled() <-chan struct{} { return c.agreed }
+
+// Err returns why the connection ended, once Done is closed; nil for an end in good order.
+func (c *Conn) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
 
 // Shutdown lets the open streams end and takes no new ones, then closes. A server does it in two
 // steps, so that a request that was on its way is still served (RFC 9113 section 6.8). It does not

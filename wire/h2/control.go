@@ -28,7 +28,10 @@ func (c *Conn) onSettings(f *frame) error {
 	if err := c.countControl(); err != nil {
 		return err
 	}
-	c.settled = true
+	if !c.settled {
+		c.settled = true
+		close(c.agreed)
+	}
 	c.mu.Lock()
 	for p := f.payload; len(p) > 0; p = p[6:] {
 		if err := c.settingLocked(binary.BigEndian.Uint16(p), binary.BigEndian.Uint32(p[2:])); err != nil {

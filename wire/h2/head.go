@@ -85,7 +85,7 @@ func (h *Head) pseudo(f *Field, kind list) string {
 	if *into != "" {
 		return "pseudo-header field " + f.Name + " twice"
 	}
-	if f.Value == "" && f.Name != ":authority" || !validValue(f.Value) {
+	if f.Value == "" && f.Name != ":authority" || !visible(f.Value) || f.Name == ":method" && !token(f.Value) {
 		return "pseudo-header field " + f.Name + " has no valid value"
 	}
 	*into = f.Value
@@ -175,6 +175,25 @@ func validName(s string) string {
 		}
 	}
 	return ""
+}
+
+// visible wants no white space and no control character: in HTTP/1.1 these would end the request line.
+func visible(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] <= ' ' || s[i] == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+func token(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if !tokenByte[s[i]] {
+			return false
+		}
+	}
+	return true
 }
 
 // tokenByte holds the characters of a token (RFC 9110 section 5.6.2).

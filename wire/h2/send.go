@@ -126,6 +126,18 @@ func (s *Stream) Keep(data []byte, end bool) {
 	s.keptEnd = s.keptEnd || end
 }
 
+// Buffered returns how many bytes are kept.
+func (s *Stream) Buffered() int { return len(s.kept) - s.keptAt }
+
+// Take moves kept bytes to p, returns window for them, and says how many they were. [Stream.Ended] tells
+// whether they were the last.
+func (s *Stream) Take(b *Batch, p []byte) int {
+	n := copy(p, s.kept[s.keptAt:])
+	s.dropKept(n)
+	s.Consumed(b, n)
+	return n
+}
+
 // Forward sends what was kept, then data, on to another stream, as far as that one takes it, and keeps
 // the rest. After the last byte the end goes too, with the trailers that came. Window is returned
 // for what went. It reports whether all went, the end included; call it again, without data, when to
