@@ -22,8 +22,8 @@ func (m *Manager) Adopt(ctx context.Context) ([]*Sidecar, error) {
 			continue // this process runs it
 		}
 		if s.adopt(ctx) != nil {
-			m.disown(s)
 			m.endLeftover(r)
+			m.disown(s)
 			continue
 		}
 		s.join()

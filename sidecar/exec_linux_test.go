@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/shoalrun/shoal/fleet"
 )
@@ -82,9 +83,12 @@ func TestExecOnATerminal(t *testing.T) {
 		typeLine("", "terminal")
 		resize <- Size{40, 100}
 		typeLine("stty size", "40 100")
-		typeLine("echo job; sleep 1000", "job")
-		_, _ = typed.Write([]byte{3}) // Ctrl-C
-		typeLine("echo st$((1))ll", "st1ll")
+		typeLine(`echo j""ob; sleep 1000`, "job")
+		eventually(t, "Ctrl-C ends the sleep", func() bool { // again, should it come before the sleep does
+			_, _ = typed.Write([]byte("\x03\necho st$((1))ll\n"))
+			time.Sleep(100 * time.Millisecond)
+			return strings.Contains(out.String(), "st1ll")
+		})
 		_, _ = typed.Write([]byte("exit 4\n"))
 		if code := <-done; code != 4 {
 			t.Errorf("exit code %d", code)

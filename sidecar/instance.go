@@ -64,6 +64,9 @@ func (s *Sidecar) abort() {
 		_ = s.process.Kill()
 		s.awaitShim()
 	}
+	if s.shimPID != 0 && !s.rec.netns() {
+		shim.KillSession(s.shimPID) // it may have started, late
+	}
 	s.stopServing()
 	s.m.ports.release(s.rec.Ports)
 	s.m.disown(s)
@@ -122,13 +125,14 @@ func (s *Sidecar) servingFailed() (shim.Exit, string) {
 func (s *Sidecar) endShim() {
 	ctx, cancel := context.WithTimeout(context.Background(), shimPatience)
 	defer cancel()
-	if _, err := s.link.call(ctx, shim.Message{Verb: shim.VerbForget}); err != nil && s.process != nil {
+	_, err := s.link.call(ctx, shim.Message{Verb: shim.VerbForget})
+	if err != nil && s.process != nil {
 		_ = s.process.Kill() // done already, or about to be, or it should be
 	}
 	s.awaitShim()
 	_ = s.link.conn.Close()
-	if s.rec.netns() {
-		return
+	if err == nil || s.rec.netns() {
+		return // it has left nothing
 	}
 	if s.shimPID != 0 {
 		shim.KillSession(s.shimPID)

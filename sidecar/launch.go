@@ -230,9 +230,13 @@ func redactAll(env, secrets []string) []string {
 	return shown
 }
 
-// endLeftover kills what an earlier process left of an instance and did not adopt.
+// endLeftover kills what an earlier process left of an instance and did not adopt. It costs nothing
+// where there is no record of one.
 func (m *Manager) endLeftover(r *record) {
 	id := r.Assignment.Instance
+	if _, err := os.Lstat(m.recordPath(id)); err != nil {
+		return
+	}
 	if c, err := shim.Dial(m.socketPath(id)); err == nil {
 		l := newLink(c)
 		ctx, cancel := context.WithTimeout(context.Background(), shimPatience)
