@@ -35,10 +35,22 @@ func (w *Workspace) Load(ctx context.Context, update bool) ([]*Service, error) {
 	if err := l.check(services); err != nil {
 		return nil, err
 	}
-	w.mu.Lock()
-	w.services = services
-	w.mu.Unlock()
+	w.keepServices(services)
 	return services, nil
+}
+
+// keepServices remembers what was loaded, and wakes every Watch where it is in other places than before.
+func (w *Workspace) keepServices(services []*Service) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	same := slices.EqualFunc(w.services, services, func(a, b *Service) bool {
+		return a.Manifest.Service == b.Manifest.Service && a.Dir == b.Dir && a.Origin == b.Origin && a.ManifestPath == b.ManifestPath && a.dev() == b.dev()
+	})
+	w.services = services
+	if !same {
+		close(w.moved)
+		w.moved = make(chan struct{})
+	}
 }
 
 // loading is one run of Load.

@@ -37,13 +37,28 @@ func (w *Workspace) Watch(ctx context.Context, changed func(service string)) err
 	}
 	defer func() { _ = n.Close() }()
 	s := &sight{w: w, notify: n, folders: map[string]bool{}, told: map[string]bool{}}
+	if err := s.begin(ctx, changed); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// begin looks, tells what was missed, and goes on to what happens.
+func (s *sight) begin(ctx context.Context, changed func(string)) error {
+	if err := s.lookAgain(ctx, changed); err != nil {
+		return err
+	}
+	return s.run(ctx, changed)
+}
+
+func (s *sight) lookAgain(ctx context.Context, changed func(string)) error {
 	if err := s.look(ctx); err != nil {
 		return err
 	}
 	for _, name := range s.missed(ctx) {
 		changed(name)
 	}
-	return s.run(ctx, changed)
+	return nil
 }
 
 // sight is what a Watch sees.
@@ -54,6 +69,7 @@ type sight struct {
 	clones  []clone         // the deepest first, so that the first match is the right one
 	files   map[string]bool // shoal.work and the manifests
 	told    map[string]bool // paths that wait to be told
+	moved   <-chan struct{} // closed when Load finds other repositories
 }
 
 // missed names the services whose clone is not what was built.
@@ -83,6 +99,7 @@ type clone struct {
 func (s *sight) look(ctx context.Context) error {
 	s.w.mu.Lock()
 	services := s.w.services
+	s.moved = s.w.moved
 	s.w.mu.Unlock()
 	s.clones, s.files = nil, map[string]bool{s.w.file: true}
 	for _, v := range services {
@@ -127,7 +144,7 @@ func (s *sight) add(dir string) error {
 func (s *sight) walk(ctx context.Context, c clone, dir string) error {
 	ignored, err := s.ignoredFolders(ctx, c)
 	if err != nil {
-		return err
+		return s.add(c.dir) // the clone is gone, or is being made anew: its files will tell
 	}
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
@@ -171,6 +188,10 @@ func (s *sight) run(ctx context.Context, changed func(string)) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-s.moved:
+			if err := s.lookAgain(ctx, changed); err != nil {
+				return err
+			}
 		case e, ok := <-s.notify.Events:
 			if !ok {
 				return nil
@@ -279,6 +300,11 @@ func (s *sight) tell(ctx context.Context, changed func(string)) error {
 	if err != nil {
 		return err
 	}
+	if slices.ContainsFunc(paths, func(p string) bool { return filepath.Base(p) == ".gitignore" }) {
+		if err := s.look(ctx); err != nil { // before it is told: what changes from then on must be seen
+			return err
+		}
+	}
 	if again {
 		changed("")
 	}
@@ -288,10 +314,7 @@ func (s *sight) tell(ctx context.Context, changed func(string)) error {
 		}
 		changed(name)
 	}
-	if !again && !slices.ContainsFunc(paths, func(p string) bool { return filepath.Base(p) == ".gitignore" }) {
-		return nil
-	}
-	return s.look(ctx) // repositories may have come and gone, and folders may no longer be ignored
+	return nil
 }
 
 func (s *sight) changedServices(ctx context.Context, paths []string) ([]string, error) {

@@ -2,24 +2,37 @@ package workspace_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/shoalrun/shoal/workspace"
 )
 
-// watcher gathers what a Watch tells.
+// watcher gathers what a Watch tells. Events come in the order in which they happened, so once a change of the
+// service zz, made last, is told, everything before it was told, too.
 type watcher struct {
 	p    *place
 	told chan string
+	n    int
+}
+
+// openWatched opens a workspace of repositories and of zz, and loads it.
+func (p *place) openWatched(repos string) *workspace.Workspace {
+	p.t.Helper()
+	p.repo("zz", "shoal.yaml", service("zz", "build: echo"), "f", "")
+	w := p.open("repos: [" + repos + ", ./zz]\n")
+	p.load(w, false)
+	return w
 }
 
 func (p *place) watch(w *workspace.Workspace) *watcher {
 	p.t.Helper()
 	ctx, cancel := context.WithCancel(p.t.Context())
-	v := &watcher{p: p, told: make(chan string, 100)}
+	v := &watcher{p: p, told: make(chan string, 1000)}
 	done := make(chan error, 1)
 	go func() { done <- w.Watch(ctx, func(service string) { v.told <- service }) }()
 	p.t.Cleanup(func() {
@@ -28,44 +41,47 @@ func (p *place) watch(w *workspace.Workspace) *watcher {
 			p.t.Error(err)
 		}
 	})
-	// Watch has no sign of its own that it sees: a file is touched until that is told.
-	for end := time.Now().Add(30 * time.Second); ; {
-		p.write("shoal.work", p.content(p.dir, "shoal.work"))
-		select {
-		case <-v.told:
-			v.drain()
-			return v
-		case <-time.After(300 * time.Millisecond):
-		}
-		if time.Now().After(end) {
-			p.t.Fatal("the watch sees nothing")
-		}
-	}
+	v.until("the beginning")
+	return v
 }
 
-// drain takes what is told until something that is written on purpose comes through.
-func (v *watcher) drain() {
+// until waits until every one of services was told, and fails where any other is.
+func (v *watcher) until(what string, services ...string) {
+	v.p.t.Helper()
+	missing := slices.Clone(services)
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
+		v.n++
+		v.p.write("zz/f", fmt.Sprint(v.n))
+		if told, ok := v.round(); ok {
+			for _, got := range told {
+				if !slices.Contains(services, got) {
+					v.p.t.Errorf("%s: told %q, wanted %q", what, got, services)
+				}
+				missing = slices.DeleteFunc(missing, func(s string) bool { return s == got })
+			}
+			if len(missing) == 0 {
+				return
+			}
+		}
+	}
+	v.p.t.Fatalf("%s: %q was not told", what, missing)
+}
+
+// round returns what is told before zz is. ok is false where zz is not told for a while: the watch may not have
+// begun.
+func (v *watcher) round() (told []string, ok bool) {
+	late := time.After(time.Second)
 	for {
 		select {
-		case <-v.told:
-		case <-time.After(500 * time.Millisecond):
-			return
+		case got := <-v.told:
+			if got == "zz" {
+				return told, true
+			}
+			told = append(told, got)
+		case <-late:
+			return told, len(told) > 0
 		}
 	}
-}
-
-// until waits until service is told, and fails where another one is.
-func (v *watcher) until(what, service string) {
-	v.p.t.Helper()
-	select {
-	case got := <-v.told:
-		if got != service {
-			v.p.t.Errorf("%s: told %q, wanted %q", what, got, service)
-		}
-	case <-time.After(30 * time.Second):
-		v.p.t.Fatalf("%s: nothing told", what)
-	}
-	v.drain()
 }
 
 func (p *place) rename(from, to string) {
@@ -84,8 +100,7 @@ func TestWatch(t *testing.T) {
 	p.write("a/.git/info/exclude", "private\n", "a/out/x", "")
 	p.write("ext.yaml", service("c"))
 	p.repo("c", "f", "1")
-	w := p.open("repos: [./a, ./b, {path: ./c, manifest: ext.yaml}]\n")
-	p.load(w, false)
+	w := p.openWatched("./a, ./b, {path: ./c, manifest: ext.yaml}")
 	v := p.watch(w)
 
 	p.write("a/src/deep/f", "2")
@@ -108,10 +123,10 @@ func TestWatch(t *testing.T) {
 	}
 	v.until("a deleted file", "a")
 
-	// What is ignored says nothing: the next thing told is the sentinel's.
 	p.write("a/out/x", "2", "a/x.log", "1", "a/src/gen", "1", "a/private", "1", "a/.git/whatever", "1", "b/f", "2", "c/.git/x", "1")
-	p.write("c/f", "sentinel")
-	v.until("ignored files", "c")
+	v.until("what is ignored says nothing")
+	p.write("c/f", "2")
+	v.until("a repository whose manifest is elsewhere", "c")
 
 	p.write("a/.gitignore", "*.log\n")
 	v.until("a changed .gitignore", "a")
@@ -132,9 +147,7 @@ func TestWatchBranchSwitch(t *testing.T) {
 		p.write(f, "other", "a/f", "other")
 	}
 	p.commit("a")
-	w := p.open("repos: [./a]\n")
-	p.load(w, false)
-	v := p.watch(w)
+	v := p.watch(p.openWatched("./a"))
 	p.git("a", "checkout", "-q", "main")
 	v.until("a branch switch", "a")
 	p.git("a", "checkout", "-q", "other")
@@ -147,14 +160,9 @@ func TestWatchBranchSwitch(t *testing.T) {
 func TestWatchManifest(t *testing.T) {
 	p := newPlace(t)
 	p.repo("a", "shoal.yaml", service("a", "build: echo"))
-	w := p.open("repos: [./a]\n")
-	p.load(w, false)
-	v := p.watch(w)
+	v := p.watch(p.openWatched("./a"))
 	p.write("a/shoal.yaml", service("a", "build: echo more"))
-	if got := <-v.told; got != "" {
-		t.Errorf("told %q first", got)
-	}
-	v.until("the service itself", "a")
+	v.until("the workspace and the service", "", "a")
 }
 
 // A repository that is added to shoal.work is watched once the workspace was loaded again.
@@ -224,7 +232,7 @@ func TestWatchLinkAndReclone(t *testing.T) {
 	if err := os.Symlink(filepath.Join(p.dir, "real/a"), filepath.Join(p.dir, "a")); err != nil {
 		t.Skip(err)
 	}
-	w := p.open("repos: [./a, ./b]\n")
+	w := p.openWatched("./a, ./b")
 	p.build(w, p.load(w, false)["a"])
 	v := p.watch(w)
 	p.write("a/deep/f", "2")

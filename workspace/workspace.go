@@ -52,6 +52,7 @@ type Workspace struct {
 	mu       sync.Mutex
 	settings *manifest.Workspace
 	services []*Service
+	moved    chan struct{}          // closed, and made anew, when services are in other places
 	building map[string]*sync.Mutex // by what must not be done twice at a time
 	stamps   map[string]string      // by service: what its clone was like when it was last built
 }
@@ -109,7 +110,7 @@ func Open(c Config) (*Workspace, error) {
 		}
 		*p = real(*p)
 	}
-	w := &Workspace{config: c, file: file, dir: filepath.Dir(file), building: map[string]*sync.Mutex{}, stamps: map[string]string{}}
+	w := &Workspace{config: c, file: file, dir: filepath.Dir(file), building: map[string]*sync.Mutex{}, stamps: map[string]string{}, moved: make(chan struct{})}
 	return w, w.readSettings()
 }
 
