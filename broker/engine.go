@@ -27,6 +27,7 @@ const (
 	deadPrefix    = "shoal.dead."
 
 	startTimeout = 30 * time.Second
+	readyStep    = 100 * time.Millisecond
 	smallStore   = 1 << 30 // bytes: cursors and desired state
 	batchMost    = 1000    // messages in one atomic batch: JetStream's own limit
 )
@@ -63,11 +64,28 @@ func openEngine(c *Config) (*engine, error) {
 	}
 	e.server.SetLoggerV2(log, false, false, false)
 	e.server.Start()
-	if err := e.connect(c); err != nil {
+	err = e.ready(log)
+	if err == nil {
+		err = e.connect(c)
+	}
+	if err != nil {
 		e.close()
-		return nil, fmt.Errorf("starting the embedded broker in %s: %w", c.Dir, errors.Join(err, log.fatal()))
+		return nil, fmt.Errorf("starting the embedded broker in %s: %w", c.Dir, err)
 	}
 	return e, nil
+}
+
+// ready waits until the server serves, or has said why it cannot.
+func (e *engine) ready(log *engineLog) error {
+	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); {
+		if err := log.fatal(); err != nil {
+			return err
+		}
+		if e.server.ReadyForConnections(readyStep) {
+			return nil
+		}
+	}
+	return errors.New("it does not become ready")
 }
 
 // serverOptions are those of a server that nobody outside this process can reach, that writes
@@ -89,9 +107,6 @@ func serverOptions(c *Config) *server.Options {
 }
 
 func (e *engine) connect(c *Config) (err error) {
-	if !e.server.ReadyForConnections(startTimeout) {
-		return errors.New("it does not become ready")
-	}
 	e.conn, err = nats.Connect("", nats.InProcessServer(e.server), nats.NoReconnect(), nats.PingInterval(time.Hour),
 		nats.ClosedHandler(func(*nats.Conn) { e.fail(errLost) }))
 	if err != nil {

@@ -25,6 +25,9 @@ func (l *engineLog) Debugf(string, ...any)  {}
 func (l *engineLog) Tracef(string, ...any)  {}
 
 func (l *engineLog) Warnf(format string, v ...any) {
+	if strings.HasPrefix(format, "Maximum payloads over") {
+		return // known, and meant: one commit group is one message
+	}
 	l.log.Warn("jetstream", "text", fmt.Sprintf(format, v...))
 	l.judge(fmt.Sprintf(format, v...))
 }
