@@ -68,7 +68,7 @@ func where(s *service, key string) string {
 
 // add says which lines to put under a key, as a person would write them.
 func add(s *service, key string, lines ...string) string {
-	return fmt.Sprintf("Add it under `%s:` (%s):\n\n    %s:\n      %s\n", key, where(s, key), key, strings.Join(lines, "\n      "))
+	return fmt.Sprintf("Add it under `%s:` (%s):\n\n    %s:\n      %s", key, where(s, key), key, strings.Join(lines, "\n      "))
 }
 
 func file(s *service, caller string) string {
@@ -135,7 +135,7 @@ func unboundNeed(caller string, c *service, n *fleet.Need) *refusal {
 	return &refusal{
 		status: 503, reason: fleet.ReasonUnboundNeed,
 		detail: fmt.Sprintf("the need %q of %s (%s) is not bound in this environment.", n.Name, caller, where(c, "needs")),
-		remedy: fmt.Sprintf("Say in shoal.work where it is:\n\n    bind:\n      %s.%s: \"localhost:%d\"\n", caller, n.Name, n.Port),
+		remedy: fmt.Sprintf("Say in shoal.work where it is:\n\n    bind:\n      %s.%s: \"localhost:%d\"", caller, n.Name, n.Port),
 	}
 }
 

@@ -1,7 +1,6 @@
 package proxy_test
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -125,14 +124,15 @@ func TestMalformed(t *testing.T) {
 // A body that turns out malformed after its head was forwarded never looks whole to the application.
 func TestMalformedLater(t *testing.T) {
 	w := newWorld(t, proxy.Config{}, inventory(), orders())
-	read := make(chan error, 1)
+	began, read := make(chan bool, 1), make(chan error, 1)
 	w.attach("inventory-1", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		began <- true
 		_, err := io.ReadAll(r.Body)
 		read <- err
 	}))
 	c, r := w.raw(w.named("inventory", 80))
 	io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
-	eventually(t, "the request was forwarded", func() bool { return inflight(w) })
+	<-began
 	io.WriteString(c, "nonsense\r\n")
 	if res, _ := w.readResponse(r, "POST"); res.StatusCode != 400 || !res.Close {
 		t.Errorf("%s", res.Status)
@@ -213,8 +213,7 @@ func TestRefusedTLSGetsAnAlert(t *testing.T) {
 		port uint16
 	}{{"inventory", 443}, {"api.example.com", 443}, {"inventory", 80}} {
 		_, err := tls.Dial("tcp", w.named(at.host, at.port), &tls.Config{InsecureSkipVerify: true})
-		var alert tls.AlertError
-		if !errors.As(err, &alert) || !strings.Contains(alert.Error(), "access denied") {
+		if err == nil || !strings.Contains(err.Error(), "remote error: tls: access denied") {
 			t.Errorf("%s:%d: %v", at.host, at.port, err)
 		}
 	}
@@ -278,11 +277,4 @@ func TestLearning(t *testing.T) {
 		}
 		return learned["orders calls payments"] && learned[fmt.Sprintf("orders egress 127.0.0.1:%d", port)]
 	})
-}
-
-// inflight reports whether the instance has an exchange: it does not drain at once.
-func inflight(w *world) bool {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return w.p.Drain(ctx, "inventory-1") != nil
 }

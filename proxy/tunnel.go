@@ -48,6 +48,9 @@ func (t *tunnel) forward(x *exchange) outcome {
 		return o
 	}
 	x.headAfter = time.Since(x.obs.Time)
+	if x.obs.Learned != nil {
+		x.p.cfg.Recorder.Record(&x.obs) // now, too: a tunnel may outlast the learning
+	}
 	x.obs.BytesIn, x.obs.BytesOut = join(t.conn, c, t.early, late)
 	return outcome{}
 }
