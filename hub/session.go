@@ -98,12 +98,7 @@ func (s *session) close() {
 // run builds everything once and then whatever changes.
 func (s *session) run(ctx context.Context) {
 	defer close(s.done)
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(buildsAtOnce)
-	for _, name := range s.inOrder() {
-		g.Go(func() error { s.build(ctx, name); return nil })
-	}
-	_ = g.Wait()
+	s.buildAll(ctx)
 	s.collect()
 	var changes sync.WaitGroup
 	defer changes.Wait()
@@ -114,6 +109,16 @@ func (s *session) run(ctx context.Context) {
 		s.hub.progress.Tell(fleet.Progress{Time: time.Now(), Phase: fleet.PhaseWarn,
 			Text: "changes are not noticed any more: " + err.Error() + "; `shoal restart` still deploys what is there"})
 	}
+}
+
+// buildAll builds every wanted service, a few at a time.
+func (s *session) buildAll(ctx context.Context) {
+	var builds errgroup.Group
+	builds.SetLimit(buildsAtOnce)
+	for _, name := range s.inOrder() {
+		builds.Go(func() error { s.build(ctx, name); return nil })
+	}
+	_ = builds.Wait() // a build that fails is told to the engine
 }
 
 // inOrder returns the wanted services with those first that others call, so that they can start
@@ -283,9 +288,7 @@ func (s *session) changed(ctx context.Context, name string) {
 		s.hub.Log.Error("the changed workspace is not in force", "error", err)
 		return
 	}
-	for _, name := range s.inOrder() {
-		s.build(ctx, name)
-	}
+	s.buildAll(ctx)
 }
 
 // collect removes releases that nothing uses any more.
