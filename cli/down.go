@@ -1,14 +1,17 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/shoalrun/shoal/api"
+	"github.com/shoalrun/shoal/daemon"
 )
 
 func (a *app) down() *cobra.Command {
@@ -22,7 +25,11 @@ func (a *app) down() *cobra.Command {
 			if err := c.Down(ctx, a.newPlain(a.out).progress); err != nil {
 				return err
 			}
-			if err := gone(ctx, c); err != nil {
+			p, err := a.paths()
+			if err != nil {
+				return err
+			}
+			if err := gone(ctx, c, p); err != nil {
 				return err
 			}
 			fmt.Fprintf(a.out, "%s is down\n", info.Fleet)
@@ -31,17 +38,28 @@ func (a *app) down() *cobra.Command {
 	}
 }
 
-// gone waits until neither process answers any more.
-func gone(ctx context.Context, c *api.Client) error {
-	ctx, stop := context.WithTimeout(ctx, 30*time.Second)
+// gone waits until neither process answers, and neither holds its lock: the next `up` needs it.
+func gone(ctx context.Context, c *api.Client, p api.Paths) error {
+	ctx, stop := context.WithTimeout(ctx, endPatience)
 	defer stop()
 	for {
 		info, err := c.Running(ctx)
-		if errors.Is(err, api.ErrNotRunning) {
+		pid, held := holder(p)
+		if errors.Is(err, api.ErrNotRunning) && !held {
 			return nil
 		}
-		if pause(ctx, 20*time.Millisecond) != nil {
-			return fmt.Errorf("every service is stopped, but the %s (pid %d) does not end; kill it", info.Process, info.PID)
+		if pause(ctx, 10*time.Millisecond) != nil {
+			return fmt.Errorf("every service is stopped, but process %d does not end; kill it", cmp.Or(pid, info.PID))
 		}
 	}
+}
+
+// holder returns the process that holds the lock of hub or node.
+func holder(p api.Paths) (pid int, held bool) {
+	for _, dir := range []string{p.HubDir, p.NodeDir} {
+		if pid, held := daemon.Locked(filepath.Join(dir, "lock")); held {
+			return pid, true
+		}
+	}
+	return 0, false
 }

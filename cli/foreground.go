@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -23,6 +25,7 @@ type process struct {
 	*exec.Cmd
 	which api.Process
 	log   string
+	from  int64         // where in log its own words begin
 	ended chan struct{} // closed once err is set
 	err   error         // of Wait; nil for exit code 0
 }
@@ -41,33 +44,39 @@ func (p *process) death() error {
 		how = p.err.Error()
 	}
 	text := fmt.Sprintf("the %s (pid %d) ended by itself: %s", p.which, p.Process.Pid, how)
-	if lines := lastLines(p.log, 5); len(lines) > 0 {
+	if lines := lastLines(p.log, p.from, 5); len(lines) > 0 {
 		text += fmt.Sprintf("\nits last words, in %s:\n    %s", p.log, strings.Join(lines, "\n    "))
 	}
 	return errors.New(text)
 }
 
-// lastLines returns the last n lines of a file, as far as the last 16 KB hold them.
-func lastLines(file string, n int) []string {
+// lastLines returns the last n lines of a file behind an offset, as far as the last 16 KB hold them.
+func lastLines(file string, from int64, n int) []string {
 	const tail = 16 << 10
 	f, err := os.Open(file)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil
+	size := sizeOfFile(file)
+	if size < from {
+		from = 0 // the file was begun anew
 	}
-	b := make([]byte, min(info.Size(), tail))
-	if _, err := f.ReadAt(b, info.Size()-int64(len(b))); err != nil {
+	from = max(from, size-tail)
+	b, err := io.ReadAll(io.NewSectionReader(f, from, size-from))
+	if err != nil || len(bytes.TrimSpace(b)) == 0 {
 		return nil
 	}
 	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	if len(lines) == 1 && lines[0] == "" {
-		return nil
-	}
 	return lines[max(0, len(lines)-n):]
+}
+
+func sizeOfFile(file string) int64 {
+	info, err := os.Stat(file)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 // owned is a foreground fleet: two processes that end with this one.

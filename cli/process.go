@@ -160,9 +160,10 @@ func spawn(executable string, p api.Paths, which api.Process, f *processFlags, o
 	if which == api.Hub {
 		log = p.HubLog
 	}
+	from := sizeOfFile(log)
 	cmd, err := daemon.Spawn{Executable: executable, Args: f.args(string(which)), Log: log, Owner: owner}.Start()
 	if err != nil {
 		return nil, fmt.Errorf("the %s cannot be started: %w", which, err)
 	}
-	return &process{Cmd: cmd, which: which, log: log, ended: make(chan struct{})}, nil
+	return &process{Cmd: cmd, which: which, log: log, from: from, ended: make(chan struct{})}, nil
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -141,7 +142,7 @@ func (a *app) upDetached(ctx context.Context, p plan) error {
 	if err := a.startMissing(ctx, c, p); err != nil {
 		return err
 	}
-	show := a.newPlain(a.out)
+	show := &summary{each: a.newPlain(a.out).progress}
 	err := c.Up(ctx, p.request, show.progress)
 	if ctx.Err() != nil {
 		return errors.New("interrupted; the fleet goes on in the background: `shoal status` shows it, `shoal down` ends it")
@@ -154,7 +155,7 @@ func (a *app) upDetached(ctx context.Context, p plan) error {
 	if stErr != nil {
 		return stErr
 	}
-	fmt.Fprintln(a.out, upLine(st))
+	fmt.Fprintln(a.out, show.line(st))
 	return nil
 }
 
@@ -195,9 +196,23 @@ func (a *app) startMissing(ctx context.Context, c *api.Client, p plan) error {
 	}
 }
 
-// upLine is the last line of an `up` that succeeded.
-func upLine(st fleet.Status) string {
-	line := fmt.Sprintf("%s is up: %s", st.Fleet, plural(len(st.Services), "service"))
+// summary passes progress on and keeps the hub's last word, which becomes the last line of an `up`.
+type summary struct {
+	each func(fleet.Progress)
+	done string
+}
+
+func (s *summary) progress(p fleet.Progress) {
+	if p.Phase == fleet.PhaseDone && p.Service == "" {
+		s.done = p.Text
+		return
+	}
+	s.each(p)
+}
+
+// line says that the fleet is up, and where.
+func (s *summary) line(st fleet.Status) string {
+	line := st.Fleet + " is up: " + cmp.Or(s.done, plural(len(st.Services), "service")+" ready")
 	if st.Gateway != "" {
 		line += ", gateway http://" + st.Gateway
 	}

@@ -98,7 +98,8 @@ func (o *owned) start(ctx context.Context, c *api.Client, p plan, v view) error 
 		return err
 	}
 	go c.Watch(ctx, v.show) // until ctx ends: the death of the hub is noticed elsewhere
-	err := c.Up(ctx, p.request, v.progress)
+	steps := &summary{each: v.progress}
+	err := c.Up(ctx, p.request, steps.progress)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -113,7 +114,7 @@ func (o *owned) start(ctx context.Context, c *api.Client, p plan, v view) error 
 	case err != nil:
 		v.say(fmt.Sprintf("%v\nwaiting for a change that mends it; Ctrl-C stops everything", err))
 	default:
-		v.progress(fleet.Progress{Time: time.Now(), Phase: fleet.PhaseDone, Text: upLine(st)})
+		v.say(steps.line(st))
 	}
 	go c.Follow(ctx, v.progress)
 	return nil
