@@ -155,14 +155,9 @@ func (w *world) get(method, host, path, body string) string {
 
 // expectEdges checks that calls went from each caller to each callee, and that none failed: a
 // frontend may hide from its clients what failed behind it.
-func (w *world) expectEdges(edges ...string) {
+func (w *world) expectEdges(edges []string) {
 	w.Helper()
-	seen := map[string]fleet.EdgeStats{}
-	for _, e := range w.status().Edges {
-		s := seen[e.From+" -> "+e.To]
-		s.Requests, s.Errors = s.Requests+e.Requests, s.Errors+e.Errors
-		seen[e.From+" -> "+e.To] = s
-	}
+	seen := w.edges()
 	for _, name := range edges {
 		s := seen[name]
 		w.Logf("%s: %d requests, %d errors", name, s.Requests, s.Errors)
@@ -170,4 +165,16 @@ func (w *world) expectEdges(edges ...string) {
 			w.Errorf("%s: %d requests, %d errors; want some and none", name, s.Requests, s.Errors)
 		}
 	}
+}
+
+// edges are the totals by caller and callee.
+func (w *world) edges() map[string]fleet.EdgeStats {
+	w.Helper()
+	seen := map[string]fleet.EdgeStats{}
+	for _, e := range w.status().Edges {
+		s := seen[e.From+" -> "+e.To]
+		s.Requests, s.Errors = s.Requests+e.Requests, s.Errors+e.Errors
+		seen[e.From+" -> "+e.To] = s
+	}
+	return seen
 }

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -61,37 +62,30 @@ func (l *load) expectNoErrors() {
 	l.w.Logf("hey on %s: %d good answers", l.what, good)
 }
 
-// restartEach restarts one service after the other, each time with the load on it for a while
-// before and after.
-func (w *world) restartEach(services ...string) {
+// restartEach restarts one service after the other, with calls on every edge before and after each.
+func (w *world) restartEach(edges []string, services ...string) {
 	w.Helper()
+	w.moreOn(edges)
 	for _, name := range services {
-		before := w.requests()
-		w.more(before)
 		w.run("restart", name)
-		w.more(w.requests())
+		w.moreOn(edges)
 	}
 }
 
-// more waits until some dozen more requests came in by the gateway.
-func (w *world) more(than uint64) {
+// moreOn waits for some more requests on each edge.
+func (w *world) moreOn(edges []string) {
 	w.Helper()
+	before := w.edges()
+	quiet := ""
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		if w.requests() > than+50 {
+		now := w.edges()
+		i := slices.IndexFunc(edges, func(e string) bool { return now[e].Requests < before[e].Requests+5 })
+		if i < 0 {
 			return
 		}
+		quiet = edges[i]
 	}
-	w.Fatalf("the load stands still: %d requests at the gateway in all", w.requests())
-}
-
-func (w *world) requests() (n uint64) {
-	w.Helper()
-	for _, e := range w.status().Edges {
-		if e.From == "gateway" {
-			n += e.Requests
-		}
-	}
-	return n
+	w.Fatalf("the load stands still on %s: %d requests in all", quiet, before[quiet].Requests)
 }
 
 // signals says whether hey can be stopped so that it reports.

@@ -55,9 +55,10 @@ func TestHotROD(t *testing.T) {
 	// gives up after three, so that several clients make it fail by itself.
 	rides := w.load(hey, host, "/dispatch?customer=123", 1)
 	config := w.load(hey, host, "/config", 4)
-	w.restartEach("route", "driver", "customer", "frontend")
+	edges := []string{"gateway -> frontend", "frontend -> customer", "frontend -> driver", "frontend -> route"}
+	w.restartEach(edges, "route", "driver", "customer", "frontend")
 	rides.expectNoErrors()
 	config.expectNoErrors()
 	dispatch()
-	w.expectEdges("gateway -> frontend", "frontend -> customer", "frontend -> driver", "frontend -> route")
+	w.expectEdges(edges)
 }

@@ -33,8 +33,9 @@ func TestPodinfo(t *testing.T) {
 	}
 	echo := w.load(hey, host, "/api/echo", 4, "-m", "POST", "-d", "ping")
 	page := w.load(hey, host, "/", 4)
-	w.restartEach("backend", "frontend")
+	edges := []string{"gateway -> frontend", "frontend -> backend"}
+	w.restartEach(edges, "backend", "frontend")
 	echo.expectNoErrors()
 	page.expectNoErrors()
-	w.expectEdges("gateway -> frontend", "frontend -> backend")
+	w.expectEdges(edges)
 }

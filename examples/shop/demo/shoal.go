@@ -91,8 +91,12 @@ func (d *demo) output(ctx context.Context, args ...string) string {
 // up starts the fleet in the foreground, as a child that Ctrl-C does not reach: the demo ends it.
 func (d *demo) up(ctx context.Context) error {
 	d.say("One command", "Builds run first; the compiler's cache makes the second time quick.")
-	fmt.Printf("\n$ shoal up\n")
-	d.process = d.command(context.WithoutCancel(ctx), "up")
+	verb := []string{"up"}
+	if mode := os.Getenv("DEMO_MODE"); mode != "" {
+		verb = append(verb, "--mode", mode)
+	}
+	fmt.Printf("\n$ shoal %s\n", strings.Join(verb, " "))
+	d.process = d.command(context.WithoutCancel(ctx), verb...)
 	aside(d.process)
 	r, w := io.Pipe()
 	d.process.Stdout, d.process.Stderr, d.process.WaitDelay = w, w, 5*time.Second
