@@ -92,6 +92,7 @@ func (s *Sidecar) watch() {
 	s.m.cfg.Proxy.Detach(s.rec.Assignment.Instance)
 	s.endShim()
 	s.stopServing()
+	s.serves.Wait()
 	s.m.ports.release(s.rec.Ports)
 	s.m.disown(s)
 	close(s.done)
@@ -177,7 +178,6 @@ func (s *Sidecar) stopServing() {
 	for _, f := range closers {
 		f()
 	}
-	s.serves.Wait()
 }
 
 // Assignment returns what the sidecar was launched with.

@@ -42,6 +42,17 @@ func TestExitIsTold(t *testing.T) {
 	})
 }
 
+// The id of an instance may be longer than the path of a socket.
+func TestLongID(t *testing.T) {
+	bothModes(t, func(t *testing.T, mode fleet.Mode) {
+		sc := newStand(t).launch(mode, "orders-"+strings.Repeat("x", 90), "exit 6")
+		waitDone(t, sc)
+		if code, _ := sc.Exit(); code != 6 {
+			t.Errorf("exit code %d", code)
+		}
+	})
+}
+
 func TestLaunchErrorsSayWhy(t *testing.T) {
 	bothModes(t, func(t *testing.T, mode fleet.Mode) {
 		s := newStand(t)

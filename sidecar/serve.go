@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -48,6 +49,10 @@ func (s *Sidecar) serveNetns(sockets []shim.Socket, files []*os.File) error {
 	return nil
 }
 
+// dnsIdle is how long a TCP connection to the resolver may wait for its next question (RFC 7766 section
+// 6.2.3 asks for seconds).
+func dnsIdle() time.Duration { return 2 * time.Second }
+
 func (s *Sidecar) serveSocket(k shim.Socket, f *os.File) error {
 	switch {
 	case k.Name == shim.SocketDNS && (k.Network == "udp4" || k.Network == "udp6"):
@@ -61,7 +66,7 @@ func (s *Sidecar) serveSocket(k shim.Socket, f *os.File) error {
 		if err != nil {
 			return err
 		}
-		s.serveDNS(&dns.Server{Listener: l, Handler: s.resolver(), MaxTCPQueries: -1}, l.Close)
+		s.serveDNS(&dns.Server{Listener: l, Handler: s.resolver(), IdleTimeout: dnsIdle}, l.Close)
 	case k.Name == shim.SocketCapture:
 		l, err := net.FileListener(f)
 		if err != nil {
@@ -95,7 +100,7 @@ func (s *Sidecar) goServe(l net.Listener, serve func(context.Context) error) {
 // ended ends all serving where one part fails: an application without its calls is better restarted.
 func (s *Sidecar) ended(err error) {
 	if s.ctx.Err() == nil {
-		s.cancel(fmt.Errorf("a listener ended: %w", err))
+		s.cancel(fmt.Errorf("a listener ended: %v", err)) // nil, too, is too early
 	}
 }
 

@@ -60,8 +60,16 @@ func TestApplicationSurvivesItsNode(t *testing.T) {
 		if mode == fleet.Explicit {
 			listen = ":$PORT"
 		}
-		n := startNode(t, dir, mode, "adoptable", `env > env.txt; (while :; do echo tick; sleep 0.01; done) & exec `+app(t, "serve", listen))
+		url := "http://inventory/"
+		if mode == fleet.Explicit {
+			url = "$INVENTORY_URL"
+		}
+		n := startNode(t, dir, mode, "adoptable", `(while :; do echo tick; sleep 0.01; done) &
+			(while [ ! -e gone ]; do sleep 0.01; done; : > asked; curl -sS --max-time 50 `+url+` > answer) &
+			exec `+app(t, "serve", listen))
 		n.kill()
+		write(t, dir+"/gone", "")
+		eventually(t, "it calls while no node is there", func() bool { return exists(dir + "/asked") })
 		if !alive(n.pid) {
 			t.Fatal("the application died with its node")
 		}
@@ -76,11 +84,11 @@ func TestApplicationSurvivesItsNode(t *testing.T) {
 			t.Errorf("adopted pid %d, want %d; %+v", sc.PID(), n.pid, sc.Assignment())
 		}
 		eventually(t, "it answers", func() bool { return strings.HasPrefix(ask(sc, 8080), "orders-1 at ") })
-		command := "curl -sS --max-time 20 http://inventory/"
-		if mode == fleet.Explicit {
-			command = "curl -sS --max-time 20 $INVENTORY_URL" // the ports are what they were
-		}
-		if got := run(t, sc, "sh", "-c", command); !strings.HasPrefix(got, "orders-1 calls ") {
+		eventually(t, "the call of the meantime is answered", func() bool {
+			b, _ := os.ReadFile(dir + "/answer")
+			return strings.HasPrefix(string(b), "orders-1 calls ")
+		})
+		if got := run(t, sc, "sh", "-c", "curl -sS --max-time 20 "+url); !strings.HasPrefix(got, "orders-1 calls ") {
 			t.Errorf("its calls: %q", got)
 		}
 		if strings.Join(sc.Environment(), "\n") == "" || !strings.Contains(strings.Join(sc.Tail(), ""), "tick") {
@@ -134,6 +142,11 @@ func TestNodeAndShimKilled(t *testing.T) {
 			eventually(t, "what it ran is gone", func() bool { return !alive(pid) })
 		}
 	})
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // parentOf returns the shim of an application.

@@ -164,5 +164,20 @@ func (s *shim) finished(e *Exit) {
 	for _, c := range conns {
 		s.send(c, Message{Verb: VerbExit, Exit: e})
 	}
-	time.AfterFunc(collectTime, s.end)
+	s.awaitCollection()
+}
+
+// awaitCollection ends the shim when nobody has asked how the application ended, or when this machine
+// shuts down. Before, TERM is ignored: the application could send it, too.
+func (s *shim) awaitCollection() {
+	select { // an old one
+	case <-s.procs.term:
+	default:
+	}
+	select {
+	case <-s.procs.term:
+	case <-time.After(collectTime):
+	case <-s.over:
+	}
+	s.end()
 }

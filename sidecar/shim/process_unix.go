@@ -25,6 +25,7 @@ func signalOf(number int) syscall.Signal { return syscall.Signal(number) }
 type processes struct {
 	mu      sync.Mutex
 	running map[int]*process
+	term    chan struct{} // has room for one SIGTERM to this process
 }
 
 // process is a started process, which leads a group of its own. exit is valid once exited is closed.
@@ -38,17 +39,27 @@ type process struct {
 // newProcesses takes over all signals: a PID 1 that has a handler for none but those it chose would
 // die of the others, and the application may send them.
 func newProcesses() *processes {
-	ps := &processes{running: map[int]*process{}}
+	ps := &processes{running: map[int]*process{}, term: make(chan struct{}, 1)}
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals)
 	go func() {
 		for sig := range signals {
-			if sig == syscall.SIGCHLD {
+			switch sig {
+			case syscall.SIGCHLD:
 				ps.reap()
+			case syscall.SIGTERM:
+				ps.noteTerm()
 			}
 		}
 	}()
 	return ps
+}
+
+func (ps *processes) noteTerm() {
+	select {
+	case ps.term <- struct{}{}:
+	default:
+	}
 }
 
 func (ps *processes) reap() {

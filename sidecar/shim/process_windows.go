@@ -24,7 +24,7 @@ const (
 
 func signalOf(number int) signalNumber { return signalNumber(number) }
 
-type processes struct{}
+type processes struct{ term chan struct{} }
 
 type process struct {
 	pid    int
