@@ -21,7 +21,7 @@ import (
 // Broker is the message broker and the durable store. Make one with [New], then [Broker.Run] it.
 type Broker struct {
 	config  Config
-	out     http.RoundTripper // deliveries' way, with the identity `events`
+	out     http.RoundTripper // deliveries' way, with the identity `events`; set by Run
 	handler http.Handler
 	conns   *connListener
 
@@ -55,7 +55,7 @@ func New(c Config) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		config: c, out: c.Transport(fleet.Events), conns: newConnListener(),
+		config: c, conns: newConnListener(),
 		commits: commits{wake: make(chan struct{}, 1)}, flush: flusher{wake: make(chan struct{}, 1)},
 		bodies: semaphore.NewWeighted(publishMemory), renewed: make(chan struct{}),
 		topics: make(map[string]*topic), subs: make(map[string]*subscription),
@@ -75,6 +75,7 @@ func New(c Config) (*Broker, error) {
 // most Config.Drain; one that is cut off is repeated after the next start, under its number), saves cursors and
 // closes the files. It is called once.
 func (b *Broker) Run(ctx context.Context) error {
+	b.out = b.config.Transport(fleet.Events)
 	server := b.newServer()
 	background, stop := context.WithCancel(context.Background())
 	var loops, commits sync.WaitGroup
@@ -91,7 +92,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	b.drain()
 	stop()
 	commits.Wait()
-	_ = server.Close()
+	b.closeServer(server)
 	loops.Wait()
 	err := b.saveCursors()
 	b.Close()
@@ -99,6 +100,15 @@ func (b *Broker) Run(ctx context.Context) error {
 		return fmt.Errorf("saving subscriptions at the stop (what they delivered since the last save comes again): %w", err)
 	}
 	return nil
+}
+
+// closeServer lets the last answers out.
+func (b *Broker) closeServer(s *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if s.Shutdown(ctx) != nil {
+		_ = s.Close()
+	}
 }
 
 // drain ends deliveries.

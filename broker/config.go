@@ -14,7 +14,7 @@ type Config struct {
 	Dir string // the folder of JetStream's files, used by one process at a time; required
 	// Observe is told of every publish and every delivery attempt. It must not keep the value. nil: nobody is.
 	Observe func(*fleet.Observation)
-	// Transport gives the way out for calls made as caller; required before the first delivery.
+	// Transport gives the way out for calls made as caller. Run asks for it once. nil: nothing is reachable.
 	Transport func(caller string) http.RoundTripper
 	Log       *slog.Logger // nil: nothing is logged
 

@@ -10,6 +10,13 @@ import (
 	"github.com/shoalrun/shoal/broker"
 )
 
+// The seam that control has for it.
+var _ interface {
+	Get(ctx context.Context, key string) ([]byte, error)
+	Put(ctx context.Context, key string, value []byte) error
+	Watch(ctx context.Context, prefix string, each func(key string, value []byte) error) error
+} = (*broker.Store)(nil)
+
 func TestStore(t *testing.T) {
 	dir := t.TempDir()
 	k := newBench(t, dir)
