@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/shoalrun/shoal/fleet"
 )
@@ -157,7 +159,7 @@ func (w *world) get(method, host, path, body string) string {
 // frontend may hide from its clients what failed behind it.
 func (w *world) expectEdges(edges []string) {
 	w.Helper()
-	seen := w.edges()
+	seen := w.settledEdges()
 	for _, name := range edges {
 		s := seen[name]
 		w.Logf("%s: %d requests, %d errors", name, s.Requests, s.Errors)
@@ -165,6 +167,21 @@ func (w *world) expectEdges(edges []string) {
 			w.Errorf("%s: %d requests, %d errors; want some and none", name, s.Requests, s.Errors)
 		}
 	}
+}
+
+// settledEdges waits until the totals stand still: the hub hears of the last calls a little later.
+func (w *world) settledEdges() map[string]fleet.EdgeStats {
+	w.Helper()
+	seen := w.edges()
+	for range 30 {
+		time.Sleep(500 * time.Millisecond)
+		now := w.edges()
+		if maps.Equal(seen, now) {
+			return now
+		}
+		seen = now
+	}
+	return seen
 }
 
 // edges are the totals by caller and callee.

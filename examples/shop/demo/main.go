@@ -5,7 +5,8 @@
 //	go run ./examples/shop/demo
 //
 // Environment: SHOAL, the binary (bin/shoal); DEMO_DIR, a folder that is kept (else a temporary
-// one); DEMO_MODE, the sidecars' mode (else what the machine can do); DEMO=check.
+// one); DEMO_MODE, the sidecars' mode (else what the machine can do); DEMO_DATABASE=sqlite, even
+// where Postgres is installed; DEMO=check.
 package main
 
 import (
