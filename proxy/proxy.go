@@ -98,6 +98,8 @@ type Proxy struct {
 	table atomic.Pointer[table]
 	watch *watcher
 
+	stopping atomic.Bool // nothing idle is kept
+
 	ctx    context.Context // of everything that no single connection owns
 	cancel context.CancelFunc
 
@@ -184,8 +186,12 @@ func (p *Proxy) stop() {
 	p.mu.Lock()
 	p.stopped = true
 	p.mu.Unlock()
+	p.stopping.Store(true)
 	for _, l := range p.serving() {
 		l.release()
+	}
+	for _, e := range p.known() {
+		e.closeIdle(time.Now().Add(time.Hour))
 	}
 }
 

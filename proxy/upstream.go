@@ -50,7 +50,7 @@ func (p *pool) put(u *upstream) {
 	u.since = u.pool.endpoint.p.now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.idle) >= maxKept || u.dead.Load() || p.endpoint.draining.Load() {
+	if len(p.idle) >= maxKept || u.dead.Load() || p.endpoint.draining.Load() || p.endpoint.p.stopping.Load() {
 		u.close()
 		return
 	}
