@@ -175,10 +175,10 @@ func TestHTTP2Refusals(t *testing.T) {
 				if res.StatusCode != want.status || res.Header.Get("Shoal-Reason") != want.reason || !strings.Contains(string(body), want.text) {
 					t.Fatal(res.Status, res.Header, string(body))
 				}
-				found := s.recorder.Find(res.Header.Get("X-Request-Id"))
-				if len(found) != 1 || found[0].Reason != want.reason || found[0].Status != want.status {
-					t.Fatalf("recorded: %+v", found)
-				}
+				waitUntil(t, "the refusal is recorded", func() bool {
+					found := s.recorder.Find(res.Header.Get("X-Request-Id"))
+					return len(found) == 1 && found[0].Reason == want.reason && found[0].Status == want.status
+				})
 			}
 		})
 	}
