@@ -13,6 +13,8 @@ const logLimit = 4 << 20
 type boundedLog struct {
 	path  string
 	limit int64
+	// redirect lets standard error follow to a new file; nil: it does not.
+	redirect func(*os.File)
 
 	mu   sync.Mutex
 	file *os.File // nil: opened by the next write
@@ -20,7 +22,7 @@ type boundedLog struct {
 }
 
 func newBoundedLog(path string, limit int64) *boundedLog {
-	return &boundedLog{path: path, limit: limit}
+	return &boundedLog{path: path, limit: limit, redirect: redirectErrors}
 }
 
 // Write appends b, which is one record.
@@ -56,6 +58,8 @@ func (l *boundedLog) makeRoomLocked(n int) error {
 		return err
 	}
 	l.file, l.size = file, info.Size()
-	redirectErrors(file)
+	if l.redirect != nil {
+		l.redirect(file)
+	}
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/shoalrun/shoal/api"
 	"github.com/shoalrun/shoal/cli"
+	"github.com/shoalrun/shoal/daemon"
 	"github.com/shoalrun/shoal/fleet"
 )
 
@@ -137,6 +138,18 @@ func (f *fake) serve(ctx context.Context, socket string, s *api.Server) error {
 	if err := f.args.Paths.Prepare(); err != nil {
 		return err
 	}
+	dir := f.args.Paths.NodeDir
+	if f.process == api.Hub {
+		dir = f.args.Paths.HubDir
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	lock, err := daemon.Lock(filepath.Join(dir, "lock"))
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -154,7 +167,7 @@ func (f *fake) serve(ctx context.Context, socket string, s *api.Server) error {
 			}
 		}
 	}()
-	err := api.ServeUnix(ctx, socket, s.Handler())
+	err = api.ServeUnix(ctx, socket, s.Handler())
 	os.WriteFile(f.file(string(f.process)+"-ended"), nil, 0o600)
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/shoalrun/shoal/api"
@@ -134,16 +135,31 @@ func answering(ctx context.Context, c *api.Client) error {
 // nothing is left, since the shims obey a pipe of the node's.
 func (o *owned) stop() error {
 	o.owner.Close()
+	reap(o.processes)
+	return o.paths.Remove()
+}
+
+// reap waits until all have ended, and after a while ends them by force.
+func reap(processes []*process) {
 	limit := time.After(endPatience)
-	for _, p := range o.processes {
+	for _, p := range processes {
 		select {
 		case <-p.ended:
 		case <-limit:
-			o.kill()
+			p.Process.Kill()
 			<-p.ended
 		}
 	}
-	return o.paths.Remove()
+}
+
+// end ends processes without an owner: by asking, where the system has a signal for it.
+func end(processes []*process) {
+	for _, p := range processes {
+		if p.Process.Signal(syscall.SIGTERM) != nil {
+			p.Process.Kill() // it has ended already, or there is no such signal here
+		}
+	}
+	reap(processes)
 }
 
 // kill ends both processes by force.

@@ -27,6 +27,10 @@ func meaning(o *fleet.Observation) string {
 		return "no service is exposed for that host and path"
 	case fleet.ReasonUndeclaredTopic:
 		return fmt.Sprintf("the manifest of %s does not publish %s", o.Caller, o.Topic)
+	case fleet.ReasonUnknownCaller:
+		return fmt.Sprintf("%s is no service of this fleet", o.Caller)
+	case fleet.ReasonMalformedEvent:
+		return "what was published is no CloudEvent"
 	case fleet.ReasonMeshTLS:
 		return fmt.Sprintf("%s is reached by plain http: the mesh encrypts", o.Callee)
 	case fleet.ReasonUDP:
@@ -44,6 +48,12 @@ func fault(o *fleet.Observation) string {
 		return fmt.Sprintf("no instance of %s accepted a connection", o.Callee)
 	case fleet.ReasonTimeout:
 		return "its deadline passed"
+	case fleet.ReasonOverloaded:
+		return fmt.Sprintf("%s has as many exchanges in progress as its limit lets it", o.Callee)
+	case fleet.ReasonStorageFull:
+		return "a quota or the disk is full, so the event was not accepted"
+	case fleet.ReasonStorageFailed:
+		return "the broker cannot write, so the event was not accepted"
 	case fleet.ReasonUpstreamReset:
 		return fmt.Sprintf("%s closed the connection without a full answer", o.Callee)
 	case fleet.ReasonUpstreamMalformed:

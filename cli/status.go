@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -114,6 +115,10 @@ func (a *app) statusLines(st fleet.Status) []string {
 	if len(st.Edges) > 0 {
 		lines = append(lines, "")
 		lines = append(lines, edgeLines(s, st.Edges)...)
+	}
+	if len(st.Subscriptions) > 0 {
+		lines = append(lines, "")
+		lines = append(lines, subscriptionLines(s, st.Subscriptions)...)
 	}
 	return lines
 }
@@ -232,6 +237,31 @@ func edgeLines(s style, edges []fleet.EdgeStats) []string {
 	}
 	lines := t.lines()
 	lines[0] = s.faint(lines[0])
+	return lines
+}
+
+// subscriptionLines is the table of deliveries, with what holds one up beneath it.
+func subscriptionLines(s style, all []fleet.SubscriptionStatus) []string {
+	t := &table{}
+	t.add("SUBSCRIBER", "TOPIC", "LAG", "DELIVERED", "FAILED", "DEAD LETTERS")
+	count := func(n uint64, bad bool) string {
+		text := strconv.FormatUint(n, 10)
+		if bad && n > 0 {
+			return s.red(text)
+		}
+		return text
+	}
+	for _, v := range all {
+		t.add(v.Service, v.Topic, count(v.Lag, false), count(v.Delivered, false), count(v.Failed, true), count(v.DeadLetters, true))
+	}
+	rows := t.lines()
+	lines := []string{s.faint(rows[0])}
+	for i, v := range all {
+		lines = append(lines, rows[i+1])
+		if why := cmp.Or(v.Paused, v.LastError); why != "" && (v.Paused != "" || v.Lag > 0 || v.DeadLetters > 0) {
+			lines = append(lines, "  "+s.red(printable(why)))
+		}
+	}
 	return lines
 }
 

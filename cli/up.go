@@ -169,6 +169,7 @@ func (a *app) startMissing(ctx context.Context, c *api.Client, p plan) error {
 		return err
 	}
 	died := make(chan *process, 2)
+	var started []*process
 	for _, which := range []api.Process{api.Hub, api.Node} {
 		if _, err := c.Info(ctx, which); err == nil {
 			continue
@@ -177,8 +178,18 @@ func (a *app) startMissing(ctx context.Context, c *api.Client, p plan) error {
 		if err != nil {
 			return err
 		}
+		started = append(started, child)
 		go child.await(died)
 	}
+	err = bothAnswer(ctx, c, died)
+	if err != nil {
+		end(started) // half a fleet is of use to nobody
+	}
+	return err
+}
+
+// bothAnswer waits until hub and node answer, or one of those that were started has ended.
+func bothAnswer(ctx context.Context, c *api.Client, died <-chan *process) error {
 	ctx, cancel := context.WithTimeout(ctx, answerPatience)
 	defer cancel()
 	ready := make(chan error, 1)

@@ -1,0 +1,145 @@
+package cli
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// want compares text, and shows both whole where they differ.
+func want(t *testing.T, got, want string) {
+	t.Helper()
+	if strings.TrimPrefix(want, "\n") != got {
+		t.Errorf("got\n%s\nwant%s", got, want)
+	}
+}
+
+func TestStatusLines(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	a := newApp(Config{Stdout: &strings.Builder{}, Args: []string{}})
+	a.now = func() time.Time { return now }
+	st := fleet.Status{
+		Fleet: "shop", Gateway: "127.0.0.1:8000", Metrics: "127.0.0.1:9464",
+		Hub: fleet.ProcessStatus{Down: true}, Node: fleet.ProcessStatus{Started: now.Add(-5 * time.Minute)},
+		Services: []fleet.ServiceStatus{
+			{Name: "orders", State: fleet.ServiceReady, Origin: fleet.Edit, Release: "1f3c9a", Dirty: true, Mode: fleet.Netns, Debug: true, Instances: []fleet.InstanceStatus{
+				{State: fleet.Ready, Restarts: 2}, {State: fleet.Starting},
+			}},
+			{Name: "search", State: fleet.ServiceExternal, Origin: fleet.External, Source: "localhost:9200"},
+			{Name: "web", State: fleet.ServiceFailed, Origin: fleet.Pin, Release: "77aa01", URL: "http://web.localhost:8000", Instances: []fleet.InstanceStatus{
+				{Instance: "web-77aa01-1", State: fleet.Failed, Failure: "exited with code 1\x1b[2J: no such file"},
+			}},
+		},
+		Edges: []fleet.EdgeStats{
+			{From: "gateway", To: "web", Route: "default", Protocol: fleet.HTTP, Requests: 120, Errors: 3, P50: 1234 * time.Microsecond, P99: 81 * time.Millisecond},
+			{From: "web", To: "orders", Route: "default", Protocol: fleet.GRPC, Requests: 7, P50: 840 * time.Microsecond, P99: 3200 * time.Millisecond},
+		},
+		Subscriptions: []fleet.SubscriptionStatus{
+			{Service: "orders", Topic: "payments.settled", Lag: 2, Delivered: 40, Failed: 3, DeadLetters: 1, LastError: "orders answered 500"},
+			{Service: "web", Topic: "orders.placed", Delivered: 7},
+		},
+	}
+	want(t, strings.Join(a.statusLines(st), "\n"), `
+shop  up 5m  gateway http://127.0.0.1:8000  metrics http://127.0.0.1:9464/metrics  the hub is down: calls go on, changes wait
+
+SERVICE  STATE          ORIGIN    RELEASE         MODE   INSTANCES  RESTARTS  URL
+orders   ready (debug)  edit      1f3c9a+dirty    netns  1/2        2
+search   external       external  localhost:9200
+web      failed         pin       77aa01                 0/1        0         http://web.localhost:8000
+  web-77aa01-1: exited with code 1: no such file
+
+FROM     TO      ROUTE    PROTOCOL  REQUESTS  ERRORS  P50    P99
+gateway  web     default  http      120       3       1.2ms  81ms
+web      orders  default  grpc      7         0       840µs  3.2s
+
+SUBSCRIBER  TOPIC             LAG  DELIVERED  FAILED  DEAD LETTERS
+orders      payments.settled  2    40         3       1
+  orders answered 500
+web         orders.placed     0    7          0       0`)
+	want(t, strings.Join(a.statusLines(fleet.Status{Fleet: "shop"}), "\n"), `
+shop
+
+no service runs; `+"`shoal up`"+` starts them`)
+}
+
+func TestTapLines(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 4, 5, 123e6, time.Local)
+	o := fleet.Observation{Kind: fleet.KindCall, RequestID: "01A", Time: at, Duration: 1234 * time.Microsecond, Caller: "orders", Callee: "inventory", Protocol: fleet.HTTP, Method: "GET", Path: "/items", Status: 200}
+	refused := o
+	refused.Status, refused.Reason = 403, string(fleet.ReasonUndeclaredCall)
+	retried := o
+	retried.Attempts = make([]fleet.Attempt, 2)
+	reset := o
+	reset.Status, reset.Reason = 0, string(fleet.ReasonUpstreamReset)
+	stream := fleet.Observation{Kind: fleet.KindStream, RequestID: "01B", Time: at, Duration: time.Second, Caller: "orders", Callee: "orders.db", Protocol: fleet.TCP}
+	event := fleet.Observation{Kind: fleet.KindDelivery, RequestID: "01C", Time: at, Duration: time.Millisecond, Caller: "events", Callee: "orders", Protocol: fleet.HTTP, Topic: "payments.settled", Method: "POST", Path: "/settled", Status: 204}
+	rpc := fleet.Observation{Kind: fleet.KindCall, RequestID: "01D", Time: at, Duration: time.Millisecond, Caller: "web", Callee: "inventory", Protocol: fleet.GRPC, Method: "POST", Path: "/inv.Inv/Get", GRPCStatus: 5}
+	learned := o
+	learned.Learned = &fleet.Learned{}
+	var lines []string
+	for _, o := range []fleet.Observation{o, refused, retried, reset, stream, event, rpc, learned} {
+		lines = append(lines, tapLine(style{}, &o))
+	}
+	want(t, strings.Join(lines, "\n"), `
+12:04:05.123  orders -> inventory  GET /items  200  1.2ms  01A
+12:04:05.123  orders -> inventory  GET /items  403 undeclared-call  1.2ms  01A
+12:04:05.123  orders -> inventory  GET /items  200 (2 attempts)  1.2ms  01A
+12:04:05.123  orders -> inventory  GET /items  upstream-reset  1.2ms  01A
+12:04:05.123  orders -> orders.db  stream  done  1s  01B
+12:04:05.123  events -> orders  delivery payments.settled POST /settled  204  1ms  01C
+12:04:05.123  web -> inventory  POST /inv.Inv/Get  gRPC status 5  1ms  01D
+12:04:05.123  orders -> inventory  GET /items  200 learned  1.2ms  01A`)
+}
+
+func TestEveryReasonHasAMeaning(t *testing.T) {
+	source, err := os.ReadFile("../fleet/observation.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := regexp.MustCompile(`Reason = "([^"]+)"`).FindAllStringSubmatch(string(source), -1)
+	if len(all) < 19 {
+		t.Fatalf("only %d reasons are found in package fleet", len(all))
+	}
+	for _, match := range all {
+		reason := match[1]
+		o := &fleet.Observation{Caller: "a", Callee: "b", Reason: reason}
+		if meaning(o) == "see the reason" {
+			t.Errorf("`why` has no words for %s", reason)
+		}
+	}
+}
+
+func TestGraphCarriesLiveNumbers(t *testing.T) {
+	g := newGraph([]*fleet.Manifest{
+		{Service: "web", Calls: []fleet.Call{{Service: "orders"}}, Expose: []fleet.Expose{{Host: "web.localhost", Path: "/"}}},
+		{Service: "orders", Egress: []fleet.HostPort{{Host: "api.stripe.com", Port: 443}}},
+	}, []fleet.EdgeStats{{From: "web", To: "orders", Requests: 1, Errors: 1, P99: 12 * time.Millisecond}})
+	want(t, g.text(), `
+gateway
+  --> web (web.localhost)
+orders
+  --> api.stripe.com:443
+web
+  --> orders  1 request, 1 error, p99 12ms
+`)
+}
+
+func TestALogIsBounded(t *testing.T) {
+	path := t.TempDir() + "/hub.log"
+	l := newBoundedLog(path, 100)
+	l.redirect = nil
+	for range 50 {
+		if _, err := l.Write([]byte("ten bytes\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{path, path + ".1"} {
+		if n := sizeOfFile(file); n == 0 || n > 100 {
+			t.Errorf("%s has %d bytes; want 1 to 100", file, n)
+		}
+	}
+}
