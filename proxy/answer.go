@@ -141,10 +141,7 @@ func rejection(err error) *refusal {
 
 // reject answers what could not be parsed, records it, and ends the connection. TLS gets an alert.
 func (s *session) reject(err error) {
-	if b := s.in.bytes(); looksTLS(b) {
-		_ = s.write(accessDenied)
-		return
-	}
+	tls := looksTLS(s.in.bytes())
 	s.req = h1.Request{Head: h1.Head{Minor: 1, Fields: s.req.Fields[:0]}}
 	s.head, s.keep, s.begun, s.body = nil, false, false, h1.Body{}
 	x := &s.x
@@ -152,7 +149,12 @@ func (s *session) reject(err error) {
 	x.requestID(nil)
 	x.obs.Protocol, x.obs.Kind, x.obs.Callee, x.obs.Route = fleet.HTTP, fleet.KindCall, s.target.String(), defaultRoute
 	x.refusal = rejection(err)
-	s.refuse(x)
+	if tls {
+		x.refusal = tlsToHTTP(s.target)
+		_ = s.write(accessDenied) // the connection is closed next
+	} else {
+		s.refuse(x)
+	}
 	x.obs.Reason, x.obs.Detail = string(x.refusal.reason), x.refusal.detail
 	x.obs.Duration = time.Since(x.obs.Time)
 	s.p.cfg.Recorder.Record(&x.obs)

@@ -46,9 +46,12 @@ func (p *Proxy) Drain(ctx context.Context, instance string) error {
 	e.draining.Store(true)
 	e.closeIdle(time.Now().Add(time.Hour))
 	e.drainHTTP2()
+	tick := time.NewTicker(100 * time.Millisecond) // for one of two who drain the same instance
+	defer tick.Stop()
 	for e.inflight.Load() > 0 {
 		select {
 		case <-left:
+		case <-tick.C:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

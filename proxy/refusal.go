@@ -207,6 +207,14 @@ func tlsToMesh(s, c *service) *refusal {
 	}
 }
 
+func tlsToHTTP(to target) *refusal {
+	return &refusal{
+		status: 403, reason: fleet.ReasonMeshTLS,
+		detail: fmt.Sprintf("%s was called with TLS; that port speaks plain HTTP.", to),
+		remedy: "Call it with http:// instead: the mesh encrypts between machines.",
+	}
+}
+
 func tooBusy(callee string, limit int) *refusal {
 	return &refusal{
 		status: 503, reason: fleet.ReasonOverloaded,

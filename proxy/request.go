@@ -43,10 +43,9 @@ func (s *session) describe(x *exchange) {
 		f := &s.req.Fields[i]
 		switch f.Name.Len() {
 		case 12:
-			if id == nil && f.Is(s.head, "x-request-id") {
+			if f.Is(s.head, "x-request-id") {
 				id = f.Value.Of(s.head)
-				f.Drop = true
-				continue
+				f.Drop = true // said once, with what is kept or made
 			}
 		case 15:
 			if f.Is(s.head, "idempotency-key") {
