@@ -58,6 +58,18 @@ func (s *http2Stream) refuseHTTP(b *h2.Batch, f *refusal) {
 	s.obs.BytesOut += int64(len(body))
 }
 
+// terminable refuses a stream on a connection that was taken apart only to be refused, once a new table
+// lets it pass: what leads outside the fleet passes as it is.
+func (x *exchange) terminable() bool {
+	if x.route.port.Protocol != fleet.TCP {
+		return true
+	}
+	return x.refuse(&refusal{
+		status: 503, reason: fleet.ReasonConnectFailed,
+		detail: "this connection was refused before; a new one will pass.",
+	})
+}
+
 // wantsHTTP2 is the refusal for HTTP/1.1 to a port of gRPC.
 func wantsHTTP2(r *route) *refusal {
 	return &refusal{

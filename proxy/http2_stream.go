@@ -88,7 +88,7 @@ func (s *http2Stream) start(b *h2.Batch) {
 	x := &s.exchange
 	x.match()
 	s.bound()
-	if !x.authorize() || !x.limit() {
+	if !x.authorize() || !x.terminable() || !x.limit() {
 		s.end(b)
 		return
 	}
