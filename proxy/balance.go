@@ -72,10 +72,19 @@ func (x *exchange) choose() *place {
 	if rank == failedBefore && x.waited < x.pause() {
 		return nil
 	}
-	if n > 1 && two[1].score() < two[0].score() {
-		return two[1]
+	if n < 2 {
+		return two[0]
 	}
-	return two[0]
+	return better(two, now)
+}
+
+// better is one of two by chance, unless the other is clearly the better one.
+func better(two [2]*place, now int64) *place {
+	i := mrand.IntN(2)
+	if two[1-i].score(now) < 0.8*two[i].score(now) {
+		return two[1-i]
+	}
+	return two[i]
 }
 
 func usable(pl *place) *place {

@@ -183,7 +183,7 @@ func TestContinue(t *testing.T) {
 	w := newWorld(t, proxy.Config{}, inventory(), orders())
 	w.attach("inventory-1", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/no" {
-			http.Error(rw, "no", 403)
+			http.Error(rw, "no", http.StatusForbidden)
 			return
 		}
 		body, _ := io.ReadAll(r.Body)

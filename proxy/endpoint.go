@@ -22,6 +22,7 @@ type endpoint struct {
 	inflight atomic.Int64
 	left     atomic.Pointer[chan struct{}] // told when inflight falls to 0 while draining
 	latency  atomic.Uint64                 // EWMA of the time to an answer's head: nanoseconds, a float64's bits
+	sampled  atomic.Int64                  // when that was last moved: nanoseconds since p.epoch
 	failures atomic.Int32                  // dials that failed, one after the other
 	ejected  atomic.Int64                  // until then: nanoseconds since p.epoch
 
@@ -76,11 +77,18 @@ func (e *endpoint) dialWorked() {
 	}
 }
 
-// score is what balancing compares: the expected wait.
-func (e *endpoint) score() float64 {
+// score is what balancing compares: the expected wait. An average that nothing refreshes fades, so that
+// a place that was slow once is asked again.
+func (e *endpoint) score(now int64) float64 {
 	l := math.Float64frombits(e.latency.Load())
-	return (l + float64(100*time.Microsecond)) * float64(e.inflight.Load()+1)
+	l /= 1 + float64(now-e.sampled.Load())/float64(fadeTime)
+	return (l + float64(latencyFloor)) * float64(e.inflight.Load()+1)
 }
+
+const (
+	fadeTime     = 10 * time.Second
+	latencyFloor = time.Millisecond // differences far below it say nothing about a place
+)
 
 // answered moves the average a tenth of the way. Two that do so at once may lose one sample.
 func (e *endpoint) answered(after time.Duration) {
@@ -89,6 +97,7 @@ func (e *endpoint) answered(after time.Duration) {
 		l = float64(after)
 	}
 	e.latency.Store(math.Float64bits(l + (float64(after)-l)/10))
+	e.sampled.Store(e.p.now())
 }
 
 // enter counts an exchange in; false where the endpoint drains, so that [Proxy.Drain] misses none.

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -251,5 +250,3 @@ func contains(t *testing.T, text string, parts ...string) {
 		}
 	}
 }
-
-func addrOf(host string) netip.Addr { return netip.MustParseAddr(host) }
