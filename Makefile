@@ -11,7 +11,7 @@ build: ## make bin/shoal, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/shoal ./cmd/shoal
 
 demo: build ## start the shop of five services and show it at work; DEMO=check checks it and exits
-	go run ./examples/shop/demo
+	@go build -o bin/demo ./examples/shop/demo && exec bin/demo
 
 # The race detector needs a C compiler and its headers; SHOAL_SKIPS=fail makes a test that skips for
 # want of a package a failure.
