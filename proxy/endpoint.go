@@ -86,16 +86,13 @@ func (e *endpoint) score(now int64) float64 {
 }
 
 const (
-	fadeTime     = 10 * time.Second
+	fadeTime     = 2 * time.Second
 	latencyFloor = time.Millisecond // differences far below it say nothing about a place
 )
 
 // answered moves the average a tenth of the way. Two that do so at once may lose one sample.
 func (e *endpoint) answered(after time.Duration) {
 	l := math.Float64frombits(e.latency.Load())
-	if l == 0 {
-		l = float64(after)
-	}
 	e.latency.Store(math.Float64bits(l + (float64(after)-l)/10))
 	e.sampled.Store(e.p.now())
 }

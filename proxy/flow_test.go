@@ -466,18 +466,16 @@ func TestBalancing(t *testing.T) {
 	w.p.Attach("d", dialTo(dead.Addr().String()))
 	addr := w.named("inventory", 80)
 	client := w.client()
-	for range 300 {
-		res, err := client.Post("http://"+addr, "", nil)
-		if err != nil || res.StatusCode != 200 {
-			t.Fatal(res, err)
+	eventually(t, "each living instance has its share", func() bool {
+		for range 50 {
+			res, err := client.Post("http://"+addr, "", nil)
+			if err != nil || res.StatusCode != 200 {
+				t.Fatal(res, err)
+			}
+			res.Body.Close()
 		}
-		res.Body.Close()
-	}
-	for i := range hits {
-		if hits[i].Load() < 5 {
-			t.Errorf("instance %d had %d of 300", i, hits[i].Load())
-		}
-	}
+		return hits[0].Load() > 20 && hits[1].Load() > 20 && hits[2].Load() > 20
+	})
 }
 
 func TestParking(t *testing.T) {
