@@ -17,8 +17,9 @@ type translation struct {
 	u      *upstream
 	b      *buffer
 	res    h1.Response
-	framed bool // the body is chunked
-	sent   chan error
+	framed bool       // the body is chunked
+	began  bool       // somebody sends the body, and tells on sent how that ended
+	sent   chan error // has room for one
 	fields []h2.Field
 }
 
@@ -66,10 +67,12 @@ func (t *translation) request() error {
 	if err := t.u.write(&s.exchange, append(out, '\r', '\n')); err != nil {
 		return err
 	}
+	t.began = true
 	if none {
 		t.sent <- nil
 		return nil
 	}
+	_ = t.u.SetWriteDeadline(time.Time{}) // halt sets one; fails only on a closed connection
 	go func() { t.sent <- t.body() }()
 	return nil
 }
@@ -116,7 +119,8 @@ func (t *translation) body() error {
 			out = append(out, h1.LastChunk...)
 		}
 		if len(out) > 0 {
-			if _, err := t.u.Conn.Write(out); err != nil {
+			n, err := t.u.Conn.Write(out)
+			if t.u.sent += n; err != nil {
 				return err
 			}
 		}
@@ -297,7 +301,8 @@ func (t *translation) over(body *h1.Body, err error) outcome {
 		}
 	}
 	whole := err == nil || body.ToEnd() && endOfStream(err)
-	t.stop()
+	t.halt()
+	t.close()
 	switch {
 	case whole:
 		return outcome{}
@@ -309,21 +314,29 @@ func (t *translation) over(body *h1.Body, err error) outcome {
 	return outcome{reason: fleet.ReasonUpstreamReset, begun: true, detail: "broke off in the middle of its answer"}
 }
 
-// stop closes the connection and waits for who sends the body.
-func (t *translation) stop() {
+// halt ends the sending of the body and waits for who does it.
+func (t *translation) halt() {
 	t.s.mu.Lock()
 	t.s.plain = nil
 	t.s.event.Broadcast()
 	t.s.mu.Unlock()
+	_ = t.u.SetWriteDeadline(longAgo)
+	if t.began {
+		<-t.sent
+	}
+}
+
+func (t *translation) close() {
 	abort(t.u.Conn)
 	t.u.close()
-	<-t.sent
 }
 
 // failed ends an attempt that brought no answer.
 func (t *translation) failed(err error) outcome {
+	t.halt()
 	o := outcome{reason: fleet.ReasonUpstreamReset, stale: t.u.used, detail: "closed the connection without an answer"}
 	o.unseen = t.b.w == 0 && t.u.unseen()
+	t.close()
 	var bad *h1.Error
 	switch {
 	case errors.Is(err, errGone):
@@ -333,9 +346,5 @@ func (t *translation) failed(err error) outcome {
 	case errors.As(err, &bad):
 		o.reason, o.detail = fleet.ReasonUpstreamMalformed, "answered with "+bad.Text
 	}
-	if len(t.sent) == 0 && t.u.sent == 0 {
-		t.sent <- nil // nobody sends
-	}
-	t.stop()
 	return o
 }

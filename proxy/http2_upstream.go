@@ -73,6 +73,19 @@ func (e *endpoint) drainHTTP2() {
 	}
 }
 
+// endHTTP2 closes the endpoint's connections and waits for their goroutines.
+func (e *endpoint) endHTTP2() {
+	e.h2.mu.Lock()
+	links := slices.Clone(e.h2.links)
+	e.h2.mu.Unlock()
+	for _, l := range links {
+		for _, c := range *l.conns.Load() {
+			c.Close()
+			<-c.Done()
+		}
+	}
+}
+
 // speaksHTTP1 reports whether the application behind the link is known not to speak HTTP/2.
 func (l *http2Link) speaksHTTP1(now int64) bool { return l.plain.Load() > now }
 

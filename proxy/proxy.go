@@ -238,6 +238,7 @@ func (p *Proxy) closeAll() {
 	p.parking.prune(p, time.Now().Add(time.Hour))
 	for _, e := range p.known() {
 		e.closeIdle(time.Now().Add(time.Hour))
+		e.endHTTP2()
 	}
 }
 
