@@ -159,6 +159,20 @@ func TestFoldersAreProductNouns(t *testing.T) {
 	}
 }
 
+// A reader who opens a package finds out what it is.
+func TestEveryPackageSaysWhatItIs(t *testing.T) {
+	says := map[string]bool{}
+	for _, f := range files(t) {
+		dir := filepath.ToSlash(filepath.Dir(f.path))
+		says[dir] = says[dir] || f.ast.Doc != nil
+	}
+	for _, dir := range slices.Sorted(maps.Keys(says)) {
+		if !says[dir] && !generated(dir+"/") {
+			t.Errorf("%s has no package comment: say what it is, where it stands in the three walks, and what is safe concurrently", dir)
+		}
+	}
+}
+
 // A dependency needs its sentence: every module that our code imports, tests included, is a heading
 // or a row of docs/dependencies.md, and so is every tool.
 func TestDependenciesHaveTheirSentence(t *testing.T) {
