@@ -84,7 +84,7 @@ func (s *stand) assignment(mode fleet.Mode, instance, command string) fleet.Assi
 // launch starts an application, which ends with the test.
 func (s *stand) launch(mode fleet.Mode, instance, command string, change ...func(*Spec)) *Sidecar {
 	s.t.Helper()
-	spec := Spec{Assignment: s.assignment(mode, instance, command)}
+	spec := Spec{Assignment: s.assignment(mode, instance, command), Env: []string{"GORACE=" + quickExit}}
 	for _, f := range change {
 		f(&spec)
 	}

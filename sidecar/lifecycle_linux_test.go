@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -224,6 +225,24 @@ func TestLogRedacts(t *testing.T) {
 		b, _ := os.ReadFile(filepath.Join(s.dir, "data", "logs", "orders", "orders-1.log"))
 		if string(b) != "key is •••.\n•••\nstarting\n" {
 			t.Errorf("the log has %q", b)
+		}
+	})
+}
+
+// nonBlocking finds O_NONBLOCK, octal 4000, in the flags of a file.
+var nonBlocking = regexp.MustCompile(`(?m)[4-7]...$`)
+
+// Standard output blocks, as programs expect, also while nobody could take it in time.
+func TestStandardFilesBlock(t *testing.T) {
+	bothModes(t, func(t *testing.T, mode fleet.Mode) {
+		const flags = "for fd in 0 1 2; do grep flags /proc/$$/fdinfo/$fd; done"
+		s := newStand(t)
+		if got := s.output(mode, "orders-1", flags); nonBlocking.MatchString(got) {
+			t.Errorf("non-blocking: %q", got)
+		}
+		sc := s.launch(mode, "orders-2", "sleep 60")
+		if got := run(t, sc, "sh", "-c", flags); nonBlocking.MatchString(got) {
+			t.Errorf("non-blocking: %q", got)
 		}
 	})
 }

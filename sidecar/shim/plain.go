@@ -99,7 +99,7 @@ func eachLine(r io.Reader, output func(string)) {
 // bareEnv is the environment of a shim itself, which needs none: what its application gets is sent.
 func bareEnv() []string {
 	env := []string{"GOMAXPROCS=2"}
-	for _, name := range []string{"GOCOVERDIR", "GOTRACEBACK", "SYSTEMROOT"} {
+	for _, name := range []string{"GOCOVERDIR", "GORACE", "GOTRACEBACK", "SYSTEMROOT"} {
 		if v, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+v)
 		}

@@ -101,6 +101,10 @@ func (ps *processes) start(spec Start, confined bool, stdin, stdout, stderr *os.
 	}
 	attr := &syscall.ProcAttr{Dir: spec.Dir, Env: spec.Env, Sys: groupAttr(spec.TTY)}
 	for _, fd := range fds {
+		// Go opens pipes and terminals non-blocking, and programs do not expect that of theirs.
+		if err := syscall.SetNonblock(fd, false); err != nil {
+			return nil, err
+		}
 		attr.Files = append(attr.Files, uintptr(fd))
 	}
 	ps.mu.Lock()
