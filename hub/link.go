@@ -211,13 +211,22 @@ func (l *link) tryCommand(ctx context.Context, node string, c *peerv1.CommandsRe
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-to.gone:
-		return nil, errNodeGone
-	case answer := <-result:
-		if answer.Error != "" {
-			return nil, errors.New(answer.Error)
+		select {
+		case answer := <-result: // its last words
+			return judge(answer)
+		default:
+			return nil, errNodeGone
 		}
-		return answer, nil
+	case answer := <-result:
+		return judge(answer)
 	}
+}
+
+func judge(answer *peerv1.CommandsRequest) (*peerv1.CommandsRequest, error) {
+	if answer.Error != "" {
+		return nil, errors.New(answer.Error)
+	}
+	return answer, nil
 }
 
 // forget drops a stream that cannot be written, so that the next attempt waits for a new one.
