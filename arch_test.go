@@ -252,7 +252,7 @@ func files(t *testing.T) []file {
 		if !strings.HasSuffix(path, ".go") {
 			return nil
 		}
-		parsed, err := parser.ParseFile(set, path, nil, parser.SkipObjectResolution)
+		parsed, err := parser.ParseFile(set, path, nil, parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			return err
 		}
