@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -230,55 +229,6 @@ func (c *Conn) Err() error {
 	return c.err
 }
 
-// Shutdown lets the open streams end and takes no new ones, then closes. A server does it in two
-// steps, so that a request that was on its way is still served (RFC 9113 section 6.8). It does not
-// wait; see [Conn.Done].
-func (c *Conn) Shutdown() {
-	c.mu.Lock()
-	if c.stage != open || c.stopping {
-		c.mu.Unlock()
-		return
-	}
-	if c.client {
-		c.drainLocked()
-	} else {
-		c.stage = warned
-		c.writer.out = appendGoAway(c.writer.out, idMax, NoError, "shutting down")
-		c.writer.out = append(appendFrame(c.writer.out, 8, framePing, 0, 0), pingShutdown...)
-		time.AfterFunc(time.Second, c.drain) // a peer that does not answer pings
-	}
-	c.mu.Unlock()
-	c.flush()
-}
-
-const pingShutdown = "shutdown"
-
-// drain is the second step of a shutdown.
-func (c *Conn) drain() {
-	c.mu.Lock()
-	c.drainLocked()
-	c.mu.Unlock()
-	c.flush()
-}
-
-func (c *Conn) drainLocked() {
-	if c.stage == draining || c.stopping {
-		return
-	}
-	c.stage = draining
-	if !c.client {
-		c.writer.out = appendGoAway(c.writer.out, c.acceptedID, NoError, "shutting down")
-	}
-	c.drainedLocked()
-}
-
-// drainedLocked stops a connection that waited for its last stream.
-func (c *Conn) drainedLocked() {
-	if c.active == 0 && (c.stage == draining || c.gone && c.client) {
-		c.stopLocked(NoError, "drained")
-	}
-}
-
 // Streams returns how many streams are open.
 func (c *Conn) Streams() int {
 	c.mu.Lock()
@@ -302,73 +252,3 @@ func (c *Conn) openErrLocked() error {
 	}
 	return nil
 }
-
-// finish ends what is left after the reading goroutine: streams, output, the socket.
-func (c *Conn) finish(err error) error {
-	if errors.Is(err, errStopped) {
-		err = nil
-	}
-	var ce *ConnError
-	c.mu.Lock()
-	if errors.As(err, &ce) {
-		c.writer.out = appendGoAway(c.writer.out, c.acceptedID, ce.Code, ce.Reason)
-	}
-	c.stopping = true
-	c.err = err
-	c.timer.Stop()
-	left := make([]*Stream, 0, len(c.streams))
-	why := lost(err)
-	for _, s := range c.streams {
-		left = append(left, s)
-		s.err = why
-		s.closeLocked(false)
-	}
-	c.mu.Unlock()
-	for _, s := range left {
-		s.deliver(Event{Kind: Closed, Batch: &c.batch, Err: why})
-	}
-	c.batch.flushOthers()
-	c.lastWords(ce != nil)
-	_ = c.nc.Close()
-	close(c.done)
-	return err
-}
-
-// lost is what streams are told when their connection ended.
-func lost(err error) *StreamError {
-	reason := "the connection closed"
-	if err != nil {
-		reason = "the connection was lost: " + err.Error()
-	}
-	return &StreamError{Code: InternalError, Reason: reason, Remote: true}
-}
-
-// lastWords writes what is still to be said, for at most a second; after an error it reads on for a
-// moment, since closing a socket with unread bytes takes the GOAWAY back.
-func (c *Conn) lastWords(failed bool) {
-	_ = c.nc.SetWriteDeadline(time.Now().Add(time.Second))
-	c.mu.Lock()
-	c.writer.last = true
-	c.mu.Unlock()
-	c.flush()
-	c.mu.Lock()
-	for c.writer.writing || c.writer.blocked {
-		c.writer.quiet.Wait()
-	}
-	c.mu.Unlock()
-	half, ok := c.nc.(interface{ CloseWrite() error })
-	if !failed || !ok {
-		return
-	}
-	_ = half.CloseWrite()
-	_ = c.nc.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
-	var sink [4096]byte
-	for range 64 {
-		if _, err := c.nc.Read(sink[:]); err != nil {
-			return
-		}
-	}
-}
-
-// deadline tells whether err is a poke.
-func deadline(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"syscall"
 	"time"
 )
@@ -29,3 +30,6 @@ func rearm(c *Conn) error {
 	}
 	return nil
 }
+
+// deadline tells whether err is a poke.
+func deadline(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

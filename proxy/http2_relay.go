@@ -1,0 +1,152 @@
+package proxy
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/wire/h2"
+)
+
+// upload moves the request's body on. Until an answer comes it is kept, up to Config.MaxReplay, so that
+// it can be sent again.
+func (s *http2Stream) upload(b *h2.Batch, data []byte, end bool) {
+	if s.ended {
+		return
+	}
+	if !s.replayable && s.sent == len(s.replay) {
+		s.down.Forward(b, s.up, data, end)
+		return
+	}
+	s.down.Keep(data, end)
+	if s.replayable {
+		s.absorb(b)
+	}
+	whole := s.replayable && s.down.Ended() && s.down.Trailers() == nil
+	if s.sent < len(s.replay) || whole {
+		n, err := s.up.SendData(b, s.replay[s.sent:], whole)
+		if err != nil {
+			return // the endpoint's own event says why
+		}
+		if s.sent += n; s.sent < len(s.replay) {
+			return
+		}
+		if whole {
+			s.ended = true
+			return
+		}
+	}
+	if !s.replayable {
+		s.down.Forward(b, s.up, nil, false)
+	}
+}
+
+// absorb moves what was kept of the body into replay. A body that does not fit, or that has trailers,
+// is not kept: this attempt is the last.
+func (s *http2Stream) absorb(b *h2.Batch) {
+	n := s.down.Buffered()
+	if len(s.replay)+n > s.p.cfg.MaxReplay || s.down.Trailers() != nil {
+		s.replayable = false
+		return
+	}
+	at := len(s.replay)
+	s.replay = append(s.replay, make([]byte, n)...)
+	s.down.Take(b, s.replay[at:])
+}
+
+func (s *http2Stream) fromEndpoint(e h2.Event) {
+	switch e.Kind {
+	case h2.Headers:
+		s.answer(e)
+	case h2.Data, h2.Trailers:
+		s.download(e)
+	case h2.Writable:
+		s.upload(e.Batch, nil, false)
+	case h2.Closed:
+		if !s.answers { // all of the answer is here, so the rest of the request was not wanted
+			s.settle(e.Batch, s.broken(e.Err))
+		}
+	}
+}
+
+// answer passes a head on.
+func (s *http2Stream) answer(e h2.Event) {
+	h := s.up.Head()
+	if h.Status < 200 {
+		_ = s.down.SendHead(e.Batch, h, false) // a caller that is gone has its own event
+		return
+	}
+	x := &s.exchange
+	x.obs.Status = h.Status
+	x.headAfter = time.Since(x.obs.Time) - x.last().Start
+	if o := s.peerRefusal(h); o.reason != "" {
+		s.settle(e.Batch, o)
+		return
+	}
+	s.begun, s.replayable = true, false
+	if !s.grpc && (h.Length < 0 || h.Length > bodyTimeout) && x.obs.Method != "HEAD" {
+		s.silence = true
+		s.arm(time.Now().Add(x.route.idle))
+	}
+	s.noteGRPC(h)
+	if !x.place.peer() {
+		hideInternalFields(h)
+	}
+	if err := s.down.SendHead(e.Batch, h, e.End); err != nil {
+		return
+	}
+	if e.End {
+		s.settle(e.Batch, outcome{})
+	}
+}
+
+// hideInternalFields drops fields that only Shoal may set: an application must not forge a refusal.
+func hideInternalFields(h *h2.Head) {
+	kept := h.Fields[:0]
+	for _, f := range h.Fields {
+		if !strings.HasPrefix(f.Name, internalPrefix) {
+			kept = append(kept, f)
+		}
+	}
+	h.Fields = kept
+}
+
+// noteGRPC records the status of a gRPC call, which stands in the trailers or in the only head.
+func (s *http2Stream) noteGRPC(h *h2.Head) {
+	if !s.grpc {
+		return
+	}
+	if v := h.Get("grpc-status"); v != "" {
+		s.obs.GRPCStatus, _ = strconv.Atoi(v) // what is no number is 0, and the caller's to judge
+	}
+}
+
+func (s *http2Stream) download(e h2.Event) {
+	s.obs.BytesOut += int64(len(e.Data))
+	if s.silence {
+		s.until = time.Now().Add(s.route.idle)
+	}
+	if e.Kind == h2.Trailers {
+		s.noteGRPC(s.up.Trailers())
+	}
+	s.answers = e.End
+	if s.up.Forward(e.Batch, s.down, e.Data, e.End) {
+		s.settle(e.Batch, outcome{})
+	}
+}
+
+// broken is the outcome of an attempt whose stream, or connection, the endpoint ended.
+func (s *http2Stream) broken(err *h2.StreamError) outcome {
+	o := outcome{reason: fleet.ReasonUpstreamReset, begun: s.begun, unseen: err.Unprocessed}
+	switch {
+	case !err.Remote:
+		o.reason, o.detail = fleet.ReasonUpstreamMalformed, "answered with what is not HTTP/2: "+err.Reason
+	case s.begun:
+		o.detail = fmt.Sprintf("broke off in the middle of its answer (%s: %s)", err.Code, err.Reason)
+	default:
+		o.detail = fmt.Sprintf("ended the stream without an answer (%s: %s)", err.Code, err.Reason)
+	}
+	return o
+}

@@ -1,0 +1,205 @@
+package proxy
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/wire/h1"
+	"github.com/shoalrun/shoal/wire/h2"
+)
+
+// head reads until the head of the final response is in b, parsed.
+func (t *translation) head() error {
+	x := &t.s.exchange
+	limits := h1.Limits{Head: x.p.cfg.MaxHead}
+	for scanned := 0; ; {
+		n, err := h1.End(t.b.bytes(), scanned, limits)
+		if err == nil && n > 0 {
+			err = t.res.Parse(t.b.bytes()[:n], limits)
+		}
+		switch {
+		case err != nil:
+			return err
+		case n > 0 && t.res.Status == 101:
+			return &h1.Error{Text: "an upgrade that nobody asked for"}
+		case n > 0 && t.res.Status >= 200:
+			return nil
+		case n > 0:
+			_ = t.s.down.SendHead(nil, t.convert(t.b.bytes()[:n]), false) // a caller that is gone has its own event
+			t.b.r += n
+			scanned = 0
+			continue
+		}
+		scanned = len(t.b.bytes())
+		n, err = t.u.read(x, t.b.room(x.p.cfg.MaxHead+bufferSize), x.deadline)
+		t.b.w += n
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// convert makes a response's head one of HTTP/2.
+func (t *translation) convert(head []byte) *h2.Head {
+	h := &h2.Head{Status: t.res.Status, Length: t.res.Length, Fields: t.fields[:0]}
+	for i := range t.res.Fields {
+		f := &t.res.Fields[i]
+		if f.Drop || f.Kind != h1.Other && f.Kind != h1.ContentLength {
+			continue
+		}
+		name := strings.ToLower(string(f.Name.Of(head)))
+		if strings.HasPrefix(name, internalPrefix) {
+			continue
+		}
+		h.Fields = append(h.Fields, h2.Field{Name: name, Value: string(f.Value.Of(head))})
+	}
+	return h
+}
+
+// answer passes the response on, whose head is in b.
+func (t *translation) answer() outcome {
+	s, x := t.s, &t.s.exchange
+	x.obs.Status = t.res.Status
+	x.headAfter = time.Since(x.obs.Time) - x.last().Start
+	head := t.b.bytes()[:t.res.Size]
+	h := t.convert(head)
+	body := t.res.Body(x.obs.Method == "HEAD")
+	t.b.r += t.res.Size
+	s.mu.Lock()
+	s.begun, s.replayable = true, false
+	stream := t.res.Length < 0 || t.res.Length > bodyTimeout
+	if stream {
+		s.arm(time.Time{})
+	}
+	err := s.down.SendHead(nil, h, body.Done())
+	s.mu.Unlock()
+	for err == nil && !body.Done() {
+		err = t.more(&body, stream)
+	}
+	return t.over(&body, err)
+}
+
+// more passes on what is in b of the body, then reads more of it.
+func (t *translation) more(body *h1.Body, stream bool) error {
+	x := &t.s.exchange
+	for len(t.b.bytes()) > 0 && !body.Done() {
+		content, n, err := body.Next(t.b.bytes())
+		if err != nil {
+			return err
+		}
+		if err := t.send(content, false); err != nil {
+			return err
+		}
+		t.b.r += n
+		if n == 0 {
+			break
+		}
+	}
+	if body.Done() {
+		return t.send(nil, true)
+	}
+	until := x.deadline
+	if stream {
+		until = time.Now().Add(x.route.idle)
+	}
+	n, err := t.u.read(x, t.b.room(bufferSize), until)
+	t.b.w += n
+	if n == 0 && err != nil && body.ToEnd() && endOfStream(err) {
+		if err := t.send(nil, true); err != nil {
+			return err
+		}
+	}
+	if n > 0 {
+		return nil // an error comes again
+	}
+	return err
+}
+
+// send waits until the caller takes p.
+func (t *translation) send(p []byte, end bool) error {
+	s := t.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(p) > 0 || end {
+		n, err := s.down.SendData(nil, p, end)
+		if err != nil {
+			return errGone
+		}
+		s.obs.BytesOut += int64(n)
+		if p = p[n:]; len(p) == 0 {
+			return nil
+		}
+		s.event.Wait()
+		if s.left() {
+			return errGone
+		}
+		if s.expired {
+			return errTimeout
+		}
+	}
+	return nil
+}
+
+// over ends an attempt whose answer began. The connection is kept if both messages are whole.
+func (t *translation) over(body *h1.Body, err error) outcome {
+	if err == nil && body.Done() && !t.res.Close && len(t.b.bytes()) == 0 {
+		select {
+		case bad := <-t.sent:
+			if bad == nil {
+				t.u.pool.put(t.u)
+				return outcome{}
+			}
+			t.sent <- bad
+		default:
+		}
+	}
+	whole := err == nil || body.ToEnd() && endOfStream(err)
+	t.halt()
+	t.close()
+	switch {
+	case whole:
+		return outcome{}
+	case errors.Is(err, errGone):
+		return outcome{reason: fleet.ReasonCallerGone, begun: true}
+	case errors.Is(err, errTimeout):
+		return outcome{reason: fleet.ReasonTimeout, begun: true, final: timedOut(t.s.route.callee, t.s.route.idle)}
+	}
+	return outcome{reason: fleet.ReasonUpstreamReset, begun: true, detail: "broke off in the middle of its answer"}
+}
+
+// halt ends the sending of the body and waits for who does it.
+func (t *translation) halt() {
+	t.s.mu.Lock()
+	t.s.plain = nil
+	t.s.event.Broadcast()
+	t.s.mu.Unlock()
+	_ = t.u.SetWriteDeadline(longAgo)
+	if t.began {
+		<-t.sent
+	}
+}
+
+func (t *translation) close() {
+	abort(t.u.Conn)
+	t.u.close()
+}
+
+// failed ends an attempt that brought no answer.
+func (t *translation) failed(err error) outcome {
+	t.halt()
+	o := outcome{reason: fleet.ReasonUpstreamReset, stale: t.u.used, detail: "closed the connection without an answer"}
+	o.unseen = t.b.w == 0 && t.u.unseen()
+	t.close()
+	var bad *h1.Error
+	switch {
+	case errors.Is(err, errGone):
+		o.reason = fleet.ReasonCallerGone
+	case errors.Is(err, errTimeout):
+		o.reason = fleet.ReasonTimeout
+	case errors.As(err, &bad):
+		o.reason, o.detail = fleet.ReasonUpstreamMalformed, "answered with "+bad.Text
+	}
+	return o
+}
