@@ -131,13 +131,18 @@ func (x *exchange) observe() {
 	}
 	x.obs.Attempts = x.attempts[:min(x.tries, maxAttempts)]
 	failed := x.obs.Failed()
-	if x.peer && !failed {
+	if x.peer && (!failed || x.unreached()) {
 		return
 	}
 	if !x.peer {
 		r.edge.Done(x.obs.Duration, failed)
 	}
 	x.p.cfg.Recorder.Record(&x.obs)
+}
+
+// unreached: the peer that called goes on trying, and records how that ends.
+func (x *exchange) unreached() bool {
+	return x.refusal != nil && x.refusal.reason == fleet.ReasonNoEndpoint
 }
 
 func (x *exchange) refuse(f *refusal) bool {
