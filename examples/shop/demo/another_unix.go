@@ -41,3 +41,6 @@ func another() (uid, gid int) {
 func aside(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
 func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
+
+// kill kills a process and its group, without a word to them.
+func kill(pid int) error { return syscall.Kill(-pid, syscall.SIGKILL) }

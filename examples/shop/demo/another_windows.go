@@ -21,3 +21,11 @@ func alive(pid int) bool {
 	}
 	return err == nil
 }
+
+func kill(pid int) error {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	return p.Kill()
+}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"strings"
 	"time"
@@ -171,7 +170,7 @@ func (d *demo) crash(ctx context.Context) error {
 	}
 	load := startLoad(ctx, d.gateway)
 	pause(ctx, 1500*time.Millisecond)
-	fmt.Printf("\n$ kill -9 %d    # orders\n", pid)
+	fmt.Printf("\n$ kill -9 -- -%d    # orders, and its shell\n", pid)
 	if err := kill(pid); err != nil {
 		load.stop()
 		return err
@@ -214,14 +213,6 @@ func (s status) instance(name string) (pid, restarts int) {
 		}
 	}
 	return 0, 0
-}
-
-func kill(pid int) error {
-	p, err := os.FindProcess(pid)
-	if err != nil {
-		return err
-	}
-	return p.Kill()
 }
 
 var requestID = regexp.MustCompile(`shoal why (\S+)`)
