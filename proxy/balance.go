@@ -214,7 +214,7 @@ func (x *exchange) retry(o outcome) bool {
 	x.place.leave()
 	if o.reason == "" {
 		a.Outcome = outcomeOf(x.obs.Status)
-		x.place.answered(cmp.Or(x.headAfter, a.Duration))
+		x.place.answered(cmp.Or(x.headAfter, a.Duration), x.obs.Time.Add(x.obs.Duration))
 		return false
 	}
 	a.Outcome = string(o.reason)

@@ -91,10 +91,10 @@ const (
 )
 
 // answered moves the average a tenth of the way. Two that do so at once may lose one sample.
-func (e *endpoint) answered(after time.Duration) {
+func (e *endpoint) answered(after time.Duration, at time.Time) {
 	l := math.Float64frombits(e.latency.Load())
 	e.latency.Store(math.Float64bits(l + (float64(after)-l)/10))
-	e.sampled.Store(e.p.now())
+	e.sampled.Store(int64(at.Sub(e.p.epoch)))
 }
 
 // enter counts an exchange in; false where the endpoint drains, so that [Proxy.Drain] misses none.
