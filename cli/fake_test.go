@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,6 +57,7 @@ func fakeHub(ctx context.Context, a cli.HubArgs) error {
 		Publish: func(_ context.Context, p api.Publication) (string, error) {
 			return fmt.Sprintf("%s|%s|%s|%s", p.Topic, p.ContentType, p.Data, p.Attributes["subject"]), nil
 		},
+		Upgrade: f.upgrade,
 		Debug: func(_ context.Context, service string, on bool) error {
 			if service != "web" {
 				return fmt.Errorf("no service is called %s; this fleet has web", service)
@@ -74,6 +76,7 @@ func fakeNode(ctx context.Context, a cli.NodeArgs) error {
 	f := &fake{args: a.ProcessArgs, process: api.Node, started: time.Now(), quit: make(chan struct{})}
 	return f.serve(ctx, a.Paths.Node, &api.Server{
 		Process: api.Node, Info: f.info, Down: f.down, Status: f.status,
+		Upgrade: f.upgrade,
 		Env: func(_ context.Context, service string) ([]api.Var, error) {
 			vars := []api.Var{{Name: "SHOAL_GATEWAY", Value: "http://127.0.0.1:8000"}}
 			if service != "" {
@@ -129,6 +132,8 @@ type fake struct {
 	started time.Time
 	once    sync.Once
 	quit    chan struct{}
+
+	successor atomic.Pointer[string] // the executable of an upgrade
 }
 
 func (f *fake) serve(ctx context.Context, socket string, s *api.Server) error {
@@ -180,10 +185,20 @@ func (f *fake) asked(what string) bool {
 }
 
 func (f *fake) info(context.Context) (api.Info, error) {
+	started := f.started
+	if f.successor.Load() != nil {
+		started = started.Add(time.Second)
+	}
 	return api.Info{
-		Process: f.process, Version: f.args.Version, PID: os.Getpid(), Fleet: "shop", Started: f.started,
+		Process: f.process, Version: f.args.Version, PID: os.Getpid(), Fleet: "shop", Started: started,
 		Workspace: f.args.Workspace, Data: f.args.Paths.Data, Executable: f.args.Executable, Owned: f.args.Owned,
 	}, nil
+}
+
+// upgrade is another process a moment later.
+func (f *fake) upgrade(_ context.Context, executable string, send func(fleet.Progress) error) error {
+	time.AfterFunc(time.Millisecond, func() { f.successor.Store(&executable) })
+	return send(fleet.Progress{Phase: fleet.PhaseStart, Text: "a new " + string(f.process)})
 }
 
 func (f *fake) up(_ context.Context, r api.UpRequest, send func(fleet.Progress) error) error {
@@ -201,7 +216,11 @@ func (f *fake) up(_ context.Context, r api.UpRequest, send func(fleet.Progress) 
 	return nil
 }
 
-func (f *fake) down(_ context.Context, send func(fleet.Progress) error) error {
+func (f *fake) down(ctx context.Context, send func(fleet.Progress) error) error {
+	if f.process == api.Hub && f.asked("hang") {
+		<-ctx.Done() // as a hub that waits for a node which is gone
+		return ctx.Err()
+	}
 	os.WriteFile(f.file("down"), nil, 0o600)
 	err := send(fleet.Progress{Service: "web", Phase: fleet.PhaseStop})
 	f.once.Do(func() { close(f.quit) })

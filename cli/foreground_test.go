@@ -322,3 +322,11 @@ func TestSignalEndsEvenABusyTest(t *testing.T) {
 	}
 	nothingLeft(t, pid)
 }
+
+func TestADeadNodeEndsATestWhoseHubHangs(t *testing.T) {
+	dir, _ := folder(t, "die-node", "hang")
+	out, err := shoal(dir, "test", "--", "true").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "the node (pid") || !strings.Contains(string(out), "it was asked to die") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

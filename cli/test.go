@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/shoalrun/shoal/api"
-	"github.com/shoalrun/shoal/fleet"
 )
 
 func (a *app) test() *cobra.Command {
@@ -80,22 +79,24 @@ func (a *app) testOwned(ctx context.Context, p plan, command []string) error {
 	defer cancel()
 	result := make(chan error, 1)
 	go func() { result <- a.upAndRun(ctx, c, p, v, command) }()
-	err = o.await(result, cancel, signals)
-	c.Down(context.WithoutCancel(ctx), func(fleet.Progress) {}) // what does not answer is ended by stop
+	dead, err := o.await(result, cancel, signals)
+	if !dead {
+		err = errors.Join(err, o.down(context.WithoutCancel(ctx), c, v, signals))
+	}
 	return errors.Join(err, o.stop())
 }
 
 // await waits for the command, and ends it where the fleet dies or a second signal comes. The first
 // signal is the command's to answer, which has it from the terminal.
-func (o *owned) await(result <-chan error, cancel func(), signals <-chan os.Signal) error {
+func (o *owned) await(result <-chan error, cancel func(), signals <-chan os.Signal) (dead bool, err error) {
 	asked := 0
 	for {
 		select {
 		case err := <-result:
 			if asked > 0 && errors.Is(err, context.Canceled) {
-				return exitError{exitInterrupted}
+				return false, exitError{exitInterrupted}
 			}
-			return err
+			return false, err
 		case <-signals:
 			if asked++; asked > 1 {
 				cancel()
@@ -103,7 +104,7 @@ func (o *owned) await(result <-chan error, cancel func(), signals <-chan os.Sign
 		case dead := <-o.died:
 			cancel()
 			<-result
-			return dead.death()
+			return true, dead.death()
 		}
 	}
 }

@@ -139,6 +139,7 @@ func (o *owned) down(ctx context.Context, c *api.Client, v view, signals <-chan 
 	done := make(chan error, 1)
 	go func() { done <- c.Down(ctx, v.progress) }()
 	ending := len(o.processes)
+	var limit <-chan time.Time // for the other one, once one has ended
 	for {
 		select {
 		case <-signals:
@@ -156,6 +157,9 @@ func (o *owned) down(ctx context.Context, c *api.Client, v view, signals <-chan 
 				v.end("stopped")
 				return nil
 			}
+			limit = time.After(endPatience)
+		case <-limit:
+			return nil // closing the pipe, and force, end what is left
 		}
 	}
 }

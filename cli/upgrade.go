@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,15 +21,40 @@ func (a *app) upgrade() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if _, err := c.Running(ctx); err != nil {
+				return err
+			}
 			// The hub first: a node of either version finds it there, and calls do not need it.
 			for _, p := range []api.Process{api.Hub, api.Node} {
-				if err := c.Upgrade(ctx, p, executable, a.newPlain(a.out).progress); err != nil {
+				if err := a.replace(ctx, c, p, executable); err != nil {
 					return fmt.Errorf("the %s was not replaced: %w", p, err)
 				}
 				fmt.Fprintf(a.out, "the %s runs %s\n", p, executable)
 			}
 			return nil
 		}),
+	}
+}
+
+// replace replaces one process and returns once its successor answers.
+func (a *app) replace(ctx context.Context, c *api.Client, p api.Process, executable string) error {
+	before, err := c.Info(ctx, p)
+	if err != nil {
+		return err
+	}
+	if err := c.Upgrade(ctx, p, executable, a.newPlain(a.out).progress); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerPatience)
+	defer cancel()
+	for {
+		now, err := c.Info(ctx, p)
+		if err == nil && !now.Started.Equal(before.Started) {
+			return nil
+		}
+		if pause(ctx, 20*time.Millisecond) != nil {
+			return fmt.Errorf("no successor answers after %v; its log says why", answerPatience)
+		}
 	}
 }
 
