@@ -32,6 +32,9 @@ func (a *app) down() *cobra.Command {
 			if err := gone(ctx, c, p); err != nil {
 				return err
 			}
+			if err := p.Remove(); err != nil {
+				return fmt.Errorf("everything is stopped, but the runtime folder is left: %w", err)
+			}
 			fmt.Fprintf(a.out, "%s is down\n", info.Fleet)
 			return nil
 		}),
