@@ -132,6 +132,11 @@ func (n *node) dialPeer(ctx context.Context, peer string) (net.Conn, error) {
 }
 
 func (n *node) joinSupervisor() (err error) {
+	if n.Owned && !n.sockets.Successor { // what the last fleet here left is none of this one's
+		if err := os.RemoveAll(n.assignments()); err != nil {
+			return err
+		}
+	}
 	n.supervisor, err = process.New(process.Config{
 		Node:    n.Name,
 		Dir:     n.assignments(),

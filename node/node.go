@@ -178,11 +178,6 @@ func (n *node) recover(ctx context.Context) error {
 	if err != nil {
 		n.Log.Warn("an instance that was left running could not be taken over", "error", err)
 	}
-	if n.Owned { // what the last fleet here left is none of this one's
-		if err := os.RemoveAll(n.assignments()); err != nil {
-			return err
-		}
-	}
 	return n.supervisor.Adopt(running)
 }
 

@@ -1,3 +1,5 @@
+//go:build unix
+
 package e2e
 
 import (
@@ -49,7 +51,7 @@ func TestCrashIsRestarted(t *testing.T) {
 	inEach(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, built)
 		w.up()
-		_, _, _ = w.get("web", "/exit")
+		w.post("web", "/exit")
 		w.eventually("it was restarted", func() bool {
 			i := w.service("web").Instances
 			return len(i) == 1 && i[0].Restarts == 1 && i[0].State == fleet.Ready

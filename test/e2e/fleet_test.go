@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package e2e runs whole fleets: the real binary, real git repositories, real processes. Nothing here
 // knows the inside of Shoal.
 package e2e
@@ -324,4 +326,14 @@ func (w *world) pids(word string) []int {
 		}
 	}
 	return pids
+}
+
+// post calls an exposed service once: what is not a GET is never repeated.
+func (w *world) post(service, path string) {
+	w.Helper()
+	req, _ := http.NewRequest(http.MethodPost, "http://"+w.status().Gateway+path, nil)
+	req.Host = service + ".localhost"
+	resp, err := http.DefaultClient.Do(req)
+	must(w, err)
+	_ = resp.Body.Close()
 }

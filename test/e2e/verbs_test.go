@@ -1,3 +1,5 @@
+//go:build unix
+
 package e2e
 
 import (
@@ -105,7 +107,7 @@ func TestDebugSuspendsRestarts(t *testing.T) {
 		if !w.service("web").Debug {
 			t.Fatal("status does not show debug")
 		}
-		_, _, _ = w.get("web", "/exit")
+		w.post("web", "/exit")
 		w.eventually("it is down", func() bool { i := w.service("web").Instances; return len(i) == 1 && i[0].State != fleet.Ready })
 		w.run("debug", "--off", "web")
 		w.eventually("it runs again", func() bool { i := w.service("web").Instances; return len(i) == 1 && i[0].State == fleet.Ready })

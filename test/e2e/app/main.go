@@ -1,3 +1,5 @@
+//go:build unix
+
 // Command app is the service that the end-to-end tests run: it knows nothing of Shoal, and does what
 // its requests ask of it.
 package main
