@@ -28,6 +28,7 @@ type Paths struct {
 	Shims             string // folder: one socket per instance
 
 	HubDir, NodeDir string // what each process stores
+	Up              string // file: what is up, for a hub that starts again; `down` removes it
 	HubLog, NodeLog string // what each process says
 	Logs, State     string // folders: per service
 }
@@ -51,7 +52,7 @@ func Locate(data string) (Paths, error) {
 		Data: data, Runtime: runtime,
 		Hub: in("hub.sock"), Node: in("node.sock"), Link: in("link.sock"),
 		PeerHub: in("peer-hub.sock"), PeerNode: in("peer-node.sock"), Shims: in("shim"),
-		HubDir: at("hub"), NodeDir: at("node"), HubLog: at("hub.log"), NodeLog: at("node.log"),
+		HubDir: at("hub"), NodeDir: at("node"), Up: at("up.json"), HubLog: at("hub.log"), NodeLog: at("node.log"),
 		Logs: at("logs"), State: at("state"),
 	}, nil
 }

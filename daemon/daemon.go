@@ -49,6 +49,19 @@ func Locked(path string) (pid int, locked bool) {
 	return pid, true
 }
 
+// Terminate asks the process that holds the lock file at path to end, if there is one.
+func Terminate(path string) error {
+	pid, locked := Locked(path)
+	if !locked || pid <= 0 {
+		return nil
+	}
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	return terminate(p)
+}
+
 func writePID(f *os.File) error {
 	if err := f.Truncate(0); err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 // How often a guard looks, how long it waits for a process that it never saw, and between starts.
 const (
 	guardInterval = 250 * time.Millisecond
-	guardPatience = 10 * time.Second
+	guardPatience = 2 * time.Second
 	guardRetryMin = time.Second
 	guardRetryMax = 30 * time.Second
 )

@@ -70,7 +70,8 @@ type hub struct {
 
 	joined    chan struct{} // closed when a node has first said what it runs
 	joinOnce  sync.Once
-	upping    sync.Mutex // held while one `up` loads and builds
+	upping    sync.Mutex // held while one `up` loads
+	downing   bool       // no session may begin any more; guarded by upping
 	session   atomic.Pointer[session]
 	quit      context.CancelCauseFunc
 	stopping  atomic.Bool

@@ -43,15 +43,22 @@ func (h *hub) info(context.Context) (api.Info, error) {
 	}, nil
 }
 
+// nodePatience bounds how long `down` waits for a node that is not there: it is being started again.
+const nodePatience = 20 * time.Second
+
 // down stops every service in order, then the node, then this process.
 func (h *hub) down(ctx context.Context, send func(fleet.Progress) error) error {
-	h.stopping.Store(true)
-	if s := h.session.Swap(nil); s != nil {
-		s.close()
-	}
 	err := h.progress.during(ctx, send, func(ctx context.Context) error {
+		h.endSession()
+		waiting, cancel := context.WithTimeout(ctx, nodePatience)
+		defer cancel()
+		if _, err := h.link.waitFor(waiting, h.Node); err != nil {
+			return fmt.Errorf("what it runs may be running still: %w; its log: %s", err, h.Paths.NodeLog)
+		}
+		h.stopping.Store(true)
 		return errors.Join(h.forgetUp(), h.engine.Stop(ctx), h.driver.Shutdown(ctx))
 	})
+	h.stopping.Store(true)
 	h.quit(errShutdown)
 	return err
 }

@@ -60,6 +60,9 @@ func (h *hub) up(ctx context.Context, r api.UpRequest, send func(fleet.Progress)
 func (h *hub) begin(ctx context.Context, r api.UpRequest) (*session, error) {
 	h.upping.Lock()
 	defer h.upping.Unlock()
+	if h.downing {
+		return nil, errors.New("the fleet is being stopped; wait for `shoal down` to end, then start it again")
+	}
 	s := &session{hub: h, request: r, done: make(chan struct{}), building: make(map[string]context.CancelFunc)}
 	var err error
 	s.workspace, err = workspace.Open(workspace.Config{
@@ -87,6 +90,16 @@ func (h *hub) begin(ctx context.Context, r api.UpRequest) (*session, error) {
 	}
 	go s.run(running)
 	return s, nil
+}
+
+// endSession ends the session in force, and lets none begin any more.
+func (h *hub) endSession() {
+	h.upping.Lock()
+	defer h.upping.Unlock()
+	h.downing = true
+	if s := h.session.Swap(nil); s != nil {
+		s.close()
+	}
 }
 
 // close ends the session's builds and watches, and returns when they have ended.
@@ -319,19 +332,17 @@ func (h *hub) runBuild(ctx context.Context, c workspace.Command) error {
 
 // What was up is kept, so that a hub that starts again knows what to watch.
 
-func (h *hub) upFile() string { return filepath.Join(h.Paths.HubDir, "up.json") }
-
 func (h *hub) rememberUp(r api.UpRequest) error {
 	r.Update = false // once is enough
 	b, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(h.upFile(), b, 0o600)
+	return os.WriteFile(h.Paths.Up, b, 0o600)
 }
 
 func (h *hub) forgetUp() error {
-	if err := os.Remove(h.upFile()); !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(h.Paths.Up); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -339,7 +350,7 @@ func (h *hub) forgetUp() error {
 
 // resume takes up the session of the hub before this one. In a foreground `up` there was none.
 func (h *hub) resume(ctx context.Context) error {
-	b, err := os.ReadFile(h.upFile())
+	b, err := os.ReadFile(h.Paths.Up)
 	if errors.Is(err, fs.ErrNotExist) {
 		return hold(ctx)
 	}

@@ -181,6 +181,8 @@ func (n *node) recover(ctx context.Context) error {
 	return n.supervisor.Adopt(running)
 }
 
+func (n *node) hubLock() string { return filepath.Join(n.Paths.HubDir, "lock") }
+
 func (n *node) assignments() string { return filepath.Join(n.Paths.NodeDir, "assignments") }
 
 // watchHub starts the hub again where it has died. In a foreground `up` nobody does: the first
@@ -191,7 +193,7 @@ func (n *node) watchHub(ctx context.Context) error {
 		return ctx.Err()
 	}
 	return daemon.Guard{
-		Lock:  filepath.Join(n.Paths.HubDir, "lock"),
+		Lock:  n.hubLock(),
 		Start: n.Sibling,
 		Hold:  n.stopping.Load,
 		Log:   n.Log.With("restarting", "hub"),

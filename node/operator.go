@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/shoalrun/shoal/api"
 	"github.com/shoalrun/shoal/daemon"
@@ -42,10 +44,14 @@ func (n *node) info(context.Context) (api.Info, error) {
 	}, nil
 }
 
-// down stops everything without the hub, which is gone.
+// down stops everything without the hub, which is gone: or is just starting again, and is stopped too.
 func (n *node) down(_ context.Context, send func(fleet.Progress) error) error {
-	err := send(fleet.Progress{Phase: fleet.PhaseStop, Text: "the hub is gone; the node stops its instances, all at once"})
-	err = errors.Join(err, n.stopAll())
+	n.stopping.Store(true)
+	err := send(fleet.Progress{Time: time.Now(), Phase: fleet.PhaseStop, Text: "the hub is gone; the node stops its instances, all at once"})
+	if removed := os.Remove(n.Paths.Up); !errors.Is(removed, fs.ErrNotExist) {
+		err = errors.Join(err, removed)
+	}
+	err = errors.Join(err, daemon.Terminate(n.hubLock()), n.stopAll())
 	n.quit(errShutdown)
 	return err
 }

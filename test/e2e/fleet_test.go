@@ -126,7 +126,9 @@ func newWorld(t *testing.T, s setting, files map[string]string) *world {
 
 // end stops the fleet and fails the test if anything of it lives on.
 func (w *world) end() {
-	w.try("down")
+	if out, errs, code := w.try("down"); code != 0 && !strings.Contains(errs, "no fleet is running") {
+		w.Errorf("down: exit code %d\n%s%s", code, out, errs)
+	}
 	if w.Failed() {
 		for _, log := range []string{"hub.log", "node.log"} {
 			text, _ := os.ReadFile(filepath.Join(w.dir, ".shoal", log))
