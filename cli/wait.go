@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ func (a *app) wait() *cobra.Command {
 		defer stop()
 		last, err := settled(bound, c, args)
 		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("not healthy after %v: %s", limit, and(unready(last, args)))
+			return fmt.Errorf("not healthy after %v: %s", limit, cmp.Or(and(unready(last, args)), "the fleet has no service yet"))
 		}
 		if err != nil {
 			a.showFailed(last)
@@ -45,14 +46,14 @@ func settled(ctx context.Context, c *api.Client, names []string) (fleet.Status, 
 	if err != nil {
 		return st, err
 	}
-	if err := known(st, names); err != nil {
-		return st, err
-	}
 	for {
+		if err := known(st, names); err != nil {
+			return st, err
+		}
 		if failed := inState(st, names, fleet.ServiceFailed); len(failed) > 0 {
 			return st, fmt.Errorf("%s failed", and(failed))
 		}
-		if len(unready(st, names)) == 0 {
+		if len(st.Services) > 0 && len(unready(st, names)) == 0 { // none: an `up` has only begun
 			return st, nil
 		}
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
@@ -66,8 +67,11 @@ func settled(ctx context.Context, c *api.Client, names []string) (fleet.Status, 
 	}
 }
 
-// known refuses a name that is no service of the fleet.
+// known refuses a name that is no service of the fleet, once that has any.
 func known(st fleet.Status, names []string) error {
+	if len(st.Services) == 0 {
+		return nil
+	}
 	var all []string
 	for _, s := range st.Services {
 		all = append(all, s.Name)

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -143,24 +144,19 @@ func (h *hub) status(context.Context) (fleet.Status, error) {
 		Fleet: h.fleet, Version: h.Version,
 		Hub:  fleet.ProcessStatus{PID: os.Getpid(), Started: h.started},
 		Node: node.Process, Gateway: node.Gateway, Metrics: node.Metrics,
-		Services: h.engine.Status(),
-		Edges:    mergeEdges(edges, h.recorder.Edges()),
+		Services: h.engine.Status(), Edges: mergeEdges(edges, h.recorder.Edges()),
+		Topics: h.broker.Topics(), Subscriptions: h.broker.Subscriptions(),
 	}
 	exposed(s.Services, h.control.Snapshot(), node.Gateway)
 	return s, nil
 }
 
-// mergeEdges puts what the hub's own proxy saw beside what the node saw. A delivery is seen by both,
-// and counts where it started.
+// mergeEdges puts what the hub's own proxy saw, deliveries and the operator's events, beside what the
+// node saw. Each counts what starts with it, so that nothing counts twice.
 func mergeEdges(node, hub []fleet.EdgeStats) []fleet.EdgeStats {
-	merged := slices.Clone(hub)
-	for _, e := range node {
-		if e.From != fleet.Events {
-			merged = append(merged, e)
-		}
-	}
+	merged := slices.Concat(hub, node)
 	slices.SortFunc(merged, func(a, b fleet.EdgeStats) int {
-		return strings.Compare(a.From+" "+a.To+" "+a.Route, b.From+" "+b.To+" "+b.Route)
+		return cmp.Or(strings.Compare(a.From, b.From), strings.Compare(a.To, b.To), strings.Compare(a.Route, b.Route))
 	})
 	return merged
 }

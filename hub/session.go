@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/shoalrun/shoal/api"
 	"github.com/shoalrun/shoal/deploy"
 	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/manifest"
 	"github.com/shoalrun/shoal/sidecar/shim"
 	"github.com/shoalrun/shoal/workspace"
 )
@@ -193,9 +193,16 @@ func (s *session) load(ctx context.Context, update bool) error {
 	for _, service := range loaded {
 		services[service.Manifest.Service] = service
 	}
-	wanted, err := closure(services, s.request.Services)
+	names, err := s.workspace.Select(loaded, s.request.Services)
 	if err != nil {
 		return err
+	}
+	if err := s.checkPorts(loaded); err != nil {
+		return err
+	}
+	wanted := make(map[string]bool, len(names))
+	for _, name := range names {
+		wanted[name] = true
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -203,33 +210,12 @@ func (s *session) load(ctx context.Context, update bool) error {
 	return nil
 }
 
-// closure returns the asked services with everything that they call; all where none is asked.
-func closure(services map[string]*workspace.Service, asked []string) (map[string]bool, error) {
-	wanted := make(map[string]bool)
-	if len(asked) == 0 {
-		for name := range services {
-			wanted[name] = true
-		}
-		return wanted, nil
+// checkPorts finds services that want the same port of the host; with namespaces they may.
+func (s *session) checkPorts(loaded []*workspace.Service) error {
+	if node, _ := s.hub.link.Node(); node.Mode != fleet.Explicit {
+		return nil
 	}
-	for len(asked) > 0 {
-		name := asked[0]
-		asked = asked[1:]
-		service := services[name]
-		if service == nil {
-			return nil, fmt.Errorf("no repository of this workspace holds a service %q; there are %s", name, strings.Join(sortedNames(services), ", "))
-		}
-		if wanted[name] {
-			continue
-		}
-		wanted[name] = true
-		for _, c := range service.Manifest.Calls {
-			if services[c.Service] != nil {
-				asked = append(asked, c.Service)
-			}
-		}
-	}
-	return wanted, nil
+	return manifest.CheckExplicit(workspace.Manifests(loaded))
 }
 
 func (s *session) targets() []deploy.Target {
