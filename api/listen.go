@@ -76,6 +76,9 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	return nil
 }
 
+// Guard returns a listener of the connections of l whose peers are of the same uid, or root.
+func Guard(l net.Listener) net.Listener { return guarded{l} }
+
 // guarded accepts only connections of peers that may operate the fleet.
 type guarded struct{ net.Listener }
 

@@ -279,7 +279,14 @@ func (h *hub) listen() (err error) {
 func (h *hub) serveLink(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle(peerv1connect.NewPeerHandler(h.link))
-	return api.Serve(ctx, h.listeners.link, mux)
+	srv := &http.Server{Handler: mux, Protocols: new(http.Protocols), ReadHeaderTimeout: 10 * time.Second}
+	srv.Protocols.SetUnencryptedHTTP2(true)
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() }) // nodes connect again: nothing to drain
+	defer stop()
+	if err := srv.Serve(api.Guard(h.listeners.link)); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
 }
 
 func (h *hub) servePeers(ctx context.Context) error { return h.proxy.ServePeer(ctx, h.listeners.peers) }

@@ -235,7 +235,7 @@ func (s *session) targetLocked(service *workspace.Service, release fleet.Release
 	return deploy.Target{
 		Manifest: m.Manifest, Release: release, Run: service.Command(), Workers: m.Workers, Before: m.Before,
 		Instances: m.Instances, Env: m.Env, Mode: node.Mode,
-		State: filepath.Join(s.hub.Paths.State, m.Service), Grace: m.Grace,
+		State: filepath.Join(s.hub.Paths.State, m.Service), Grace: m.Grace, HealthTimeout: m.Startup,
 		Origin: service.Origin, Source: service.Source, External: service.External,
 		Stopped: !s.wanted[m.Service], Learn: s.request.Learn,
 	}

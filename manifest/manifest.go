@@ -25,6 +25,7 @@ const (
 // Defaults of keys that a manifest may leave out.
 const (
 	DefaultGrace     = 10 * time.Second
+	DefaultStartup   = 60 * time.Second
 	DefaultInstances = 1
 )
 
@@ -41,6 +42,7 @@ type Manifest struct {
 
 	Env       []fleet.EnvVar // in the order of the file
 	Instances int            // 1 to 100
+	Startup   fleet.Duration // until a new instance is healthy; 1s to 1h, 60s where the file says nothing
 	Grace     fleet.Duration // between TERM and KILL; 0s to 1h, 10s where the file says nothing
 
 	at map[string]position // where the file says it: `calls.inventory`, `listen`, …
@@ -51,7 +53,7 @@ type position struct{ line, column int }
 // Parse reads a shoal.yaml. file is the path as errors and refusals show it (`orders/shoal.yaml`).
 // An error is [Errors] and holds every mistake of the file, in the order of the file.
 func Parse(file string, data []byte) (*Manifest, error) {
-	m := &Manifest{Instances: DefaultInstances, Grace: fleet.Duration(DefaultGrace)}
+	m := &Manifest{Instances: DefaultInstances, Startup: fleet.Duration(DefaultStartup), Grace: fleet.Duration(DefaultGrace)}
 	m.File = file
 	p := &parse{file: file, manifest: m}
 	p.read(data, manifestKeys())

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -199,5 +200,8 @@ func (n *node) serveMetrics(ctx context.Context) error {
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
-	return srv.Serve(n.listeners.metrics)
+	if err := srv.Serve(n.listeners.metrics); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
 }

@@ -76,7 +76,7 @@ func TestInstancesOutliveHubAndNode(t *testing.T) {
 				out, _, code := w.try("status", "--json")
 				return len(now) == 1 && now[0] != pids[0] && code == 0 && strings.Contains(out, `"gateway"`)
 			})
-			w.eventually("web answers", func() bool { status, _, _ := w.get("web", "/"); return status == 200 })
+			w.eventually("web answers", func() bool { _, _, code := w.try("call", "http://web/"); return code == 0 })
 		}
 		w.eventually("web is known again", func() bool { return len(w.service("web").Instances) == 1 })
 		if after := w.service("web").Instances[0]; after.PID != before || after.Restarts != 0 {
