@@ -11,5 +11,7 @@ func (s *session) parkable() bool { return false }
 
 func (s *session) park() { s.close() }
 
+func (pk *parking) count() int { return 0 }
+
 func (pk *parking) prune(*Proxy, time.Time)   {}
 func (pk *parking) release(*Proxy, *listener) {}
