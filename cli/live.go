@@ -210,6 +210,9 @@ func (l *live) lastLocked(v *fleet.ServiceStatus) string {
 	case fleet.ServiceFailed, fleet.ServiceDegraded:
 		return l.style.red(firstLine(failureOf(v)))
 	case fleet.ServiceReady, fleet.ServiceExternal, fleet.ServiceStopped:
+		if v.Failure != "" { // it serves on as it was: its new release could not
+			return l.style.red(firstLine(v.Failure))
+		}
 		return v.URL
 	}
 	step := l.steps[v.Name]

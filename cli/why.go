@@ -43,7 +43,7 @@ func (a *app) why() *cobra.Command {
 func explain(s style, o *fleet.Observation) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  request %s\n", o.Time.Local().Format("2006-01-02 15:04:05.000"), s.bold(o.RequestID))
-	fmt.Fprintf(&b, "%s.\n", printable(opening(o)))
+	fmt.Fprintf(&b, "%s\n", printable(opening(o)))
 	fmt.Fprintf(&b, "%s\n", verdict(s, o))
 	for i, try := range o.Attempts {
 		fmt.Fprintf(&b, "  attempt %d: %s, after %s, took %s: %s\n", i+1, try.Instance, latency(try.Start), latency(try.Duration), printable(try.Outcome))
@@ -57,17 +57,21 @@ func explain(s style, o *fleet.Observation) string {
 	return b.String()
 }
 
-// opening is the first sentence: who did what.
+// opening is the first sentence: who did what. Where it ends with a path there is no full stop, which
+// would look like a part of it.
 func opening(o *fleet.Observation) string {
 	switch o.Kind {
 	case fleet.KindDelivery:
-		return fmt.Sprintf("The broker delivered an event of %s to %s (%s %s)", o.Topic, o.Callee, o.Method, o.Path)
+		return fmt.Sprintf("The broker delivered an event of %s to %s (%s %s).", o.Topic, o.Callee, o.Method, o.Path)
 	case fleet.KindPublish:
-		return fmt.Sprintf("%s published to the topic %s", caller(o), o.Topic)
+		return fmt.Sprintf("%s published to the topic %s.", caller(o), o.Topic)
 	case fleet.KindEgress:
-		return fmt.Sprintf("%s opened a connection to %s, outside the fleet", caller(o), o.Callee)
+		return fmt.Sprintf("%s opened a connection to %s, outside the fleet.", caller(o), o.Callee)
 	case fleet.KindStream:
-		return fmt.Sprintf("%s opened a stream to %s", caller(o), o.Callee)
+		return fmt.Sprintf("%s opened a stream to %s.", caller(o), o.Callee)
+	}
+	if o.Callee == "-" { // the gateway found no service for it
+		return fmt.Sprintf("%s asked for %s %s", caller(o), o.Method, o.Path)
 	}
 	return strings.TrimRight(fmt.Sprintf("%s called %s: %s %s", caller(o), o.Callee, o.Method, o.Path), " :")
 }
