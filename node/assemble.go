@@ -116,6 +116,7 @@ func (n *node) joinDataPath() (err error) {
 		Owned:      n.Owned,
 		LogDir:     n.Paths.Logs,
 	})
+	n.standIns = &standIns{manager: n.sidecars.manager, snapshot: n.proxy.Snapshot, ctx: context.Background(), open: make(map[string]*standIn)}
 	return err
 }
 

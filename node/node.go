@@ -68,6 +68,7 @@ type node struct {
 	recorder   *observe.Recorder
 	proxy      *proxy.Proxy
 	sidecars   *sidecars
+	standIns   *standIns
 	supervisor *process.Supervisor
 	gateway    *gateway.Gateway
 	link       *link
@@ -103,6 +104,7 @@ func (n *node) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
 		n.proxy.Run,
+		n.standIns.Run,
 		n.link.Run,
 		n.serveGateway,
 		n.serveMetrics,

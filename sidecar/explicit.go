@@ -24,21 +24,27 @@ type listener struct {
 // planExplicit decides the listeners and the application's own ports.
 func (s *Sidecar) planExplicit() {
 	manifest := &s.rec.Assignment.Manifest
-	for _, c := range manifest.Calls {
-		s.rec.Listeners = append(s.rec.Listeners, s.m.callListeners(c)...)
-	}
-	for _, n := range manifest.Needs {
-		s.rec.Listeners = append(s.rec.Listeners, listener{
-			Name: "need " + n.Name, Env: envName(n.Name), Scheme: "tcp", Host: n.Name, Port: n.Port,
-		})
-	}
-	s.rec.Listeners = append(s.rec.Listeners,
-		listener{Name: fleet.Events, Env: "EVENTS", Scheme: "http", Host: fleet.Events, Port: 80},
-		listener{Name: "forward", Forward: true})
+	s.rec.Listeners = s.m.listenersFor(manifest)
 	s.rec.Ports = map[uint16]uint16{}
 	for _, p := range manifest.Ports {
 		s.rec.Ports[p.Number] = s.m.ports.take(p.Number)
 	}
+}
+
+// listenersFor returns what stands for everything that a service may call.
+func (m *Manager) listenersFor(manifest *fleet.Manifest) []listener {
+	var all []listener
+	for _, c := range manifest.Calls {
+		all = append(all, m.callListeners(c)...)
+	}
+	for _, n := range manifest.Needs {
+		all = append(all, listener{
+			Name: "need " + n.Name, Env: envName(n.Name), Scheme: "tcp", Host: n.Name, Port: n.Port,
+		})
+	}
+	return append(all,
+		listener{Name: fleet.Events, Env: "EVENTS", Scheme: "http", Host: fleet.Events, Port: 80},
+		listener{Name: "forward", Forward: true})
 }
 
 // callListeners returns one listener for a callee's default port and, where it has several, one for
@@ -102,13 +108,7 @@ func envName(host string) string {
 func (r *record) explicitEnv() []string {
 	var env []string
 	for _, l := range r.Listeners {
-		if l.Forward {
-			proxy := "http://" + l.Address
-			env = append(env, "HTTP_PROXY="+proxy, "http_proxy="+proxy,
-				"NO_PROXY=localhost,127.0.0.1", "no_proxy=localhost,127.0.0.1")
-			continue
-		}
-		env = append(env, l.Env+"_URL="+l.Scheme+"://"+l.Address, l.Env+"_ADDR="+l.Address)
+		env = append(env, l.variables()...)
 	}
 	manifest := &r.Assignment.Manifest
 	p, ok := manifest.DefaultPort()
@@ -125,6 +125,15 @@ func (r *record) explicitEnv() []string {
 		}
 	}
 	return env
+}
+
+// variables name the listener to whom it is for.
+func (l *listener) variables() []string {
+	if !l.Forward {
+		return []string{l.Env + "_URL=" + l.Scheme + "://" + l.Address, l.Env + "_ADDR=" + l.Address}
+	}
+	proxy := "http://" + l.Address
+	return []string{"HTTP_PROXY=" + proxy, "http_proxy=" + proxy, "NO_PROXY=localhost,127.0.0.1", "no_proxy=localhost,127.0.0.1"}
 }
 
 // ports are those of this host that applications in explicit mode were given.

@@ -115,12 +115,7 @@ func (s *Sidecar) serveExplicit(sockets []shim.Socket, files []*os.File) error {
 			return fmt.Errorf("a listener for %s: %w", l.Name, err)
 		}
 		l.Address = ln.Addr().String()
-		s.goServe(ln, func(ctx context.Context) error {
-			if l.Forward {
-				return s.m.cfg.Proxy.ServeForward(ctx, ln, s.source())
-			}
-			return s.m.cfg.Proxy.ServeNamed(ctx, ln, s.source(), l.Host, l.Port)
-		})
+		s.goServe(ln, func(ctx context.Context) error { return s.m.serveListener(ctx, ln, l, s.source()) })
 	}
 	return nil
 }

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -65,12 +66,35 @@ func TestUpOfOneServiceStartsWhatItCalls(t *testing.T) {
 	})
 }
 
+// variable returns a variable of a service's own view.
+func (w *world) variable(service, name string) string {
+	w.Helper()
+	var vars []struct{ Name, Value string }
+	must(w, json.Unmarshal([]byte(w.run("env", "--as", service, "--json")), &vars))
+	for _, v := range vars {
+		if v.Name == name {
+			return v.Value
+		}
+	}
+	w.Fatalf("env --as %s lacks %s: %v", service, name, vars)
+	return ""
+}
+
 func TestAttachAndForward(t *testing.T) {
 	inEach(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, shop)
 		w.up()
 		ide := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, "from the IDE") }))
 		defer ide.Close()
+		// What the IDE runs in the place of orders calls by the variables that orders would get.
+		inventory := w.variable("orders", "STOCK_URL")
+		resp, err := http.Get(inventory + "/")
+		must(t, err)
+		b, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if !strings.Contains(string(b), "inventory v1 caller=orders") {
+			t.Errorf("a process that acts as orders got %q", b)
+		}
 		a := w.start("attach", "inventory", ide.Listener.Addr().String())
 		w.eventually("the IDE answers for inventory", func() bool {
 			out, _, _ := w.try("call", "--from", "orders", "http://inventory/")
