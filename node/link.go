@@ -25,7 +25,7 @@ import (
 const (
 	linkRetryMin  = 20 * time.Millisecond
 	linkRetryMax  = time.Second
-	edgesInterval = 250 * time.Millisecond
+	edgesInterval = 100 * time.Millisecond
 )
 
 // linkConfig joins a link to the rest of the node.
