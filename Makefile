@@ -22,9 +22,9 @@ test: build ## run every test, with the race detector where a C compiler exists
 	if [ "$$SHOAL_SKIPS" = fail ]; then go run ./test/skips go test $$race -json -timeout 30m ./...; \
 	else go test $$race -timeout 30m ./...; fi
 
-bench: build ## measure; figures are printed, never asserted
+bench: build ## measure, and write test/bench/out/latest.json; figures are printed, never asserted
 	go test -run '^$$' -bench . -benchtime 1s ./observe ./wire/...
-	@if [ -d test/bench ]; then go test -count 1 -v -timeout 30m ./test/bench -args -measure; fi
+	@test/bench/run.sh
 
 lint: ## formatting, vet and staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \

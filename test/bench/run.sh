@@ -1,9 +1,28 @@
 #!/bin/sh
-# Runs one measurement: test/bench/run.sh hop [FLAGS]. Figures are printed, never asserted.
+# Runs one measurement: test/bench/run.sh hop [FLAGS]; or, without a name, all of them, into one list and
+# one table. Figures are printed, never asserted.
 set -eu
 cd "$(dirname "$0")/../.."
-name=${1:?usage: test/bench/run.sh NAME [FLAGS]; names: $(ls -d test/bench/*/ | xargs -n1 basename | tr '\n' ' ')}
-shift
-mkdir -p bin
-go build -o "bin/bench-$name" "./test/bench/$name"
-exec "bin/bench-$name" "$@"
+
+measure() { # NAME [FLAGS]
+	mkdir -p bin
+	go build -o "bin/bench-$1" "./test/bench/$1"
+	program=bin/bench-$1
+	shift
+	"$program" "$@"
+}
+
+if [ $# -gt 0 ]; then
+	measure "$@"
+	exit
+fi
+out=test/bench/out/latest.json
+rm -f $out
+for name in start hop; do
+	echo "== $name: $(uptime | sed 's/.*load average/load average/')"
+	measure $name -rows $out
+done
+echo
+measure table $out
+echo
+echo "The same as a list: $out"

@@ -2,7 +2,7 @@
 // HTTP/1.1 request, against HAProxy in the same run, on the same machine, with the same clients and the
 // same server. Rounds are interleaved, since machines are noisy; medians are compared.
 //
-//	go run ./test/bench/hop [-rounds 5] [-time 3s] [-profile cpu.out]
+//	test/bench/run.sh hop [-rounds 5] [-time 3s] [-profile cpu.out] [-rows FILE]
 //
 // It starts copies of itself for the parts that must be processes of their own, talks to loopback only,
 // and ends by itself.
@@ -20,6 +20,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"time"
+
+	"github.com/shoalrun/shoal/test/bench/rows"
 )
 
 type options struct {
@@ -30,6 +32,7 @@ type options struct {
 	time     time.Duration
 	conns    int
 	profile  string
+	rows     string
 }
 
 func main() {
@@ -42,6 +45,7 @@ func main() {
 	flag.DurationVar(&o.time, "time", 3*time.Second, "length of a measurement; at most 30s")
 	flag.IntVar(&o.conns, "connections", 64, "client connections")
 	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of the proxy to this file")
+	flag.StringVar(&o.rows, "rows", "", "add the figures to the list in this JSON file")
 	flag.Parse()
 	o.time = min(o.time, 30*time.Second)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -70,8 +74,12 @@ type side struct {
 	results map[int][]result // by rate
 }
 
-// rates are requests a second in all; 0 is as many as go through.
-var rates = []int{0, 8000, 2000}
+// rates are requests a second in all, 0 being as many as go through, and what Shoal may cost at each,
+// as a part of HAProxy's cost.
+var rates = []struct {
+	perSecond int
+	goal      float64
+}{{0, 0.95}, {8000, 0.95}, {2000, 0.85}}
 
 func bench(ctx context.Context, o options) error {
 	dir, err := os.MkdirTemp("", "hop")
@@ -97,11 +105,15 @@ func bench(ctx context.Context, o options) error {
 		return err
 	}
 	report(os.Stdout, sides)
+	if err := rows.Save(o.rows, measured(sides)...); err != nil {
+		return err
+	}
 	return stopProfiled(p, o.profile)
 }
 
 func measureAll(ctx context.Context, o options, sides []*side) error {
-	for _, rate := range rates {
+	for _, of := range rates {
+		rate := of.perSecond
 		for round := range o.rounds + 1 {
 			for _, s := range sides {
 				r, err := measure(ctx, o, s, rate)
