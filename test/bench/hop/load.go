@@ -30,14 +30,14 @@ func measure(ctx context.Context, o options, s *side, rate int) (result, error) 
 		return result{}, err
 	}
 	defer closeAll(conns)
-	before, err := cpuTime(s.process.Process.Pid)
+	before, err := s.cpuTime()
 	if err != nil {
 		return result{}, err
 	}
 	began := time.Now()
 	latencies, err := loadAll(ctx, conns, began.Add(o.time), rate)
 	elapsed := time.Since(began)
-	after, cpuErr := cpuTime(s.process.Process.Pid)
+	after, cpuErr := s.cpuTime()
 	if err := errors.Join(err, cpuErr); err != nil {
 		return result{}, err
 	}
@@ -47,6 +47,14 @@ func measure(ctx context.Context, o options, s *side, rate int) (result, error) 
 		return result{}, errors.New("no request was answered")
 	}
 	return result{requests: n, cpu: after - before, elapsed: elapsed, p50: latencies[n/2], p99: latencies[n*99/100]}, nil
+}
+
+// cpuTime is what the proxy has used so far.
+func (s *side) cpuTime() (time.Duration, error) {
+	if s.process == nil {
+		return 0, nil
+	}
+	return cpuTime(s.process.Process.Pid)
 }
 
 func dialAll(address string, n int) ([]net.Conn, error) {

@@ -1,6 +1,6 @@
 // Hop measures what one hop through the data path costs: CPU microseconds of the proxy process per
 // HTTP/1.1 request, against HAProxy in the same run, on the same machine, with the same clients and the
-// same server. Rounds are interleaved, since machines are noisy; medians are compared.
+// same server, and the time that an answer takes, against asking the server directly. Rounds are interleaved, since machines are noisy; medians are compared.
 //
 //	test/bench/run.sh hop [-rounds 5] [-time 3s] [-profile cpu.out] [-rows FILE]
 //
@@ -66,11 +66,11 @@ func run(ctx context.Context, o options) error {
 	return bench(ctx, o)
 }
 
-// side is one of the proxies that are compared.
+// side is one of the ways to the server that are compared.
 type side struct {
 	name    string
 	address string
-	process *exec.Cmd
+	process *exec.Cmd        // the proxy; nil: there is none
 	results map[int][]result // by rate
 }
 
@@ -95,7 +95,10 @@ func bench(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	sides := []*side{{name: "shoal", address: shoal, process: p, results: map[int][]result{}}}
+	sides := []*side{
+		{name: "direct", address: upstream, results: map[int][]result{}},
+		{name: "shoal", address: shoal, process: p, results: map[int][]result{}},
+	}
 	if h, err := startHAProxy(ctx, dir, haproxy, upstream); err != nil {
 		fmt.Println("without HAProxy:", err)
 	} else {
