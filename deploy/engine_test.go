@@ -86,6 +86,20 @@ func TestFailuresAreNamed(t *testing.T) {
 	})
 }
 
+func TestStopDuringABuild(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.run(func(ctx context.Context) {
+			w.must(w.engine.Set(ctx, targets("orders@aaaaaa | web@aaaaaa calls=orders")))
+			w.must(w.engine.Wait(ctx, nil))
+			w.engine.Building("web") // whose end nobody tells
+			ctx, cancel := context.WithTimeout(ctx, time.Minute)
+			defer cancel()
+			w.must(w.engine.Stop(ctx))
+		})
+	})
+}
+
 func TestWaitEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 3)

@@ -141,6 +141,7 @@ func (s *State) takeStopAll() {
 	s.stopping = true
 	for _, v := range s.services {
 		v.asked = true
+		v.building = false // a build under way was given up, and nothing will come of it
 	}
 	s.ask()
 }
