@@ -84,7 +84,7 @@ func (n *node) chooseMode(ctx context.Context) {
 }
 
 func (n *node) joinDataPath() (err error) {
-	n.sidecars = newSidecars()
+	n.sidecars = newSidecars(n.Paths.Logs)
 	n.proxy, err = proxy.New(proxy.Config{
 		Node:        n.Name,
 		Ranges:      n.settings.Ranges,

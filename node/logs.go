@@ -26,11 +26,8 @@ func (n *node) logs(ctx context.Context, r api.LogsRequest, send func(api.LogLin
 	tails := make(map[string]*logTail)
 	first := true
 	for {
-		paths, err := n.logFiles(r.Services)
-		if err != nil {
-			return err
-		}
-		for _, path := range paths {
+		for _, path := range logFiles(n.Paths.Logs, r.Services) {
+			var err error
 			t := tails[path]
 			if t == nil {
 				t = &logTail{path: path, send: send}
@@ -55,17 +52,14 @@ func (n *node) logs(ctx context.Context, r api.LogsRequest, send func(api.LogLin
 	}
 }
 
-// logFiles returns the log of each instance of the services (none: all), the oldest first.
-func (n *node) logFiles(services []string) ([]string, error) {
+// logFiles returns the log in dir of each instance of the services (none: all), the oldest first.
+func logFiles(dir string, services []string) []string {
 	if len(services) == 0 {
 		services = []string{"*"}
 	}
 	var all []string
 	for _, service := range services {
-		found, err := filepath.Glob(filepath.Join(n.Paths.Logs, service, "*.log"))
-		if err != nil {
-			return nil, err
-		}
+		found, _ := filepath.Glob(filepath.Join(dir, service, "*.log")) // a name is no bad pattern
 		all = append(all, found...)
 	}
 	written := make(map[string]time.Time, len(all))
@@ -75,8 +69,11 @@ func (n *node) logFiles(services []string) ([]string, error) {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b string) int { return written[a].Compare(written[b]) })
-	return all, nil
+	return all
 }
+
+// instanceOf returns whose log path is.
+func instanceOf(path string) string { return strings.TrimSuffix(filepath.Base(path), ".log") }
 
 // logTail reads one instance's log from some point on, through its rotations.
 type logTail struct {
@@ -183,7 +180,7 @@ func (t *logTail) take(text []byte) error {
 func (t *logTail) line(text string) api.LogLine {
 	return api.LogLine{
 		Service:  filepath.Base(filepath.Dir(t.path)),
-		Instance: strings.TrimSuffix(filepath.Base(t.path), ".log"),
+		Instance: instanceOf(t.path),
 		Text:     text,
 	}
 }

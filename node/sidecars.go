@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"sync"
 
@@ -15,12 +16,15 @@ import (
 // sidecars joins process to sidecar, and finds a living sidecar by its instance or its service.
 type sidecars struct {
 	manager *sidecar.Manager
+	logs    string // folder of the services' logs
 
 	mu     sync.Mutex
 	living map[string]*sidecar.Sidecar // by instance
 }
 
-func newSidecars() *sidecars { return &sidecars{living: make(map[string]*sidecar.Sidecar)} }
+func newSidecars(logs string) *sidecars {
+	return &sidecars{logs: logs, living: make(map[string]*sidecar.Sidecar)}
+}
 
 // Launch is process.Config.Launch.
 func (s *sidecars) Launch(ctx context.Context, spec process.Spec) (process.Process, error) {
@@ -29,7 +33,25 @@ func (s *sidecars) Launch(ctx context.Context, spec process.Spec) (process.Proce
 		return nil, err
 	}
 	s.keep(started)
+	s.forgetLogs(spec.Assignment.Service)
 	return started, nil
+}
+
+// logsKept is how many instances of a service leave their logs behind.
+const logsKept = 10
+
+// forgetLogs removes the logs of a service's oldest instances, so that edits do not fill the disk.
+func (s *sidecars) forgetLogs(service string) {
+	paths := logFiles(s.logs, []string{service})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, path := range paths[:max(0, len(paths)-logsKept)] {
+		if s.living[instanceOf(path)] != nil {
+			continue
+		}
+		_ = os.Remove(path + ".1")
+		_ = os.Remove(path) // what cannot be removed now is tried again at the next start
+	}
 }
 
 // Adopt takes over the shims that an earlier node left running.
