@@ -47,9 +47,11 @@ func (h *hub) info(context.Context) (api.Info, error) {
 // nodePatience bounds how long `down` waits for a node that is not there: it is being started again.
 const nodePatience = 20 * time.Second
 
-// down stops every service in order, then the node, then this process.
+// down stops every service in order, then the node, then this process. Once begun it ends, though
+// nobody may wait for it any more: half a fleet serves no one.
 func (h *hub) down(ctx context.Context, send func(fleet.Progress) error) error {
 	err := h.progress.during(ctx, send, func(ctx context.Context) error {
+		ctx = context.WithoutCancel(ctx)
 		h.endSession()
 		waiting, cancel := context.WithTimeout(ctx, nodePatience)
 		defer cancel()
