@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -70,6 +71,22 @@ func settings() []setting {
 	return all
 }
 
+// noNamespaces says why this machine has no namespaces for applications; empty where it has.
+var noNamespaces = sync.OnceValue(func() string {
+	out, _ := exec.Command(shoal, "doctor", "--data", os.TempDir()).Output()
+	for line := range strings.Lines(string(out)) {
+		if strings.HasPrefix(line, "ok") || strings.TrimSpace(line) == "" {
+			continue
+		}
+		for _, step := range []string{"namespaces", "mounts", "addresses", "rules", "sockets", "application", "capture"} {
+			if strings.Contains(line, step) {
+				return strings.TrimSpace(line)
+			}
+		}
+	}
+	return ""
+})
+
 // inEach runs a test in every setting.
 func inEach(t *testing.T, test func(t *testing.T, s setting)) {
 	for _, s := range settings() {
@@ -88,6 +105,9 @@ type world struct {
 // newWorld makes a git repository of each folder in files, and a shoal.work of them unless there is one.
 func newWorld(t *testing.T, s setting, files map[string]string) *world {
 	t.Helper()
+	if why := noNamespaces(); s.mode == fleet.Netns && why != "" {
+		t.Skip("the kernel refuses namespaces: " + why)
+	}
 	dir, err := os.MkdirTemp("", "w") // short: sockets are in it
 	if err != nil {
 		t.Fatal(err)
