@@ -31,7 +31,7 @@ func (s *session) parse() next {
 		s.in.r += 2 // an empty line before a request is skipped (RFC 9112 section 2.2)
 		b = b[2:]
 	}
-	if len(b) == 0 {
+	if len(b) == 0 || len(b) == 1 && b[0] == '\r' {
 		return more
 	}
 	if !s.served && b[0] == preface[0] {
@@ -42,10 +42,10 @@ func (s *session) parse() next {
 	limits := h1.Limits{Head: s.p.cfg.MaxHead}
 	n, err := h1.End(b, s.scanned, limits)
 	if err == nil && n == 0 {
-		if s.scanned == 0 {
-			s.since = time.Now()
-		}
-		s.scanned = len(b)
+		err = h1.Begins(b)
+	}
+	if err == nil && n == 0 {
+		s.partly(b)
 		return more
 	}
 	s.scanned = 0
@@ -60,6 +60,14 @@ func (s *session) parse() next {
 	s.body = s.req.Body()
 	s.body.Guard = internalPrefix
 	return s.hold(b[n:])
+}
+
+// partly notes how much of a head was looked at, and when it began.
+func (s *session) partly(b []byte) {
+	if s.scanned == 0 {
+		s.since = time.Now()
+	}
+	s.scanned = len(b)
 }
 
 // hold takes what came of the body together with the head.

@@ -105,6 +105,7 @@ func TestMalformed(t *testing.T) {
 		"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
 		"GET / HTTP/3.0\r\nHost: x\r\n\r\n",
 		"hello\r\n\r\n",
+		"\x05\x01\x00", // SOCKS: cut short, but nothing that could still become a request
 		"GET /%s HTTP/1.1\r\nHost: x\r\nX : y\r\n\r\n",
 	} {
 		res, body := w.exchangeRaw(addr, text)

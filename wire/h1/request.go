@@ -40,6 +40,19 @@ func (r *Request) Parse(head []byte, l Limits) error {
 	return r.locate(head)
 }
 
+// Begins returns an error as soon as b, the first bytes of a request, cannot become one: what speaks
+// another protocol is told so at once, instead of after the time that a head may take.
+func Begins(b []byte) error {
+	i := skipToken(b, 0)
+	switch {
+	case i > MaxMethod:
+		return over(400, "the method (bytes)", MaxMethod)
+	case i < len(b) && (i == 0 || b[i] != ' '):
+		return malformed("a request line that does not begin with a method and one space")
+	}
+	return nil
+}
+
 func (r *Request) parseLine(b []byte) (int, error) {
 	i := skipToken(b, 0)
 	if i == 0 || b[i] != ' ' {

@@ -195,3 +195,14 @@ func BenchmarkParseRequest(b *testing.B) {
 		r.AppendFields(r.AppendLine(out, head), head)
 	}
 }
+
+func TestBegins(t *testing.T) {
+	for b, good := range map[string]bool{
+		"": true, "G": true, "GET": true, "GET ": true, "GET / HTTP": true,
+		"\x16\x03\x01": false, " GET": false, "GET\t": false, "GET/": false, strings.Repeat("x", h1.MaxMethod+1): false,
+	} {
+		if err := h1.Begins([]byte(b)); (err == nil) != good {
+			t.Errorf("Begins(%q): %v", b, err)
+		}
+	}
+}
