@@ -41,7 +41,7 @@ func TestUpUpdateDown(t *testing.T) {
 			if got := w.serving("web"); got != "localhost:3000" {
 				t.Error("attached:", got)
 			}
-			w.must(w.engine.Detach(ctx, "web"))
+			w.must(w.engine.Detach(ctx, "web", "localhost:3000"))
 			if got := w.serving("web"); got != "aaaaaa" {
 				t.Error("detached:", got)
 			}
@@ -209,7 +209,7 @@ func (w *world) wishes(ctx context.Context, n int) {
 		default:
 			w.must(w.engine.Update(ctx, targets(fmt.Sprintf("orders@%s n=%d before=migrate workers=mailer,clock calls=inventory", release, instances))[0]))
 		}
-		w.must(w.engine.Detach(ctx, "orders"))
+		w.must(w.engine.Detach(ctx, "orders", "localhost:1"))
 		time.Sleep(pause)
 	}
 }

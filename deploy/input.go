@@ -20,8 +20,8 @@ type (
 	Restart struct{ Services []string }
 	// Attach lets Address take the place of a service.
 	Attach struct{ Service, Address string }
-	// Detach gives a service its place back.
-	Detach struct{ Service string }
+	// Detach gives a service its place back from Address.
+	Detach struct{ Service, Address string }
 	// Debug suspends health, deadlines and restarts, or resumes them.
 	Debug struct {
 		Service string

@@ -92,7 +92,7 @@ func (p *play) input(words []string) error {
 	case "attach":
 		p.step(Attach{word(1), word(2)})
 	case "detach":
-		p.step(Detach{word(1)})
+		p.step(Detach{word(1), word(2)})
 	case "debug":
 		p.step(Debug{word(1), word(2) == "on"})
 	case "stop":

@@ -26,7 +26,7 @@ func (s *State) take(in Input) {
 	case Attach:
 		s.service(in.Service).attached = in.Address
 	case Detach:
-		s.service(in.Service).attached = ""
+		s.takeDetach(in)
 	case Debug:
 		s.takeDebug(in)
 	case StopAll:
@@ -144,6 +144,13 @@ func (s *State) takeStopAll() {
 		v.building = false // a build under way was given up, and nothing will come of it
 	}
 	s.ask()
+}
+
+// takeDetach leaves an address alone that has taken the place from the one that leaves.
+func (s *State) takeDetach(in Detach) {
+	if v := s.service(in.Service); v.attached == in.Address {
+		v.attached = ""
+	}
 }
 
 func (s *State) takeBuilding(in Building) {

@@ -57,9 +57,11 @@ func (e *Engine) Attach(ctx context.Context, service, address string) error {
 	return e.ask(ctx, Attach{service, address}, tableKnown(service))
 }
 
-// Detach gives service its place back, and returns when every node knows.
-func (e *Engine) Detach(ctx context.Context, service string) error {
-	return e.ask(ctx, Detach{service}, tableKnown(service))
+// Detach gives service its place back, and returns when every node knows. Where another address than
+// this one has the place by now, it stays. It undoes an Attach that was asked for before it, also one
+// whose context has ended.
+func (e *Engine) Detach(ctx context.Context, service, address string) error {
+	return e.ask(ctx, Detach{service, address}, tableKnown(service))
 }
 
 // Debug suspends health, deadlines and restarts of service, or resumes them; its instances run on.

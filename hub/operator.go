@@ -75,18 +75,22 @@ func (h *hub) restart(ctx context.Context, services []string, send func(fleet.Pr
 	})
 }
 
-// attach lets an address take a service's place for as long as the operator stays.
+// attach lets an address take a service's place for as long as the operator stays. One who leaves while
+// that is on its way to the nodes leaves all the same: the place is given back after it.
 func (h *hub) attach(ctx context.Context, service, address string, send func(fleet.Progress) error) error {
 	return h.progress.during(ctx, send, func(ctx context.Context) error {
-		if err := h.engine.Attach(ctx, service, address); err != nil {
+		err := h.engine.Attach(ctx, service, address)
+		if err != nil && ctx.Err() == nil {
 			return err
 		}
-		h.progress.Tell(fleet.Progress{Time: time.Now(), Service: service, Phase: fleet.PhaseShift,
-			Text: fmt.Sprintf("calls to %s go to %s", service, address)})
-		<-ctx.Done()
+		if err == nil {
+			h.progress.Tell(fleet.Progress{Time: time.Now(), Service: service, Phase: fleet.PhaseShift,
+				Text: fmt.Sprintf("calls to %s go to %s", service, address)})
+			<-ctx.Done()
+		}
 		back, cancel := context.WithTimeout(context.WithoutCancel(ctx), detachPatience)
 		defer cancel()
-		return h.engine.Detach(back, service)
+		return h.engine.Detach(back, service, address)
 	})
 }
 
