@@ -111,15 +111,20 @@ func (m *machine) launch(_ context.Context, s Spec) (Process, error) {
 	a.command.Env = append(os.Environ(), s.Env...)
 	a.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, in := io.Pipe()
+	ended := make(chan struct{})
 	a.command.Stdout, a.command.Stderr = in, in
 	a.command.WaitDelay = time.Second
 	if err := a.command.Start(); err != nil {
 		return nil, err
 	}
-	go a.read(out)
 	go func() {
 		_ = a.command.Wait()
-		in.Close()
+		in.Close() // ends what reads
+		close(ended)
+	}()
+	go func() {
+		a.read(out)
+		<-ended
 		close(a.done)
 	}()
 	m.running[s.Assignment.Instance] = a
