@@ -5,6 +5,7 @@
 package rows
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,14 +44,17 @@ func Save(file string, all ...Row) error {
 		list = slices.DeleteFunc(list, func(old Row) bool { return old.Row == r.Row })
 		list = append(list, r)
 	}
-	text, err := json.MarshalIndent(list, "", "  ")
-	if err != nil {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false) // "<=" is to be read by people, too
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(list); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(file, append(text, '\n'), 0o644)
+	return os.WriteFile(file, text.Bytes(), 0o644)
 }
 
 // Load reads the list in file.
