@@ -43,7 +43,7 @@ type hurried interface{ hurry(now bool) }
 
 // ServeCapture serves the connections that a namespace redirected to l: each goes where the
 // application had dialed. Like every Serve method it returns when ctx ends (nil) or l fails, and
-// closes l; exchanges in progress end by themselves, and idle connections are closed.
+// closes l; exchanges in progress end by themselves, and idle connections have a second for one more.
 func (p *Proxy) ServeCapture(ctx context.Context, l *net.TCPListener, src Source) error {
 	return p.serve(ctx, l, &listener{source: src, aim: aimCapture, original: originalDestination})
 }
@@ -80,6 +80,9 @@ func (p *Proxy) serve(ctx context.Context, l net.Listener, from *listener) error
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	defer l.Close()
+	if p.enter() {
+		defer p.leave()
+	}
 	err := from.accept(ctx, l)
 	from.release()
 	return err

@@ -156,6 +156,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.tidy(ctx)
 	p.stop()
 	p.settle(p.cfg.Grace)
+	p.refuse()
 	p.cancel()
 	p.closeAll()
 	p.settle(p.cfg.Grace)
@@ -181,11 +182,9 @@ func (p *Proxy) tidy(ctx context.Context) {
 	}
 }
 
-// stop accepts nothing more and lets idle connections end.
+// stop lets idle connections end, and the others after their exchange. What was accepted is served:
+// whoever connected has no way to know that it was too late.
 func (p *Proxy) stop() {
-	p.mu.Lock()
-	p.stopped = true
-	p.mu.Unlock()
 	p.stopping.Store(true)
 	for _, l := range p.serving() {
 		l.release()
@@ -195,7 +194,14 @@ func (p *Proxy) stop() {
 	}
 }
 
-// settle waits for the connections in progress, for at most limit.
+// refuse closes what is accepted from now on.
+func (p *Proxy) refuse() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopped = true
+}
+
+// settle waits for the connections in progress, and for the listeners, for at most limit.
 func (p *Proxy) settle(limit time.Duration) {
 	expired := false
 	timer := time.AfterFunc(limit, func() {

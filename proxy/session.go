@@ -27,6 +27,7 @@ type session struct {
 	since   time.Time
 	armed   time.Time // the read deadline that is set
 	served  bool      // an exchange was done
+	waited  bool      // for one last request, on its way out
 	next    next
 
 	x     exchange
@@ -198,12 +199,7 @@ func (s *session) readable(fd uintptr) (leave bool) {
 	if s.in != nil && s.in.r == s.in.w {
 		s.releaseBuffer()
 	}
-	return s.closing.Load() && s.in == nil && s.finish()
-}
-
-func (s *session) finish() bool {
-	s.next = over
-	return true
+	return false
 }
 
 func (s *session) plainWait() (next, error) {
@@ -246,7 +242,7 @@ func (s *session) idle() next {
 	quiet := now.Sub(s.since)
 	switch {
 	case s.closing.Load() && s.in == nil:
-		return over
+		return s.lastCall(now)
 	case s.in != nil:
 		if quiet > headTime {
 			s.reject(&h1.Error{Status: 408, Text: "a head that took longer than a minute to arrive"})
@@ -257,5 +253,19 @@ func (s *session) idle() next {
 	case quiet >= s.p.cfg.Park && s.parkable():
 		return parked
 	}
+	return more
+}
+
+// lastCallTime is how long a connection that is to end waits for one more request, which may be under way:
+// that one is answered, and told that the connection closes (RFC 9112 section 9.6).
+const lastCallTime = time.Second
+
+func (s *session) lastCall(now time.Time) next {
+	if s.waited {
+		return over
+	}
+	s.waited = true
+	s.armed = now.Add(lastCallTime)
+	_ = s.conn.SetReadDeadline(s.armed)
 	return more
 }

@@ -61,6 +61,9 @@ func (t *table) add(s *service) {
 func (p *Proxy) serviceLocked(fs *fleet.Service) *service {
 	s := &service{Service: fs, load: p.loadLocked(fs.Name), aliases: map[string]string{}}
 	for _, e := range fs.Endpoints {
+		if e.Worker != "" {
+			continue // speaks for the service, and takes no calls
+		}
 		s.places = append(s.places, &place{
 			endpoint: p.endpointLocked(e.Instance), service: fs.Name,
 			node: e.Node, address: e.Address, state: e.State,
@@ -185,10 +188,5 @@ func (t *table) placed(node, service string) bool {
 	if s == nil {
 		return false
 	}
-	for _, pl := range s.places {
-		if pl.node == node && pl.address == "" {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.Endpoints, func(e fleet.Endpoint) bool { return e.Node == node && e.Address == "" })
 }
