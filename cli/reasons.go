@@ -84,6 +84,8 @@ func remedy(o *fleet.Observation) string {
 		return add(o.Caller, "- "+o.Topic)
 	case fleet.ReasonUnboundNeed:
 		return fmt.Sprintf("Add it to shoal.work:\n\n    bind:\n      %s: \"localhost:PORT\"\n", o.Callee)
+	case fleet.ReasonMeshTLS:
+		return fmt.Sprintf("Call it by http://%s/ instead, in the code or the configuration of %s.\n", o.Callee, o.Caller)
 	}
 	return ""
 }

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -36,7 +37,18 @@ func main() {
 	if port == "" {
 		port = "8080"
 	}
+	if os.Args[len(os.Args)-1] == "work" {
+		work()
+		return
+	}
+	if port := os.Getenv("GRPC"); port != "" {
+		go serveGRPC(port)
+	}
+	if port := os.Getenv("TCP"); port != "" {
+		go serveTCP(port)
+	}
 	mux := http.NewServeMux()
+	addWire(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%s %s caller=%s\n", os.Args[1], version(), r.Header.Get("Shoal-Caller"))
 	})
@@ -58,12 +70,53 @@ func main() {
 		fmt.Fprint(w, strings.Join(seen, ""))
 	})
 	fmt.Printf("%s %s listens on %s\n", os.Args[1], version(), port)
-	srv := &http.Server{Addr: ":" + port, Handler: mux}
+	srv := &http.Server{Addr: ":" + port, Handler: counted(mux)}
 	go stopOnTerm(srv)
 	if err := srv.ListenAndServe(); err != http.ErrServerClosed {
 		log.Fatal(err)
 	}
 	time.Sleep(50 * time.Millisecond) // as real services do, it takes a moment to end
+}
+
+// addWire adds what tries the data path.
+func addWire(mux *http.ServeMux) {
+	for path, handler := range map[string]http.HandlerFunc{
+		"/raw": raw, "/chunked": chunked, "/send-chunked": sendChunked, "/stream": stream, "/open": open,
+		"/relay-stream": relayStream, "/leave": leave, "/ws": echoWebSocket, "/dial-ws": dialWebSocket,
+		"/lookup-tcp": lookupTCP, "/grpc": checkGRPC, "/mood": mood,
+	} {
+		mux.HandleFunc(path, handler)
+	}
+}
+
+// inside are the paths that were asked for.
+var inside sync.Map
+
+func counted(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/inside" {
+			_, ok := inside.Load(r.URL.Query().Get("path"))
+			fmt.Fprint(w, ok)
+			return
+		}
+		inside.Store(r.URL.Path, true)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// refusing says that events are not taken.
+var refusing atomic.Bool
+
+func mood(_ http.ResponseWriter, r *http.Request) { refusing.Store(r.URL.Query().Has("refuse")) }
+
+// work is a worker: it says in $SHOAL_STATE which version works, and goes on until TERM.
+func work() {
+	if err := os.WriteFile(os.Getenv("SHOAL_STATE")+"/worker", []byte(version()), 0o644); err != nil {
+		log.Fatal(err)
+	}
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGTERM)
+	<-c
 }
 
 func stopOnTerm(srv *http.Server) {
@@ -185,7 +238,7 @@ func event(w http.ResponseWriter, r *http.Request) {
 	mu.Lock()
 	defer mu.Unlock()
 	seen = append(seen, fmt.Sprintf("%s %s %s %s\n", r.URL.Path, r.Header.Get("Ce-Type"), r.Header.Get("Ce-Id"), body))
-	if version() == "refuse" {
+	if refusing.Load() {
 		http.Error(w, "not now", http.StatusServiceUnavailable)
 	}
 }
