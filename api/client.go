@@ -215,13 +215,20 @@ func (c *Client) Why(ctx context.Context, requestID string) ([]fleet.Observation
 	return oldestFirst(all), err
 }
 
-// Learned returns the undeclared things that learning let pass.
+// Learned returns the undeclared things that learning let pass: calls and egress, which the node saw,
+// and publishes, which the hub saw.
 func (c *Client) Learned(ctx context.Context) ([]fleet.Learned, error) {
-	res, err := c.node.rpc.Learned(ctx, connect.NewRequest(&pb.LearnedRequest{}))
-	if err != nil {
-		return nil, c.onlyNode(ctx, "learn", err)
-	}
-	return unmarshalAll[fleet.Learned](res.Msg.LearnedJson)
+	var all []fleet.Learned
+	err := c.both(func(r *remote) error {
+		res, err := r.rpc.Learned(ctx, connect.NewRequest(&pb.LearnedRequest{}))
+		if err != nil {
+			return r.failure(ctx, err)
+		}
+		seen, err := unmarshalAll[fleet.Learned](res.Msg.LearnedJson)
+		all = append(all, seen...)
+		return err
+	})
+	return all, err
 }
 
 // Call sends a request into the fleet as a service, or as the operator where from is empty. The

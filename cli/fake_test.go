@@ -46,7 +46,8 @@ func fakeHub(ctx context.Context, a cli.HubArgs) error {
 	f := &fake{args: a.ProcessArgs, process: api.Hub, started: time.Now(), quit: make(chan struct{})}
 	return f.serve(ctx, a.Paths.Hub, &api.Server{
 		Process: api.Hub, Info: f.info, Up: f.up, Down: f.down, Status: f.status, Watch: f.watch,
-		Why: func(context.Context, string) ([]fleet.Observation, error) { return nil, nil },
+		Why:     func(context.Context, string) ([]fleet.Observation, error) { return nil, nil },
+		Learned: func(context.Context) ([]fleet.Learned, error) { return nil, nil },
 		Follow: func(ctx context.Context, _ func(fleet.Progress) error) error {
 			<-ctx.Done()
 			return ctx.Err()

@@ -155,7 +155,7 @@ func (s *session) reject(err error) {
 	} else {
 		s.refuse(x)
 	}
-	x.obs.Reason, x.obs.Detail = string(x.refusal.reason), x.refusal.detail
+	x.obs.Reason, x.obs.Detail = string(x.refusal.reason), x.refusal.text()
 	x.obs.Duration = time.Since(x.obs.Time)
 	s.p.cfg.Recorder.Record(&x.obs)
 	if !s.inside {

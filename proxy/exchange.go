@@ -127,7 +127,7 @@ func (x *exchange) observe() {
 	}
 	if f := x.refusal; f != nil {
 		x.obs.Duration = time.Since(x.obs.Time)
-		x.obs.Reason, x.obs.Detail = string(f.reason), f.detail
+		x.obs.Reason, x.obs.Detail = string(f.reason), f.text()
 	}
 	x.obs.Attempts = x.attempts[:min(x.tries, maxAttempts)]
 	failed := x.obs.Failed()

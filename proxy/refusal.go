@@ -33,15 +33,19 @@ func (f *refusal) grpcStatus() int {
 	return 14 // UNAVAILABLE
 }
 
+// text is what failed and, on the lines after it, what to do next.
+func (f *refusal) text() string {
+	if f.remedy == "" {
+		return f.detail
+	}
+	return f.detail + "\n" + f.remedy
+}
+
 // body is the text/plain body of a refusal.
 func (f *refusal) body(requestID string) string {
 	var b strings.Builder
-	b.WriteString(f.detail)
+	b.WriteString(f.text())
 	b.WriteByte('\n')
-	if f.remedy != "" {
-		b.WriteString(f.remedy)
-		b.WriteByte('\n')
-	}
 	fmt.Fprintf(&b, "\nrequest %s, reason %s; more: shoal why %s\n", requestID, f.reason, requestID)
 	return b.String()
 }

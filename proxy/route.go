@@ -62,12 +62,24 @@ func (t *table) route(caller string, to target) *route {
 		return r.(*route)
 	}
 	r := t.resolve(caller, to)
-	r.edge = t.p.cfg.Recorder.Edge(r.caller, r.callee, defaultRoute, r.port.Protocol)
+	r.edge = t.p.cfg.Recorder.Edge(r.caller, r.counted(), defaultRoute, r.port.Protocol)
 	if t.kept.Add(1) > maxRoutes {
 		return r
 	}
 	kept, _ := t.routes.LoadOrStore(key, r)
 	return kept.(*route)
+}
+
+// undeclared stands, in the edges, for every name that an application made up: each name an edge of its
+// own would let it fill the metrics.
+const undeclared = "undeclared"
+
+// counted is the callee as the edges name it; records have the full name.
+func (r *route) counted() string {
+	if r.refusal != nil && (r.refusal.reason == fleet.ReasonUnknownService || r.refusal.reason == fleet.ReasonUndeclaredEgress) {
+		return undeclared
+	}
+	return r.callee
 }
 
 func (t *table) resolve(caller string, to target) *route {
