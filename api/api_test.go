@@ -172,6 +172,9 @@ func TestValuesTravelWhole(t *testing.T) {
 		Debug: func(_ context.Context, service string, on bool) error {
 			return fmt.Errorf("%s %v", service, on)
 		},
+		Learned: func(context.Context) ([]fleet.Learned, error) {
+			return []fleet.Learned{{Service: "web", Section: "publishes", Entry: "orders.placed"}}, nil
+		},
 	}
 	node := &api.Server{
 		Process: api.Node,
@@ -211,7 +214,7 @@ func TestValuesTravelWhole(t *testing.T) {
 	if err := c.Logs(t.Context(), api.LogsRequest{Services: []string{"web"}, Tail: 3}, func(l api.LogLine) { lines = append(lines, l) }); err != nil || lines[0].Text != "3 false" || !lines[0].Time.Equal(at) {
 		t.Errorf("Logs = %+v, %v", lines, err)
 	}
-	if seen, err := c.Learned(t.Context()); err != nil || seen[0].Entry != "orders" {
+	if seen, err := c.Learned(t.Context()); err != nil || len(seen) != 2 || seen[0].Entry != "orders" || seen[1].Entry != "orders.placed" {
 		t.Errorf("Learned = %+v, %v", seen, err)
 	}
 }
