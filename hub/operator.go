@@ -55,7 +55,8 @@ func (h *hub) down(ctx context.Context, send func(fleet.Progress) error) error {
 		h.endSession()
 		waiting, cancel := context.WithTimeout(ctx, nodePatience)
 		defer cancel()
-		if _, err := h.link.waitFor(waiting, h.Node); err != nil {
+		_, err := h.link.waitFor(waiting, h.Node)
+		if err := errors.Join(err, h.whatRuns(waiting)); err != nil {
 			return fmt.Errorf("what it runs may be running still: %w; its log: %s", err, h.Paths.NodeLog)
 		}
 		h.stopping.Store(true)
@@ -64,6 +65,17 @@ func (h *hub) down(ctx context.Context, send func(fleet.Progress) error) error {
 	h.stopping.Store(true)
 	h.quit(errShutdown)
 	return err
+}
+
+// whatRuns waits until a node has told what it runs: before that, this process knows less than the one
+// in whose place it came.
+func (h *hub) whatRuns(ctx context.Context) error {
+	select {
+	case <-h.joined:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("no node has told what it runs: %w", ctx.Err())
+	}
 }
 
 func (h *hub) restart(ctx context.Context, services []string, send func(fleet.Progress) error) error {
@@ -141,7 +153,14 @@ func (h *hub) tap(ctx context.Context, r api.TapRequest, send func(fleet.Observa
 	return ctx.Err()
 }
 
-func (h *hub) status(context.Context) (fleet.Status, error) {
+// statusPatience bounds how long a status waits for a node that this process has not heard of yet.
+const statusPatience = 2 * time.Second
+
+// status says what is known, also where no node is there to ask.
+func (h *hub) status(ctx context.Context) (fleet.Status, error) {
+	waiting, cancel := context.WithTimeout(ctx, statusPatience)
+	defer cancel()
+	_ = h.whatRuns(waiting)
 	node, edges := h.link.Node()
 	if !h.link.Connected(h.Node) {
 		node.Process.Down = true
