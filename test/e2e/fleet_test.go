@@ -359,3 +359,13 @@ func (w *world) post(service, path string) {
 	must(w, err)
 	_ = resp.Body.Close()
 }
+
+// kill kills hub or node as a fault would.
+func (w *world) kill(process string) {
+	w.Helper()
+	pids := w.pids(process)
+	if len(pids) != 1 {
+		w.Fatalf("%s: processes %v", process, pids)
+	}
+	must(w, syscall.Kill(pids[0], syscall.SIGKILL))
+}
