@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -31,13 +32,13 @@ func (s *State) adoptService(t fleet.Service) {
 	v.serial = t.Serial
 	v.debug = t.Debug
 	v.target.Manifest = t.Manifest
+	attached := slices.ContainsFunc(t.Endpoints, attachment)
 	for _, e := range t.Endpoints {
 		if e.Address != "" {
-			v.adoptAddress(e)
-			continue
+			continue // Set names an external one again
 		}
 		i := s.adopt(v, fleet.InstanceStatus{Instance: e.Instance, Service: t.Name, Node: e.Node, Release: e.Release,
-			State: fleet.Starting})
+			Worker: e.Worker, State: fleet.Starting})
 		i.lost, i.probe = true, s.now
 		switch e.State {
 		case fleet.Serving:
@@ -45,17 +46,16 @@ func (s *State) adoptService(t fleet.Service) {
 		case fleet.Draining:
 			i.phase, i.served = draining, true
 		}
-		if v.attached != "" && i.phase == draining {
+		if attached && i.phase == draining {
 			i.phase = serving
 		}
 	}
 }
 
-// adoptAddress tells an attached address, which stays, from an external one, which Set names again.
-func (v *service) adoptAddress(e fleet.Endpoint) {
-	if strings.HasSuffix(e.Instance, "-attached") {
-		v.attached = e.Address
-	}
+// attachment tells whether an address had a service's place. It does not get it again: who attached it
+// left when the earlier hub did.
+func attachment(e fleet.Endpoint) bool {
+	return e.Address != "" && strings.HasSuffix(e.Instance, "-attached")
 }
 
 // adopt notes an instance that this engine did not start.

@@ -72,7 +72,7 @@ func (s *State) mayStart(v *service, i *instance) bool {
 }
 
 func (s *State) launch(v *service, i *instance) {
-	i.pending, i.untold = true, false
+	i.pending, i.untold, i.fresh = true, false, true // the answer to a probe under way may be older
 	s.do(Start{i.assignment})
 	if i.phase != planned {
 		return

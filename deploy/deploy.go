@@ -9,7 +9,8 @@
 // not matter in which order reports arrive, or that a newer Update comes in the middle of a rollout.
 // These orders always hold:
 //
-//   - an instance is in the snapshot as Placed, acknowledged by every live node, before it starts;
+//   - an instance, a worker and a `before` too, is in the snapshot as Placed, acknowledged by every live
+//     node, before it starts;
 //   - a service starts when every service that it calls is ready, has failed, or is not going to run;
 //     services that call each other in a circle start together;
 //   - `before` has ended well before an instance of its release starts; it runs once per release;
@@ -64,7 +65,8 @@ type Driver interface {
 	// Stop drains, sends TERM, after the grace period KILL, and returns when the instance is gone and
 	// forgotten. Stopping one that the node does not know is no error.
 	Stop(ctx context.Context, instance string) error
-	// Probe returns the instance's status. One that the node does not know has the state Exited.
+	// Probe returns the instance's status. One that the node does not know has the state Exited and
+	// names no service.
 	// An error means that the node could not be asked.
 	Probe(ctx context.Context, instance string) (fleet.InstanceStatus, error)
 }

@@ -313,7 +313,7 @@ func parseStatuses(words []string) []fleet.InstanceStatus {
 	return all
 }
 
-// parseAdopt reads `running ID=ready... snapshot ID=serving...`.
+// parseAdopt reads `running ID=ready... snapshot ID=serving...`, or `ID=HOST:PORT` of an address.
 func parseAdopt(words []string) Adopt {
 	at := slices.Index(words, "snapshot")
 	in := Adopt{Running: parseStatuses(words[1:at]), Snapshot: &fleet.Snapshot{}}
@@ -326,9 +326,13 @@ func parseAdopt(words []string) Adopt {
 			services[t.Name] = t
 			in.Snapshot.Services = append(in.Snapshot.Services, t)
 		}
-		e := fleet.Endpoint{Instance: status.Instance, Node: "n1", Release: status.Release, State: fleet.EndpointState(status.State)}
+		e := fleet.Endpoint{Instance: status.Instance, Node: "n1", Release: status.Release, Worker: status.Worker,
+			State: fleet.EndpointState(status.State)}
 		if e.State == "serving" {
 			e.State = fleet.Serving
+		}
+		if strings.Contains(string(e.State), ":") {
+			e = fleet.Endpoint{Instance: e.Instance, Address: string(e.State)}
 		}
 		t.Endpoints = append(t.Endpoints, e)
 	}

@@ -26,7 +26,7 @@ func (s *State) takeObserved(status fleet.InstanceStatus) {
 		s.tell(v, fleet.PhaseReady, i.readyText(s.now))
 	case status.State == fleet.Failed:
 		s.fail(v, i)
-	case status.State == fleet.Exited && i.assignment.Once:
+	case status.State == fleet.Exited && i.assignment.Once && status.Service != "": // known: it did run
 		v.migrate(i.status.Release)
 		s.retire(v, i)
 	case status.State == fleet.Exited:

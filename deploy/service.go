@@ -11,7 +11,7 @@ import (
 func (s *State) add(v *service, worker string) *instance {
 	v.serial++
 	id := fmt.Sprintf("%s-%.6s-%d", v.name, v.target.Release.ID, v.serial)
-	i := &instance{id: id, number: v.serial, generation: v.generation, node: s.node, assignment: v.assignment(id, worker)}
+	i := &instance{id: id, generation: v.generation, node: s.node, assignment: v.assignment(id, worker)}
 	i.status = fleet.InstanceStatus{Instance: id, Service: v.name, Worker: worker, Node: s.node,
 		Release: v.target.Release.ID, State: fleet.Starting, Mode: v.target.Mode}
 	v.instances = append(v.instances, i)

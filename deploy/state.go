@@ -80,7 +80,6 @@ const beforeJob = "before"
 
 type instance struct {
 	id         string
-	number     int
 	assignment fleet.Assignment
 	status     fleet.InstanceStatus
 	generation int
@@ -97,7 +96,7 @@ type instance struct {
 
 	probe   time.Time // when to probe next
 	probing bool
-	fresh   bool // a report came since the probe was sent, which is then out of date
+	fresh   bool // a report came, or a Start went out, since the probe was sent, which is then out of date
 }
 
 // retry is when a failed action is tried again.

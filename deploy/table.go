@@ -78,13 +78,16 @@ func (v *service) address() fleet.Endpoint {
 	return fleet.Endpoint{}
 }
 
-// endpoints lists v's own instances, by number. While an address has the service's place they go on
-// and may call others, but take no calls.
+// endpoints lists v's instances, by number. Workers and `before` are among them, so that their node may
+// speak for v as long as they run, whatever becomes of the others. While an address has the service's
+// place v's own instances go on and may call others, but take no calls.
 func (v *service) endpoints() []fleet.Endpoint {
 	var all []fleet.Endpoint
-	for _, i := range v.each("", func(i *instance) bool { return i.phase != dead }) {
-		e := fleet.Endpoint{Instance: i.id, Node: i.node, Release: i.status.Release, State: fleet.Draining}
+	for _, i := range v.instances {
+		e := fleet.Endpoint{Instance: i.id, Node: i.node, Release: i.status.Release, Worker: i.worker(), State: fleet.Draining}
 		switch {
+		case i.phase == dead:
+			continue
 		case i.begun(), i.phase == stopping && !i.served:
 			e.State = fleet.Placed
 		case i.phase == serving && v.attached == "":
@@ -143,16 +146,9 @@ func union[T any](a, b []T, same func(T, T) bool) []T {
 	return all
 }
 
-// placed tells whether every node knows where i is to run, and that its number is taken. A worker and
-// a `before` are no endpoints: they speak for the service beside an instance of the same release.
+// placed tells whether every node knows where i is to run, and so that its number is taken.
 func (s *State) placed(v *service, i *instance) bool {
-	acked := s.acked[v.name]
-	if acked.Serial < i.number {
-		return false
-	}
-	return slices.ContainsFunc(acked.Endpoints, func(e fleet.Endpoint) bool {
-		return e.Instance == i.id || i.worker() != "" && e.Node == i.node && e.Release == i.status.Release
-	})
+	return slices.ContainsFunc(s.acked[v.name].Endpoints, func(e fleet.Endpoint) bool { return e.Instance == i.id })
 }
 
 // takesCalls tells whether some node may still send i calls, or is just being told to.

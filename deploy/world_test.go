@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -129,6 +130,7 @@ func (w *world) apply(_ context.Context, c fleet.Change) error {
 	}
 	w.mu.Lock()
 	for _, t := range c.Put {
+		w.checkTable(t)
 		w.table[t.Name] = t
 	}
 	for _, name := range c.Remove {
@@ -166,11 +168,7 @@ func (w *world) checkStart(a fleet.Assignment) {
 	if w.used[a.Instance] {
 		w.t.Errorf("the id %s was used twice", a.Instance)
 	}
-	placed := false
-	for _, e := range w.table[a.Service].Endpoints {
-		placed = placed || e.Instance == a.Instance || a.Worker != "" && e.Node == "n1"
-	}
-	if !placed {
+	if !lists(w.table[a.Service], a.Instance) {
 		w.t.Errorf("%s started before it was placed: %s", a.Instance, tableText(w.table[a.Service]))
 	}
 	for id, c := range w.running {
@@ -178,6 +176,19 @@ func (w *world) checkStart(a fleet.Assignment) {
 			w.t.Errorf("%s started while %s ran", a.Instance, id)
 		}
 	}
+}
+
+// checkTable holds a change to what the package promises: what runs is not withdrawn.
+func (w *world) checkTable(t fleet.Service) {
+	for id, c := range w.running {
+		if c.assignment.Service == t.Name && !lists(t, id) {
+			w.t.Errorf("%s was withdrawn while it ran: %s", id, tableText(t))
+		}
+	}
+}
+
+func lists(t fleet.Service, instance string) bool {
+	return slices.ContainsFunc(t.Endpoints, func(e fleet.Endpoint) bool { return e.Instance == instance })
 }
 
 // live is what becomes of a started instance.

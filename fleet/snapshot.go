@@ -42,6 +42,9 @@ type Endpoint struct {
 	Instance string `json:"instance"`          // instance id; endpoint state in the data path is kept by it
 	Node     string `json:"node,omitempty"`    // the node that runs it; empty for an external address
 	Release  string `json:"release,omitempty"` //
+	// Worker names a worker, or `before`: it takes no calls, and is listed as Placed while its node
+	// may speak for the service because of it. Empty for the service's own instances.
+	Worker string `json:"worker,omitempty"`
 	// Address is HOST:PORT for what runs outside Shoal (`externals`, `attach`); empty otherwise.
 	Address string `json:"address,omitempty"`
 	// State says whether calls go there.

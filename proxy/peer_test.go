@@ -78,6 +78,26 @@ func TestPublishThroughTheHub(t *testing.T) {
 	}
 }
 
+// A worker lets its node speak for a service of which nothing else is left, and takes no calls itself.
+func TestWorkerSpeaksAlone(t *testing.T) {
+	p := newPair(t, inventory(), orders(func(s *fleet.Service) {
+		s.Endpoints = []fleet.Endpoint{{Instance: "orders-2", Node: "local", Worker: "mailer", State: fleet.Placed}}
+	}))
+	p.node.attach("orders-2", http.NotFoundHandler())
+	r := must(http.NewRequest("POST", "http://"+p.node.named("events", 80)+"/t", strings.NewReader("{}")))
+	if res, body := p.node.do(r); res.StatusCode != 202 {
+		t.Errorf("a worker's publish: %s %q", res.Status, body)
+	}
+	res, err := p.node.p.Transport(fleet.Operator).RoundTrip(must(http.NewRequest("GET", "http://orders/", nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != 503 || res.Header.Get("Shoal-Reason") != string(fleet.ReasonNoEndpoint) {
+		t.Errorf("a call to a worker: %s, reason %s", res.Status, res.Header.Get("Shoal-Reason"))
+	}
+}
+
 func TestDeliveryThroughTheNode(t *testing.T) {
 	p := newPair(t, inventory(func(s *fleet.Service) {
 		s.Manifest.Subscribes = []fleet.Subscription{{Topic: "t", Method: "POST", Path: "/events/t"}}

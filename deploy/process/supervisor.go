@@ -177,7 +177,7 @@ func (s *Supervisor) StopAll(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Probe returns the status of an instance; Exited for one that is not known.
+// Probe returns the status of an instance; Exited, and of no service, for one that is not known.
 func (s *Supervisor) Probe(_ context.Context, instance string) (fleet.InstanceStatus, error) {
 	s.mu.Lock()
 	k := s.keepers[instance]
