@@ -51,9 +51,24 @@ func (n *node) down(_ context.Context, send func(fleet.Progress) error) error {
 	if removed := os.Remove(n.Paths.Up); !errors.Is(removed, fs.ErrNotExist) {
 		err = errors.Join(err, removed)
 	}
-	err = errors.Join(err, daemon.Terminate(n.hubLock()), n.stopAll())
+	err = errors.Join(err, n.endHub(), n.stopAll())
 	n.quit(errShutdown)
 	return err
+}
+
+// hubStart bounds how long a hub that was just started may take until it holds its lock.
+const hubStart = 2 * time.Second
+
+// endHub ends a hub that this node has just started again and that does not answer yet.
+func (n *node) endHub() error {
+	started := time.Unix(0, n.hubStarted.Load())
+	for time.Since(started) < hubStart {
+		if _, locked := daemon.Locked(n.hubLock()); locked {
+			break
+		}
+		time.Sleep(hubStart / 100)
+	}
+	return daemon.Terminate(n.hubLock())
 }
 
 // fleetStatus is what this node knows of the fleet: the last snapshot and its own instances.
