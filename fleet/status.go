@@ -13,6 +13,8 @@ type Status struct {
 	Metrics  string          `json:"metrics,omitempty"` // HOST:PORT
 	Services []ServiceStatus `json:"services"`
 	Edges    []EdgeStats     `json:"edges"`
+	// Failure says why shoal.work as it is now is not in force: the one before is.
+	Failure string `json:"failure,omitempty"`
 
 	Topics        []TopicStatus        `json:"topics,omitempty"`
 	Subscriptions []SubscriptionStatus `json:"subscriptions,omitempty"`

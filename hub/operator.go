@@ -170,7 +170,8 @@ func (h *hub) status(ctx context.Context) (fleet.Status, error) {
 		Hub:  fleet.ProcessStatus{PID: os.Getpid(), Started: h.started},
 		Node: node.Process, Gateway: node.Gateway, Metrics: node.Metrics,
 		Services: h.engine.Status(), Edges: mergeEdges(edges, h.recorder.Edges()),
-		Topics: h.broker.Topics(), Subscriptions: h.broker.Subscriptions(),
+		Failure: h.session.Load().failureText(),
+		Topics:  h.broker.Topics(), Subscriptions: h.broker.Subscriptions(),
 	}
 	exposed(s.Services, h.control.Snapshot(), node.Gateway)
 	return s, nil

@@ -34,6 +34,7 @@ type session struct {
 	services map[string]*workspace.Service
 	wanted   map[string]bool
 	building map[string]context.CancelFunc // by service: a newer change ends an older build
+	failure  string                        // why shoal.work as it is now is not in force
 }
 
 // buildsAtOnce bounds how many services are built at a time; a build uses several cores itself.
@@ -270,9 +271,33 @@ func (s *session) build(ctx context.Context, name string) {
 	}
 }
 
+// failed notes what becomes of a change of shoal.work.
+func (s *session) failed(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failure = ""
+	if err != nil {
+		s.failure = err.Error()
+	}
+}
+
+// failureText is why shoal.work as it is now is not in force; a nil session has no such reason.
+func (s *session) failureText() string {
+	if s == nil {
+		return ""
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failure
+}
+
 // changed rebuilds a service whose clone changed; an empty name stands for shoal.work.
 func (s *session) changed(ctx context.Context, name string) {
-	if err := s.load(ctx, false); err != nil {
+	err := s.load(ctx, false)
+	if name == "" || err == nil {
+		s.failed(err)
+	}
+	if err != nil {
 		s.hub.progress.Tell(fleet.Progress{Time: time.Now(), Service: name, Phase: fleet.PhaseFailed, Text: err.Error()})
 		if name != "" {
 			s.hub.engine.BuildFailed(name, err.Error())
@@ -284,7 +309,7 @@ func (s *session) changed(ctx context.Context, name string) {
 		return
 	}
 	if err := s.hub.engine.Set(ctx, s.targets()); err != nil {
-		s.hub.Log.Error("the changed workspace is not in force", "error", err)
+		s.failed(err)
 		return
 	}
 	s.buildAll(ctx)
