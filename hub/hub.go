@@ -75,7 +75,13 @@ type hub struct {
 	session   atomic.Pointer[session]
 	quit      context.CancelCauseFunc
 	stopping  atomic.Bool
-	successor atomic.Pointer[string] // the binary to become at the end
+	successor atomic.Pointer[successor]
+}
+
+// successor is what this process becomes at its end: another binary, with the sockets of this one.
+type successor struct {
+	executable string
+	files      map[string]*os.File
 }
 
 // listeners are the hub's Unix sockets.
@@ -96,7 +102,8 @@ func Run(ctx context.Context, c Config) error {
 	if err := h.run(ctx); err != nil || h.successor.Load() == nil {
 		return err
 	}
-	return h.become(*h.successor.Load())
+	next := h.successor.Load()
+	return daemon.Exec(next.executable, next.files)
 }
 
 func (h *hub) run(ctx context.Context) error {
@@ -308,14 +315,4 @@ func (h *hub) watchNode(ctx context.Context) error {
 		Hold:  h.stopping.Load,
 		Log:   h.Log.With("restarting", "node"),
 	}.Run(ctx)
-}
-
-// become replaces this process by another binary, in place: what queues at its sockets is served
-// by that one.
-func (h *hub) become(executable string) error {
-	files, err := h.sockets.Files()
-	if err != nil {
-		return err
-	}
-	return daemon.Exec(executable, files)
 }

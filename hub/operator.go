@@ -109,7 +109,8 @@ func (h *hub) attach(ctx context.Context, service, address string, send func(fle
 // detachPatience bounds how long a service's own instances may take to get its place back.
 const detachPatience = 10 * time.Second
 
-// upgrade makes this process end in order and become another binary, in place.
+// upgrade makes this process end in order and become another binary, in place. What queues at its
+// sockets meanwhile is served by that one: they are duplicated before the end closes them.
 func (h *hub) upgrade(ctx context.Context, executable string, send func(fleet.Progress) error) error {
 	if executable == "" {
 		executable = h.Executable
@@ -117,7 +118,11 @@ func (h *hub) upgrade(ctx context.Context, executable string, send func(fleet.Pr
 	if err := send(fleet.Progress{Phase: fleet.PhaseStart, Text: "the hub starts anew; calls flow on meanwhile"}); err != nil {
 		return err
 	}
-	h.successor.Store(&executable)
+	files, err := h.sockets.Files()
+	if err != nil {
+		return fmt.Errorf("the hub goes on as it was: %w", err)
+	}
+	h.successor.Store(&successor{executable: executable, files: files})
 	context.AfterFunc(ctx, func() { h.quit(errShutdown) }) // ends with this answer
 	return nil
 }
