@@ -10,6 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// keepFromChildren marks a descriptor that came by exec, which Go does not do by itself: a lock lasts as
+// long as any process has it.
+func keepFromChildren(fd int) { unix.CloseOnExec(fd) }
+
 // Exec replaces this process by executable with the same arguments, in place: it keeps its id, its
 // owner, and files, which the new program finds with [NewSockets]. It returns only an error.
 func Exec(executable string, files map[string]*os.File) error {

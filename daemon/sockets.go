@@ -31,6 +31,7 @@ func NewSockets() *Sockets {
 		if err != nil {
 			continue
 		}
+		keepFromChildren(fd)
 		s.inherited[name] = os.NewFile(uintptr(fd), name)
 	}
 	_ = os.Unsetenv(socketsEnv) // not for the processes that this one starts
