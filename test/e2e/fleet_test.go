@@ -6,6 +6,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -98,8 +99,9 @@ func inEach(t *testing.T, test func(t *testing.T, s setting)) {
 type world struct {
 	*testing.T
 	setting
-	dir string
-	env []string
+	dir    string
+	env    []string
+	binary string // empty: shoal
 }
 
 // newWorld makes a git repository of each folder in files, and a shoal.work of them unless there is one.
@@ -221,7 +223,7 @@ func (w *world) commit(repo string) {
 
 // command prepares the binary to run as the world's user in its folder.
 func (w *world) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, shoal, args...)
+	cmd := exec.CommandContext(ctx, cmp.Or(w.binary, shoal), args...)
 	cmd.Dir, cmd.Env = w.dir, w.env
 	if w.uid != os.Getuid() {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(w.uid), Gid: uint32(w.uid)}}

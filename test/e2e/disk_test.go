@@ -1,0 +1,64 @@
+//go:build unix && soak
+
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestFullDisk(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounting a small file system needs root")
+	}
+	w := newWorld(t, settings()[0], shop)
+	data := filepath.Join(w.dir, ".shoal")
+	must(t, os.Mkdir(data, 0o700))
+	if err := syscall.Mount("shoal-test", data, "tmpfs", 0, "size=64m,mode=0700"); err != nil {
+		t.Skip("tmpfs cannot be mounted:", err)
+	}
+	defer func() { // after the fleet is down, whose folder it is
+		w.run("down")
+		must(t, syscall.Unmount(data, syscall.MNT_DETACH))
+	}()
+	w.up()
+	to := q("/send", "url", w.eventsURL("orders")+"/orders.placed")
+	w.send("orders", to, "before.")
+	fill(t, filepath.Join(data, "filler"))
+
+	l := w.startLoad("web", q("/get", "url", "http://orders/"))
+	code, body := 0, ""
+	w.eventually("an event is refused", func() bool { code, body = w.send("orders", to, strings.Repeat("x", 64<<10)); return code/100 != 2 })
+	if code != 507 && code != 503 || !strings.Contains(body, "disk") && !strings.Contains(body, "full") {
+		t.Errorf("publishing to a full disk: %d %s", code, body)
+	}
+	w.write("inventory/version.txt", "v2")
+	w.eventually("an edit goes on", func() bool {
+		out, _, _ := w.try("call", "--from", "orders", "http://inventory/")
+		return strings.Contains(out, "v2")
+	})
+	l.end(w)
+
+	must(t, os.Remove(filepath.Join(data, "filler")))
+	w.eventually("events are taken again", func() bool { code, _ := w.send("orders", to, "after."); return code/100 == 2 })
+	for _, event := range []string{"before.", "after."} {
+		w.eventually(event+" arrived", func() bool { return strings.Contains(w.seen("payments"), event) })
+	}
+	w.healthy(oneEach)
+}
+
+// fill writes until the file system is full.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	must(t, err)
+	defer f.Close()
+	for size := 1 << 20; size > 0; {
+		if _, err := f.Write(make([]byte, size)); err != nil {
+			size /= 2
+		}
+	}
+}
