@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,8 +22,12 @@ func (a *app) upgrade() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := c.Running(ctx); err != nil {
+			running, err := c.Running(ctx)
+			if err != nil {
 				return err
+			}
+			if running.Owned {
+				return errors.New("a fleet in the foreground ends with the `shoal up` that owns it: stop it with Ctrl-C and start it again; `shoal up -d` starts one that can be upgraded")
 			}
 			// The hub first: a node of either version finds it there, and calls do not need it.
 			for _, p := range []api.Process{api.Hub, api.Node} {

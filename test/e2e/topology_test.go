@@ -180,21 +180,17 @@ func TestUpgradeToAReplacedBinary(t *testing.T) {
 	})
 }
 
-func TestUpgradeInTheForeground(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
-		w := newWorld(t, s, built)
-		b := w.start("up", "--mode", string(s.mode))
-		w.eventually("it is up", func() bool { _, _, code := w.try("wait", "--timeout", "1s"); return code == 0 })
-		l := w.startLoad("web", "/")
-		node, pid := w.pids("node")[0], w.service("web").Instances[0].PID
-		w.run("upgrade")
-		w.eventually("another node serves", func() bool { now := w.pids("node"); return len(now) == 1 && now[0] != node })
-		w.eventually("web is known", func() bool { i := w.service("web").Instances; return len(i) == 1 && i[0].PID == pid })
-		l.end(w)
-		must(t, b.Process.Signal(syscall.SIGINT))
-		<-b.done
-		w.expectNoProcesses()
-	})
+func TestUpgradeInTheForegroundIsRefused(t *testing.T) {
+	w := newWorld(t, settings()[0], built)
+	b := w.start("up", "--mode", string(w.mode))
+	w.eventually("it is up", func() bool { _, _, code := w.try("wait", "--timeout", "1s"); return code == 0 })
+	if _, errs, code := w.try("upgrade"); code == 0 || !strings.Contains(errs, "shoal up -d") {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+	w.expect("web", "/", "web v1")
+	must(t, b.Process.Signal(syscall.SIGINT))
+	<-b.done
+	w.expectNoProcesses()
 }
 
 func copyFile(from, to string) error {
