@@ -59,10 +59,23 @@ func gone(ctx context.Context, c *api.Client, p api.Paths) error {
 
 // holder returns the process that holds the lock of hub or node.
 func holder(p api.Paths) (pid int, held bool) {
-	for _, dir := range []string{p.HubDir, p.NodeDir} {
-		if pid, held := daemon.Locked(filepath.Join(dir, "lock")); held {
+	for _, which := range []api.Process{api.Hub, api.Node} {
+		if pid, held := daemon.Locked(lockOf(p, which)); held {
 			return pid, true
 		}
 	}
 	return 0, false
+}
+
+// held reports whether some process is hub or node, whether it answers yet or not.
+func held(p api.Paths, which api.Process) bool {
+	_, held := daemon.Locked(lockOf(p, which))
+	return held
+}
+
+func lockOf(p api.Paths, which api.Process) string {
+	if which == api.Hub {
+		return filepath.Join(p.HubDir, "lock")
+	}
+	return filepath.Join(p.NodeDir, "lock")
 }

@@ -181,7 +181,7 @@ func (a *app) startMissing(ctx context.Context, c *api.Client, p plan) error {
 		started = append(started, child)
 		go child.await(died)
 	}
-	err = bothAnswer(ctx, c, died)
+	err = bothAnswer(ctx, c, p.paths, died)
 	if err != nil {
 		end(started) // half a fleet is of use to nobody
 	}
@@ -189,7 +189,7 @@ func (a *app) startMissing(ctx context.Context, c *api.Client, p plan) error {
 }
 
 // bothAnswer waits until hub and node answer, or one of those that were started has ended.
-func bothAnswer(ctx context.Context, c *api.Client, died <-chan *process) error {
+func bothAnswer(ctx context.Context, c *api.Client, p api.Paths, died <-chan *process) error {
 	ctx, cancel := context.WithTimeout(ctx, answerPatience)
 	defer cancel()
 	ready := make(chan error, 1)
@@ -199,8 +199,8 @@ func bothAnswer(ctx context.Context, c *api.Client, died <-chan *process) error 
 		case err := <-ready:
 			return err
 		case dead := <-died:
-			// The sibling may have been quicker to start it again, and holds the lock.
-			if _, err := c.Info(ctx, dead.which); err != nil {
+			// The sibling may have been quicker to start it again: another one answers, or will, and holds the lock.
+			if _, err := c.Info(ctx, dead.which); err != nil && !held(p, dead.which) {
 				return dead.death()
 			}
 		}
