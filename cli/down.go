@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -18,15 +19,18 @@ func (a *app) down() *cobra.Command {
 	return &cobra.Command{
 		Use: "down", Short: "Stop every service, and the fleet itself", Args: within(0, 0),
 		RunE: a.asking(func(ctx context.Context, c *api.Client, _ []string) error {
+			p, err := a.paths()
+			if err != nil {
+				return err
+			}
 			info, err := c.Running(ctx)
+			if errors.Is(err, api.ErrNotRunning) {
+				info, err = a.takeUp(ctx, c, p, err)
+			}
 			if err != nil {
 				return err
 			}
 			if err := c.Down(ctx, a.newPlain(a.out).progress); err != nil {
-				return err
-			}
-			p, err := a.paths()
-			if err != nil {
 				return err
 			}
 			if err := gone(ctx, c, p); err != nil {
@@ -38,6 +42,38 @@ func (a *app) down() *cobra.Command {
 			fmt.Fprintf(a.out, "%s is down\n", info.Fleet)
 			return nil
 		}),
+	}
+}
+
+// takeUp starts a node where hub and node were both killed and instances run on under their shims, so
+// that these can be stopped in order. Where there are none it returns notRunning.
+func (a *app) takeUp(ctx context.Context, c *api.Client, p api.Paths, notRunning error) (api.Info, error) {
+	left, err := filepath.Glob(filepath.Join(p.Shims, "*.sock"))
+	file, ok, fileErr := a.workspaceFile()
+	executable, exeErr := os.Executable()
+	if err := errors.Join(err, fileErr, exeErr); err != nil || len(left) == 0 || !ok {
+		return api.Info{}, errors.Join(notRunning, err)
+	}
+	node, err := spawn(executable, p, api.Node, &processFlags{data: p.Data, workspace: file}, nil)
+	if err != nil {
+		return api.Info{}, err
+	}
+	died := make(chan *process, 1)
+	go node.await(died)
+	ctx, cancel := context.WithTimeout(ctx, answerPatience)
+	defer cancel()
+	for {
+		info, err := c.Info(ctx, api.Node)
+		if err == nil {
+			return info, nil
+		}
+		select {
+		case <-died:
+			return info, fmt.Errorf("what runs on cannot be stopped: %w", node.death())
+		case <-ctx.Done():
+			return info, err
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 }
 

@@ -10,23 +10,42 @@ import (
 	"testing"
 )
 
-func TestFullDisk(t *testing.T) {
+// smallDisk mounts a file system of its own for the data folder, until the end of the test.
+func (w *world) smallDisk(size string) (data string) {
+	w.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("mounting a small file system needs root")
+		w.Skip("mounting a small file system needs root")
 	}
+	data = filepath.Join(w.dir, ".shoal")
+	must(w, os.Mkdir(data, 0o700))
+	if err := syscall.Mount("shoal-test", data, "tmpfs", 0, "mode=0700,size="+size); err != nil {
+		w.Skip("tmpfs cannot be mounted:", err)
+	}
+	w.Cleanup(func() { // before the world's own end, whose folder it is
+		_, _, _ = w.try("down")
+		must(w, syscall.Unmount(data, syscall.MNT_DETACH))
+	})
+	return data
+}
+
+func TestUpOnAFullDisk(t *testing.T) {
+	w := newWorld(t, settings()[0], built)
+	data := w.smallDisk("8m")
+	fill(t, filepath.Join(data, "filler"))
+	w.explained("no space left on device", data)
+	must(t, os.Remove(filepath.Join(data, "filler")))
+	w.up()
+	w.expect("web", "/", "web v1")
+}
+
+func TestFullDisk(t *testing.T) {
 	w := newWorld(t, settings()[0], shop)
-	data := filepath.Join(w.dir, ".shoal")
-	must(t, os.Mkdir(data, 0o700))
-	if err := syscall.Mount("shoal-test", data, "tmpfs", 0, "size=64m,mode=0700"); err != nil {
-		t.Skip("tmpfs cannot be mounted:", err)
-	}
-	defer func() { // after the fleet is down, whose folder it is
-		w.run("down")
-		must(t, syscall.Unmount(data, syscall.MNT_DETACH))
-	}()
+	data := w.smallDisk("160m")
 	w.up()
 	to := q("/send", "url", w.eventsURL("orders")+"/orders.placed")
-	w.send("orders", to, "before.")
+	if code, body := w.send("orders", to, "before."); code/100 != 2 {
+		t.Fatalf("publishing: %d %s", code, body)
+	}
 	fill(t, filepath.Join(data, "filler"))
 
 	l := w.startLoad("web", q("/get", "url", "http://orders/"))
