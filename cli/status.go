@@ -112,7 +112,7 @@ func (a *app) statusLines(st fleet.Status) []string {
 	s := a.styleOf(a.out)
 	lines := []string{a.headLine(s, st), ""}
 	if st.Failure != "" {
-		lines = append(lines, s.red("what shoal.work says now is not in force: "+printable(st.Failure)), "")
+		lines = append(lines, s.red("what is declared now is not in force: "+printable(st.Failure)), "")
 	}
 	lines = append(lines, serviceLines(s, st.Services)...)
 	if len(st.Edges) > 0 {

@@ -13,7 +13,7 @@ type Status struct {
 	Metrics  string          `json:"metrics,omitempty"` // HOST:PORT
 	Services []ServiceStatus `json:"services"`
 	Edges    []EdgeStats     `json:"edges"`
-	// Failure says why shoal.work as it is now is not in force: the one before is.
+	// Failure says why what shoal.work declares now is not in force: what it declared before is.
 	Failure string `json:"failure,omitempty"`
 
 	Topics        []TopicStatus        `json:"topics,omitempty"`

@@ -73,6 +73,7 @@ type hub struct {
 	upping    sync.Mutex // held while one `up` loads
 	downing   bool       // no session may begin any more; guarded by upping
 	session   atomic.Pointer[session]
+	unwatched atomic.Pointer[string] // why the session of the hub before this one is not taken up yet
 	quit      context.CancelCauseFunc
 	stopping  atomic.Bool
 	successor atomic.Pointer[successor]

@@ -175,7 +175,7 @@ func (h *hub) status(ctx context.Context) (fleet.Status, error) {
 		Hub:  fleet.ProcessStatus{PID: os.Getpid(), Started: h.started},
 		Node: node.Process, Gateway: node.Gateway, Metrics: node.Metrics,
 		Services: h.engine.Status(), Edges: mergeEdges(edges, h.recorder.Edges()),
-		Failure: h.session.Load().failureText(),
+		Failure: h.failure(),
 		Topics:  h.broker.Topics(), Subscriptions: h.broker.Subscriptions(),
 	}
 	exposed(s.Services, h.control.Snapshot(), node.Gateway)

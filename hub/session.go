@@ -62,7 +62,7 @@ func (h *hub) begin(ctx context.Context, r api.UpRequest) (*session, error) {
 	h.upping.Lock()
 	defer h.upping.Unlock()
 	if h.downing {
-		return nil, errors.New("the fleet is being stopped; wait for `shoal down` to end, then start it again")
+		return nil, errDowning
 	}
 	s := &session{hub: h, request: r, done: make(chan struct{}), building: make(map[string]context.CancelFunc)}
 	var err error
@@ -377,13 +377,50 @@ func (h *hub) resume(ctx context.Context) error {
 		return ctx.Err()
 	case <-h.joined:
 	}
-	if err == nil && h.session.Load() == nil {
-		_, err = h.begin(ctx, r)
-	}
 	if err != nil {
 		h.Log.Error("what was up runs on, but its repositories are not watched: run `shoal up -d` again", "error", err)
+		return hold(ctx)
 	}
+	h.takeUp(ctx, r)
 	return hold(ctx)
+}
+
+// How often a session that cannot be taken up is tried again.
+const (
+	resumeMin = 500 * time.Millisecond
+	resumeMax = 10 * time.Second
+)
+
+// takeUp tries until the session begins: a manifest may have been half written when the hub before
+// this one died. It gives up where somebody else begins one, or ends them all.
+func (h *hub) takeUp(ctx context.Context, r api.UpRequest) {
+	said := ""
+	for wait := resumeMin; h.session.Load() == nil; wait = min(2*wait, resumeMax) {
+		_, err := h.begin(ctx, r)
+		if err == nil || ctx.Err() != nil || errors.Is(err, errDowning) {
+			break
+		}
+		if text := err.Error(); text != said {
+			said = text
+			h.unwatched.Store(&text)
+			h.Log.Error("what was up runs on; its repositories are watched again once this is mended", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+	h.unwatched.Store(nil)
+}
+
+var errDowning = errors.New("the fleet is being stopped; wait for `shoal down` to end, then start it again")
+
+// failure is why what is declared now is not in force; empty where it is.
+func (h *hub) failure() string {
+	if text := h.unwatched.Load(); text != nil {
+		return *text
+	}
+	return h.session.Load().failureText()
 }
 
 func hold(ctx context.Context) error {

@@ -112,6 +112,22 @@ func TestHubIsKilledDuringAnEdit(t *testing.T) {
 	})
 }
 
+func TestHubIsKilledWhileAManifestIsBroken(t *testing.T) {
+	w := newWorld(t, settings()[0], built)
+	w.up()
+	w.write("web/shoal.yaml", built["web/shoal.yaml"]+"helth: GET /\n")
+	w.eventually("the mistake shows", func() bool { return strings.Contains(w.service("web").Failure, "helth") })
+	w.kill("hub")
+	w.eventually("the next hub shows it too", func() bool { return strings.Contains(w.status().Failure, "helth") })
+	w.expect("web", "/", "web v1")
+	w.write("web/shoal.yaml", built["web/shoal.yaml"])
+	w.write("web/version.txt", "v2")
+	w.eventually("v2 serves", func() bool { _, body, _ := w.get("web", "/"); return strings.Contains(body, "web v2") })
+	if got := w.status().Failure; got != "" {
+		t.Errorf("status still says %q", got)
+	}
+}
+
 func TestShimIsKilled(t *testing.T) {
 	inEach(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, shop)
