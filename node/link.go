@@ -135,15 +135,22 @@ func (l *link) Run(ctx context.Context) error {
 
 // session is one connection's life; the first stream that fails ends all three.
 func (l *link) session(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
 	transport := &http.Transport{
-		Protocols:   new(http.Protocols),
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.dial(ctx) },
+		Protocols: new(http.Protocols),
+		DialContext: func(dialing context.Context, _, _ string) (net.Conn, error) {
+			c, err := l.dial(dialing)
+			if err == nil {
+				// A stream that is open both ways does not notice the end of its context by itself.
+				context.AfterFunc(ctx, func() { _ = c.Close() })
+			}
+			return c, err
+		},
 	}
 	transport.Protocols.SetUnencryptedHTTP2(true)
 	defer transport.CloseIdleConnections()
 	client := peerv1connect.NewPeerClient(&http.Client{Transport: transport}, "http://hub")
 
-	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.snapshots(ctx, client) })
 	g.Go(func() error { return l.commands(ctx, client) })
 	g.Go(func() error { return l.reports(ctx, client) })

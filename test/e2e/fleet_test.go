@@ -365,9 +365,7 @@ func (w *world) post(service, path string) {
 // kill kills hub or node as a fault would.
 func (w *world) kill(process string) {
 	w.Helper()
-	pids := w.pids(process)
-	if len(pids) != 1 {
-		w.Fatalf("%s: processes %v", process, pids)
-	}
+	var pids []int
+	w.eventually("one "+process+" runs", func() bool { pids = w.pids(process); return len(pids) == 1 })
 	must(w, syscall.Kill(pids[0], syscall.SIGKILL))
 }
