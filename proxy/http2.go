@@ -16,6 +16,7 @@ type http2Session struct {
 	from   *listener
 	target target // of every request, where the listener's aim says so
 	remote string // the client's address, at the gateway
+	nc     net.Conn
 	conn   *h2.Conn
 
 	table *table // that route is of
@@ -28,7 +29,7 @@ func (s *session) serveHTTP2() {
 	early := bytes.Clone(s.in.bytes())
 	s.releaseBuffer()
 	s.disarm()
-	c := &http2Session{p: s.p, from: s.from, target: s.target}
+	c := &http2Session{p: s.p, from: s.from, target: s.target, nc: s.conn}
 	if s.from.aim == aimEdge {
 		c.remote, _, _ = net.SplitHostPort(s.conn.RemoteAddr().String()) // empty where it has none
 	}

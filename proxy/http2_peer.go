@@ -31,7 +31,7 @@ func (c *http2Session) findForPeer(s *http2Stream) {
 	to, ok := parsePeerTarget(h.Get(peerTarget))
 	x.source = Source{Service: service, Instance: instance}
 	x.obs.Caller = service
-	if ok && x.table.speaksFor(node, service) {
+	if ok && x.table.speaksFor(speaker(c.nc, node), service) {
 		x.route = x.table.route(service, to)
 		return
 	}

@@ -66,7 +66,8 @@ func (p *Proxy) ServeEdge(ctx context.Context, l net.Listener, match func(host, 
 }
 
 // ServePeer serves other processes' proxies, each request for a caller that it names and that the
-// snapshot places with that process. Only peers may reach l.
+// snapshot places with that process. Only peers may reach l; one that reaches it over a network comes
+// by a [PeerListener], and is believed what its certificate says.
 func (p *Proxy) ServePeer(ctx context.Context, l net.Listener) error {
 	return p.serve(ctx, l, &listener{aim: aimPeer})
 }
@@ -137,6 +138,9 @@ func (l *listener) handle(c net.Conn) {
 		}
 		to = dialed
 	case aimFixed:
+	case aimPeer:
+		l.servePeer(c)
+		return
 	default:
 		l.serveHTTP(c, to, nil)
 		return

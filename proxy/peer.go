@@ -42,27 +42,53 @@ func (x *exchange) appendPeerFields(dst []byte) []byte {
 func (s *session) findForPeer(x *exchange) {
 	x.peer = true
 	node := string(s.req.Get(s.head, peerNode))
+	who := speaker(s.conn, node)
 	service, instance, _ := strings.Cut(string(s.req.Get(s.head, peerSource)), "/")
 	to, ok := parsePeerTarget(string(s.req.Get(s.head, peerTarget)))
 	x.source = Source{Service: service, Instance: instance}
 	x.obs.Caller = service
-	if ok && x.table.speaksFor(node, service) {
+	if ok && x.table.speaksFor(who, service) {
 		x.route = x.table.route(service, to)
 		return
 	}
 	x.route = &route{caller: service, callee: to.host, kind: fleet.KindCall, refusal: notPlaced(node, service)}
 }
 
-// speaksFor reports whether the process called node may speak for a service: the hub for the broker, a
-// node for what it runs, both for their operator and the gateway.
-func (t *table) speaksFor(node, service string) bool {
+// spokesman is who speaks on a peer's connection.
+type spokesman struct {
+	node   string
+	proved bool // by a certificate; else the connection itself could come from this machine only
+}
+
+// speaker is who speaks on c and says to be claimed: what is proved holds, and a claim that differs is
+// nobody's.
+func speaker(c net.Conn, claimed string) spokesman {
+	p, ok := c.(peerName)
 	switch {
-	case service == fleet.Operator, service == fleet.Gateway && node != hubNode:
-		return true
-	case node == hubNode:
+	case !ok:
+		return spokesman{node: claimed}
+	case p.Peer() != claimed:
+		return spokesman{proved: true}
+	}
+	return spokesman{node: claimed, proved: true}
+}
+
+// speaksFor reports whether a process may speak for a service: the hub for the broker, a node for what it
+// runs; the gateway, to which only what is exposed to everyone is open, speaks from any node. For the
+// operator speaks who has the operator's socket: each process of this machine, and the hub.
+func (t *table) speaksFor(who spokesman, service string) bool {
+	hub := who.node == hubNode
+	switch {
+	case who.node == "":
+		return false
+	case service == fleet.Operator:
+		return hub || !who.proved
+	case service == fleet.Gateway:
+		return !hub
+	case hub:
 		return service == fleet.Events || service == fleet.Pubsub
 	}
-	return t.placed(node, service)
+	return t.placed(who.node, service)
 }
 
 func parsePeerTarget(text string) (target, bool) {

@@ -6,9 +6,26 @@ import "net"
 type transport interface {
 	// run feeds c with what is read, until an error, which it returns.
 	run(c *Conn) error
-	// tryWrite writes what the socket takes without waiting. Fewer bytes than given, without an error,
-	// mean that somebody must wait.
-	tryWrite(p []byte) (int, error)
+	// tryWrite writes what the socket takes of p without waiting. Where that is not all, somebody must
+	// wait, by writeRest.
+	tryWrite(p []byte) (all bool, err error)
+	// writeRest waits until what tryWrite left of p is written. before is called before each piece.
+	writeRest(p []byte, before func()) error
+	// unacknowledged is how many bytes written the peer's system has not confirmed; -1 where nothing tells.
+	unacknowledged() int
+}
+
+// writePieces writes p in pieces, so that each can have a deadline of its own.
+func writePieces(nc net.Conn, p []byte, before func()) error {
+	for len(p) > 0 {
+		n := min(len(p), keepBuffer)
+		before()
+		if _, err := nc.Write(p[:n]); err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
 }
 
 // plain is a transport for connections that offer nothing better than blocking calls: TLS, pipes in
@@ -39,4 +56,8 @@ func (t plain) run(c *Conn) error {
 }
 
 // tryWrite leaves all of it to a goroutine that may wait.
-func (t plain) tryWrite([]byte) (int, error) { return 0, nil }
+func (t plain) tryWrite([]byte) (bool, error) { return false, nil }
+
+func (t plain) writeRest(p []byte, before func()) error { return writePieces(t.nc, p, before) }
+
+func (t plain) unacknowledged() int { return -1 }

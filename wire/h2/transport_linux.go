@@ -4,21 +4,38 @@ import (
 	"net"
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // newTransport waits on readiness edges where the connection has a descriptor.
 func newTransport(nc net.Conn) transport {
+	if b := under(nc); b != nil {
+		if rc := descriptor(b.Conn); rc != nil {
+			return newSealed(nc, b, rc)
+		}
+		return plain{nc}
+	}
+	rc := descriptor(nc)
+	if rc == nil {
+		return plain{nc}
+	}
+	t := &edge{nc: nc, rc: rc}
+	t.onWrite = t.write
+	return t
+}
+
+// descriptor is that of nc, or nil where it has none.
+func descriptor(nc net.Conn) syscall.RawConn {
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
-		return plain{nc}
+		return nil
 	}
 	rc, err := sc.SyscallConn()
 	if err != nil {
-		return plain{nc}
+		return nil
 	}
-	t := &edge{rc: rc}
-	t.onWrite = t.write
-	return t
+	return rc
 }
 
 // edge reads and writes a descriptor itself. The connection's life runs inside one RawConn.Read, which
@@ -27,6 +44,7 @@ func newTransport(nc net.Conn) transport {
 // connection, since Close waits for callbacks: ending is a read deadline, see Conn.poke. And an end of
 // file that came together with the last bytes has no edge of its own: Conn.tick finds it.
 type edge struct {
+	nc      net.Conn
 	rc      syscall.RawConn
 	c       *Conn
 	err     error
@@ -80,15 +98,23 @@ func (t *edge) read(fd uintptr) bool {
 
 // tryWrite goes through RawConn, which keeps the descriptor from being closed, and used again for
 // another connection, meanwhile. Only one goroutine writes at a time; Conn.flush sees to it.
-func (t *edge) tryWrite(p []byte) (int, error) {
+func (t *edge) tryWrite(p []byte) (bool, error) {
 	t.out, t.wrote, t.werr = p, 0, nil
 	err := t.rc.Write(t.onWrite)
 	t.out = nil
 	if err != nil {
-		return 0, err
+		return false, err
 	}
-	return t.wrote, t.werr
+	return t.wrote == len(p), t.werr
 }
+
+func (t *edge) writeRest(p []byte, before func()) error {
+	n := t.wrote
+	t.wrote = 0
+	return writePieces(t.nc, p[n:], before)
+}
+
+func (t *edge) unacknowledged() int { return unacknowledged(t.rc) }
 
 func (t *edge) write(fd uintptr) bool {
 	n, errno := rawCall(syscall.SYS_WRITE, fd, t.out)
@@ -100,6 +126,17 @@ func (t *edge) write(fd uintptr) bool {
 		t.werr = errno
 	}
 	return true
+}
+
+// unacknowledged asks the socket (SIOCOUTQ, tcp(7)); -1 where it does not tell.
+func unacknowledged(rc syscall.RawConn) int {
+	n := -1
+	_ = rc.Control(func(fd uintptr) { // fails for a closed socket, which tells nothing
+		if q, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ); err == nil {
+			n = q
+		}
+	})
+	return n
 }
 
 func errnoErr(e syscall.Errno) error {

@@ -80,9 +80,9 @@ func (c *Conn) flush() {
 	for len(w.out) > 0 && !w.blocked && !w.broken {
 		p := w.takeLocked()
 		c.mu.Unlock()
-		n, err := c.wire.tryWrite(p)
+		all, err := c.wire.tryWrite(p)
 		c.mu.Lock()
-		c.wroteLocked(p, n, err)
+		c.wroteLocked(p, all, err)
 	}
 	w.writing = false
 	w.quiet.Broadcast()
@@ -101,13 +101,13 @@ func (w *writer) giveLocked(p []byte) {
 	}
 }
 
-func (c *Conn) wroteLocked(p []byte, n int, err error) {
+func (c *Conn) wroteLocked(p []byte, all bool, err error) {
 	switch {
 	case err != nil:
 		c.brokenLocked()
-	case n < len(p):
+	case !all:
 		c.writer.blocked = true
-		go c.drainOutput(p, n)
+		go c.drainOutput(p)
 	default:
 		c.writer.giveLocked(p)
 	}
@@ -121,21 +121,30 @@ func (c *Conn) brokenLocked() {
 
 // drainOutput waits in place of everyone for a socket that is full, then lets the streams go on that
 // were held up by it.
-func (c *Conn) drainOutput(p []byte, n int) {
-	for {
-		err := c.writeAll(p[n:])
+func (c *Conn) drainOutput(p []byte) {
+	for all := false; ; {
+		err := error(nil)
+		if !all {
+			err = c.wire.writeRest(p, c.writeDeadline)
+		}
 		c.mu.Lock()
 		w := &c.writer
-		if err != nil {
-			c.brokenLocked()
-		} else {
+		if err == nil {
 			w.giveLocked(p)
 		}
-		if len(w.out) == 0 {
-			break
+		if err == nil && len(w.out) > 0 {
+			p = w.takeLocked()
+			c.mu.Unlock()
+			all, err = c.wire.tryWrite(p)
+			if err == nil {
+				continue
+			}
+			c.mu.Lock()
 		}
-		p, n = w.takeLocked(), 0
-		c.mu.Unlock()
+		if err != nil {
+			c.brokenLocked()
+		}
+		break
 	}
 	c.writer.blocked = false
 	c.writer.quiet.Broadcast()
@@ -144,21 +153,13 @@ func (c *Conn) drainOutput(p []byte, n int) {
 	c.wakeStarved(woken)
 }
 
-// writeAll writes in pieces, each of which has the write timeout.
-func (c *Conn) writeAll(p []byte) error {
-	for len(p) > 0 {
-		n := min(len(p), keepBuffer)
-		c.mu.Lock()
-		if !c.writer.last {
-			_ = c.nc.SetWriteDeadline(time.Now().Add(c.cfg.WriteTimeout))
-		}
-		c.mu.Unlock()
-		if _, err := c.nc.Write(p[:n]); err != nil {
-			return err
-		}
-		p = p[n:]
+// writeDeadline gives the peer the write timeout to take the next piece.
+func (c *Conn) writeDeadline() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.writer.last {
+		_ = c.nc.SetWriteDeadline(time.Now().Add(c.cfg.WriteTimeout))
 	}
-	return nil
 }
 
 // roomLocked is how many bytes of DATA the output takes.
