@@ -43,6 +43,20 @@ type UpRequest struct {
 	Services  []string // empty: all; else these and everything that they call
 	Learn     bool     // let undeclared calls through, recorded
 	Update    bool     // move pins to the newest commit of their ref
+	Nodes     []string // where Services run; empty: as their manifests say
+}
+
+// TokenRequest asks for a token by which a node joins the fleet, once.
+type TokenRequest struct {
+	Node   string
+	Valid  time.Duration // 0: an hour
+	Rejoin bool          // in the place of a node of that name
+}
+
+// Token is what a machine needs to join.
+type Token struct {
+	Token   string
+	Address string // HOST:PORT where the hub awaits it
 }
 
 // Publication is one event that the operator publishes.

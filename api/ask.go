@@ -40,11 +40,14 @@ func (e *GoneError) Unwrap() error { return e.Err }
 func (r *remote) failure(ctx context.Context, err error) error {
 	var gone *GoneError
 	var answered *connect.Error
+	var told *RemoteError
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case errors.As(err, &told):
+		return told
 	case errors.As(err, &gone):
 		return &GoneError{Process: r.process, Log: r.log, Err: gone.Err}
 	case errors.As(err, &answered) && connect.IsWireError(err):
@@ -80,18 +83,31 @@ func (c *Client) hubElseNode(ask func(*remote) error) error {
 	return ErrNotRunning
 }
 
-// both asks node and hub, one after the other, and is content with either.
-func (c *Client) both(ask func(*remote) error) error {
-	node, hub := ask(c.node), ask(c.hub)
-	switch {
-	case isGone(node) && isGone(hub):
+// all asks hub and nodes, one after the other, and is content with those that answer.
+func (c *Client) all(ctx context.Context, ask func(*remote) error) error {
+	errs := []error{ask(c.node), ask(c.hub)}
+	if isGone(errs[0]) && isGone(errs[1]) {
 		return ErrNotRunning
-	case isGone(node):
-		return hub
-	case isGone(hub):
-		return node
 	}
-	return errors.Join(node, hub)
+	for _, r := range c.others(ctx) {
+		errs = append(errs, ask(r))
+	}
+	return errors.Join(slices.DeleteFunc(errs, isGone)...)
+}
+
+// together asks all at the same time, and is content with those that answer.
+func together(all []*remote, ask func(*remote) error) error {
+	errs := make([]error, len(all))
+	var asking sync.WaitGroup
+	for i, r := range all {
+		asking.Go(func() { errs[i] = ask(r) })
+	}
+	asking.Wait()
+	answered := slices.DeleteFunc(errs, isGone)
+	if len(answered) == 0 {
+		return ErrNotRunning
+	}
+	return errors.Join(answered...)
 }
 
 func (c *Client) onlyHub(ctx context.Context, verb string, err error) error {
@@ -117,25 +133,19 @@ func (c *Client) only(ctx context.Context, r *remote, verb string, err error) er
 	return gone
 }
 
-// Tap calls each with what node and hub see, as it happens, until ctx ends or both are gone. Calls of
+// Tap calls each with what nodes and hub see, as it happens, until ctx ends or all are gone. Calls of
 // each do not overlap.
 func (c *Client) Tap(ctx context.Context, t TapRequest, each func(fleet.Observation)) error {
 	var mu sync.Mutex
-	one := func(r *remote) error {
+	err := together(append(c.others(ctx), c.hub, c.node), func(r *remote) error {
 		stream, err := r.rpc.Tap(ctx, connect.NewRequest(&pb.TapRequest{Services: t.Services, Failures: t.Failures}))
 		return r.failure(ctx, receive(stream, err, func(m *pb.TapResponse) error {
 			mu.Lock()
 			defer mu.Unlock()
 			return decode(m.ObservationJson, each)
 		}))
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- one(c.hub) }()
-	node, hub := one(c.node), <-ended
-	if isGone(node) && isGone(hub) {
-		return ErrNotRunning
-	}
-	return errors.Join(ctx.Err(), node, hub)
+	})
+	return errors.Join(ctx.Err(), err)
 }
 
 // receive reads a stream to its end.

@@ -4,13 +4,14 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"connectrpc.com/connect"
 
@@ -29,7 +30,7 @@ type Client struct {
 // remote is one process as the client sees it.
 type remote struct {
 	process Process
-	socket  string
+	connect func(ctx context.Context) (net.Conn, error)
 	log     string // where it says why it went
 	rpc     operatorv1connect.OperatorClient
 	plain   *http.Transport
@@ -37,11 +38,16 @@ type remote struct {
 
 // Dial returns a client of the fleet at p. It opens connections as they are needed.
 func Dial(p Paths) *Client {
-	return &Client{hub: newRemote(Hub, p.Hub, p.HubLog), node: newRemote(Node, p.Node, p.NodeLog)}
+	return &Client{hub: newRemote(Hub, p.HubLog, at(p.Hub)), node: newRemote(Node, p.NodeLog, at(p.Node))}
 }
 
-func newRemote(process Process, socket, log string) *remote {
-	r := &remote{process: process, socket: socket, log: log}
+// at connects to a socket.
+func at(socket string) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", socket) }
+}
+
+func newRemote(process Process, log string, connect func(context.Context) (net.Conn, error)) *remote {
+	r := &remote{process: process, connect: connect, log: log}
 	var h2 http.Protocols
 	h2.SetUnencryptedHTTP2(true)
 	// A connection per call costs nothing on a Unix socket; one that is kept would hold up a server
@@ -52,9 +58,9 @@ func newRemote(process Process, socket, log string) *remote {
 	return r
 }
 
-// dial opens the process's socket, whatever address the URL has.
+// dial connects to the process, whatever address the URL has.
 func (r *remote) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", r.socket)
+	conn, err := r.connect(ctx)
 	if err != nil && ctx.Err() == nil {
 		return nil, &GoneError{Process: r.process, Log: r.log, Err: err}
 	}
@@ -97,7 +103,7 @@ func (c *Client) Running(ctx context.Context) (Info, error) {
 
 // Up asks the hub to run what the request names, and returns once all of it is ready, or with why not.
 func (c *Client) Up(ctx context.Context, u UpRequest, each func(fleet.Progress)) error {
-	req := &pb.UpRequest{Workspace: u.Workspace, Services: u.Services, Learn: u.Learn, Update: u.Update}
+	req := &pb.UpRequest{Workspace: u.Workspace, Services: u.Services, Learn: u.Learn, Update: u.Update, Nodes: u.Nodes}
 	stream, err := c.hub.rpc.Up(ctx, connect.NewRequest(req))
 	return c.onlyHub(ctx, "up", receive(stream, err, ofProgress(each)))
 }
@@ -189,21 +195,46 @@ func (c *Client) Env(ctx context.Context, service string) ([]Var, error) {
 	return vars, nil
 }
 
-// Logs calls each with the lines that instances wrote.
+// Logs calls each with the lines that instances wrote, on whichever node.
 func (c *Client) Logs(ctx context.Context, l LogsRequest, each func(LogLine)) error {
-	req := &pb.LogsRequest{Services: l.Services, Follow: l.Follow, Tail: int32(l.Tail)}
-	stream, err := c.node.rpc.Logs(ctx, connect.NewRequest(req))
-	return c.onlyNode(ctx, "logs", receive(stream, err, func(m *pb.LogsResponse) error {
-		each(LogLine{Service: m.Service, Instance: m.Instance, Stream: m.Stream, Time: timeOf(m.TimeUnixNano), Text: m.Text})
-		return nil
-	}))
+	others := c.others(ctx)
+	if len(others) == 0 {
+		return c.onlyNode(ctx, "logs", c.node.logs(ctx, l, each))
+	}
+	var mu sync.Mutex
+	var lines []LogLine
+	err := together(append(others, c.node), func(r *remote) error {
+		return r.failure(ctx, r.logs(ctx, l, func(line LogLine) {
+			mu.Lock()
+			defer mu.Unlock()
+			if l.Follow {
+				each(line)
+				return
+			}
+			lines = append(lines, line)
+		}))
+	})
+	slices.SortStableFunc(lines, func(a, b LogLine) int { return a.Time.Compare(b.Time) })
+	for _, line := range lines {
+		each(line)
+	}
+	return err
 }
 
-// Why returns what hub and node saw of a request, oldest first; of the latest failures where
+func (r *remote) logs(ctx context.Context, l LogsRequest, each func(LogLine)) error {
+	req := &pb.LogsRequest{Services: l.Services, Follow: l.Follow, Tail: int32(l.Tail)}
+	stream, err := r.rpc.Logs(ctx, connect.NewRequest(req))
+	return receive(stream, err, func(m *pb.LogsResponse) error {
+		each(LogLine{Service: m.Service, Instance: m.Instance, Stream: m.Stream, Time: timeOf(m.TimeUnixNano), Text: m.Text})
+		return nil
+	})
+}
+
+// Why returns what hub and nodes saw of a request, oldest first; of the latest failures where
 // requestID is empty.
 func (c *Client) Why(ctx context.Context, requestID string) ([]fleet.Observation, error) {
 	var all []fleet.Observation
-	err := c.both(func(r *remote) error {
+	err := c.all(ctx, func(r *remote) error {
 		res, err := r.rpc.Why(ctx, connect.NewRequest(&pb.WhyRequest{RequestId: requestID}))
 		if err != nil {
 			return r.failure(ctx, err)
@@ -219,7 +250,7 @@ func (c *Client) Why(ctx context.Context, requestID string) ([]fleet.Observation
 // and publishes, which the hub saw.
 func (c *Client) Learned(ctx context.Context) ([]fleet.Learned, error) {
 	var all []fleet.Learned
-	err := c.both(func(r *remote) error {
+	err := c.all(ctx, func(r *remote) error {
 		res, err := r.rpc.Learned(ctx, connect.NewRequest(&pb.LearnedRequest{}))
 		if err != nil {
 			return r.failure(ctx, err)
@@ -253,29 +284,36 @@ func (c *Client) Call(from string, req *http.Request) (*http.Response, error) {
 
 // Forward opens a tunnel to a port of a service, as the operator. Port 0 is its default port.
 func (c *Client) Forward(ctx context.Context, service string, port uint16) (net.Conn, error) {
-	conn, err := c.node.dial(ctx, "", "")
+	query := url.Values{"service": {service}, "port": {strconv.Itoa(int(port))}}
+	conn, err := c.node.tunnel(ctx, "/forward", query)
+	return conn, c.onlyNode(ctx, "forward", err)
+}
+
+// tunnel asks r for a connection to what path and query name. An answer that is no tunnel is an error
+// with the answer's words.
+func (r *remote) tunnel(ctx context.Context, path string, query url.Values) (net.Conn, error) {
+	conn, err := r.dial(ctx, "", "")
 	if err != nil {
-		return nil, c.onlyNode(ctx, "forward", err)
+		return nil, err
 	}
 	defer contextClose(ctx, conn)()
-	query := url.Values{"service": {service}, "port": {strconv.Itoa(int(port))}}
 	in := bufio.NewReader(conn)
-	res, err := upgrade(conn, in, query)
+	res, err := upgrade(conn, in, path, query)
 	if err != nil {
 		conn.Close()
-		return nil, c.onlyNode(ctx, "forward", err)
+		return nil, err
 	}
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		defer conn.Close()
 		text, _ := io.ReadAll(io.LimitReader(res.Body, 4096))
-		return nil, fmt.Errorf("%s", strings.TrimSpace(string(text)))
+		return nil, &RemoteError{Process: r.process, Code: connect.CodeUnavailable, Text: strings.TrimSpace(string(text))}
 	}
 	return &tunnel{UnixConn: conn.(*net.UnixConn), in: in}, nil
 }
 
-func upgrade(conn net.Conn, in *bufio.Reader, query url.Values) (*http.Response, error) {
+func upgrade(conn net.Conn, in *bufio.Reader, path string, query url.Values) (*http.Response, error) {
 	req := &http.Request{
-		Method: http.MethodGet, Host: string(Node), URL: &url.URL{Path: "/forward", RawQuery: query.Encode()},
+		Method: http.MethodGet, Host: string(Node), URL: &url.URL{Path: path, RawQuery: query.Encode()},
 		Header: http.Header{"Connection": {"Upgrade"}, "Upgrade": {tunnelProtocol}},
 	}
 	if err := req.Write(conn); err != nil {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -76,9 +77,30 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "/forward wants a port, and an upgrade to "+tunnelProtocol, http.StatusBadRequest)
 		return
 	}
+	tunnelTo(w, r, func(ctx context.Context) (net.Conn, error) {
+		return s.Tunnel(ctx, callerOf(q.Get("from")), q.Get("service"), uint16(port))
+	})
+}
+
+// via turns a connection into a tunnel to the operator API of another node.
+func (s *Server) via(w http.ResponseWriter, r *http.Request) {
+	if s.Via == nil {
+		http.Error(w, s.lacks("what concerns other nodes"), http.StatusNotImplemented)
+		return
+	}
+	node := r.URL.Query().Get("name")
+	if node == "" || r.Header.Get("Upgrade") != tunnelProtocol {
+		http.Error(w, "/node wants a name, and an upgrade to "+tunnelProtocol, http.StatusBadRequest)
+		return
+	}
+	tunnelTo(w, r, func(ctx context.Context) (net.Conn, error) { return s.Via(ctx, node) })
+}
+
+// tunnelTo turns the request's connection into one to what dial opens.
+func tunnelTo(w http.ResponseWriter, r *http.Request, dial func(context.Context) (net.Conn, error)) {
 	ctx, stop := untilClosing(r.Context())
 	defer stop()
-	far, err := s.Tunnel(ctx, callerOf(q.Get("from")), q.Get("service"), uint16(port))
+	far, err := dial(ctx)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
@@ -86,7 +108,7 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request) {
 	defer far.Close()
 	near, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		http.Error(w, "/forward wants HTTP/1.1: "+err.Error(), http.StatusHTTPVersionNotSupported)
+		http.Error(w, "a tunnel wants HTTP/1.1: "+err.Error(), http.StatusHTTPVersionNotSupported)
 		return
 	}
 	defer near.Close()

@@ -20,7 +20,7 @@ func (r rpc) Up(ctx context.Context, req *connect.Request[pb.UpRequest], out *co
 		return r.s.missing("up")
 	}
 	m := req.Msg
-	ask := UpRequest{Workspace: m.Workspace, Services: m.Services, Learn: m.Learn, Update: m.Update}
+	ask := UpRequest{Workspace: m.Workspace, Services: m.Services, Learn: m.Learn, Update: m.Update, Nodes: m.Nodes}
 	return refuse(r.s.Up(ctx, ask, sender(out, progress)))
 }
 

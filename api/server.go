@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -40,6 +41,14 @@ type Server struct {
 	Learned func(ctx context.Context) ([]fleet.Learned, error)
 	Info    func(ctx context.Context) (Info, error)
 
+	Nodes  func(ctx context.Context) ([]fleet.NodeInfo, error)
+	Token  func(ctx context.Context, r TokenRequest) (Token, error)
+	Revoke func(ctx context.Context, node string) error
+	Rotate func(ctx context.Context) (done string, err error)
+	Renew  func(ctx context.Context) (expires time.Time, err error)
+	// Via connects to the operator API of another node, for `/node`.
+	Via func(ctx context.Context, node string) (net.Conn, error)
+
 	// Transport carries `/call`: requests that leave as the caller, the operator or a service.
 	Transport func(caller string) http.RoundTripper
 	// Tunnel carries `/forward`: raw bytes to a port of a service; port 0 is its default port.
@@ -53,6 +62,7 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle(operatorv1connect.NewOperatorHandler(rpc{s}))
 	mux.HandleFunc("/call", s.call)
 	mux.HandleFunc("/forward", s.forward)
+	mux.HandleFunc("/node", s.via)
 	return mux
 }
 

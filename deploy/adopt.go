@@ -29,7 +29,7 @@ func (s *State) adoptService(t fleet.Service) {
 	t.Version, t.Index = 0, 0
 	s.acked[t.Name] = t
 	v := s.service(t.Name)
-	v.serial = t.Serial
+	v.serial, v.nodes = t.Serial, t.Nodes
 	v.debug = t.Debug
 	v.target.Manifest = t.Manifest
 	attached := slices.ContainsFunc(t.Endpoints, attachment)
@@ -60,6 +60,9 @@ func attachment(e fleet.Endpoint) bool {
 
 // adopt notes an instance that this engine did not start.
 func (s *State) adopt(v *service, status fleet.InstanceStatus) *instance {
+	if s.nodes[status.Node] == nil { // it speaks, or the snapshot names it
+		s.nodes[status.Node] = &nodeState{gone: s.now}
+	}
 	i := &instance{id: status.Instance, node: status.Node, status: status, phase: running}
 	i.assignment = fleet.Assignment{Instance: status.Instance, Service: v.name, Worker: status.Worker,
 		Release: fleet.Release{ID: status.Release}, Manifest: v.target.Manifest, Mode: status.Mode,

@@ -73,7 +73,7 @@ func (s *State) mayStart(v *service, i *instance) bool {
 
 func (s *State) launch(v *service, i *instance) {
 	i.pending, i.untold, i.fresh = true, false, true // the answer to a probe under way may be older
-	s.do(Start{i.assignment})
+	s.do(Start{i.node, i.assignment})
 	if i.phase != planned {
 		return
 	}
@@ -94,7 +94,7 @@ func (s *State) open(v *service) bool {
 	}
 	var waits, failed []string
 	for _, callee := range s.plan.Callees(v.name) {
-		there, final := s.there(callee)
+		there, final := s.callable(callee)
 		switch {
 		case !there && final:
 			failed = append(failed, callee)
@@ -116,9 +116,9 @@ func (s *State) open(v *service) bool {
 	return true
 }
 
-// there tells whether a callee can be called, and, where it cannot, whether that is final. A service
+// callable tells whether a callee can be called, and, where it cannot, whether that is final. A service
 // that is not asked to run counts as there: nobody can wait for it.
-func (s *State) there(name string) (there, final bool) {
+func (s *State) callable(name string) (there, final bool) {
 	v := s.services[name]
 	if v == nil || v.attached != "" || v.target.External != "" || v.target.Stopped || v.gone || s.stopping {
 		return true, true
@@ -196,7 +196,7 @@ func (s *State) probe(v *service) {
 		if i.watched() && !s.now.Before(i.probe) {
 			i.probing, i.fresh = true, false
 			i.probe = s.now.Add(s.probeEvery)
-			s.do(Probe{i.id})
+			s.do(Probe{i.node, i.id})
 		}
 	}
 }

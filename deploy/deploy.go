@@ -42,10 +42,14 @@ type Target struct {
 	Before  string            // command that must end well once per release; empty: none
 
 	Instances int // of Run; 0 means 1
-	Env       []fleet.EnvVar
-	Mode      fleet.Mode
-	State     string         // the service's $SHOAL_STATE
-	Grace     fleet.Duration // between TERM and KILL; 0 means 10 s
+	// Nodes are the nodes that it may run on; empty: any. Local keeps it beside the hub.
+	Nodes []string
+	Local bool
+
+	Env   []fleet.EnvVar
+	Mode  fleet.Mode
+	State string         // the service's $SHOAL_STATE
+	Grace fleet.Duration // between TERM and KILL; 0 means 10 s
 	// HealthTimeout bounds the time until a new instance is ready. 0 means 60 s.
 	HealthTimeout fleet.Duration
 
@@ -61,19 +65,20 @@ type Target struct {
 type Driver interface {
 	// Start returns when the node has taken the assignment, not when the instance is ready: that is
 	// reported to Engine.Observe. Starting an instance that runs only changes its Debug flag.
-	Start(ctx context.Context, a fleet.Assignment) error
+	Start(ctx context.Context, node string, a fleet.Assignment) error
 	// Stop drains, sends TERM, after the grace period KILL, and returns when the instance is gone and
 	// forgotten. Stopping one that the node does not know is no error.
-	Stop(ctx context.Context, instance string) error
+	Stop(ctx context.Context, node, instance string) error
 	// Probe returns the instance's status. One that the node does not know has the state Exited and
 	// names no service.
 	// An error means that the node could not be asked.
-	Probe(ctx context.Context, instance string) (fleet.InstanceStatus, error)
+	Probe(ctx context.Context, node, instance string) (fleet.InstanceStatus, error)
 }
 
 // Config joins an Engine to the rest of the hub. All fields but Progress are required.
 type Config struct {
-	// Node is the node that new instances are placed on.
+	// Node is the node beside the hub: new instances are placed on it until others are there, and what
+	// runs in a clone always is.
 	Node   string
 	Driver Driver
 	// Apply makes a change of desired state take effect; it returns when every live node has

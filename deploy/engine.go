@@ -125,12 +125,12 @@ func (e *Engine) do(ctx context.Context, a Action) {
 	case Apply:
 		e.spawn(func() Input { return Applied{e.config.Apply(ctx, a.Change)} })
 	case Start:
-		e.spawn(func() Input { return Started{a.Assignment.Instance, e.config.Driver.Start(ctx, a.Assignment)} })
+		e.spawn(func() Input { return Started{a.Assignment.Instance, e.config.Driver.Start(ctx, a.Node, a.Assignment)} })
 	case Stop:
-		e.spawn(func() Input { return Gone{a.Instance, e.config.Driver.Stop(ctx, a.Instance)} })
+		e.spawn(func() Input { return Gone{a.Instance, e.config.Driver.Stop(ctx, a.Node, a.Instance)} })
 	case Probe:
 		e.spawn(func() Input {
-			status, err := e.config.Driver.Probe(ctx, a.Instance)
+			status, err := e.config.Driver.Probe(ctx, a.Node, a.Instance)
 			return Probed{a.Instance, status, err}
 		})
 	}

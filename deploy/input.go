@@ -45,6 +45,11 @@ type (
 		Node string
 		All  []fleet.InstanceStatus
 	}
+	// Nodes names the nodes that are connected now, and those that are not part of the fleet any more.
+	Nodes struct {
+		Live    []Node
+		Removed []string
+	}
 	// Applied ends an Apply action.
 	Applied struct{ Err error }
 	// Started ends a Start action.
@@ -79,6 +84,7 @@ func (StopAll) input()     {}
 func (Adopt) input()       {}
 func (Observed) input()    {}
 func (Resync) input()      {}
+func (Nodes) input()       {}
 func (Applied) input()     {}
 func (Started) input()     {}
 func (Gone) input()        {}
@@ -94,11 +100,14 @@ type (
 	// Apply is answered by Applied. At most one is under way.
 	Apply struct{ Change fleet.Change }
 	// Start is answered by Started.
-	Start struct{ Assignment fleet.Assignment }
+	Start struct {
+		Node       string
+		Assignment fleet.Assignment
+	}
 	// Stop is answered by Gone.
-	Stop struct{ Instance string }
+	Stop struct{ Node, Instance string }
 	// Probe is answered by Probed.
-	Probe struct{ Instance string }
+	Probe struct{ Node, Instance string }
 	// Tell passes progress on.
 	Tell struct{ Progress fleet.Progress }
 )

@@ -101,6 +101,13 @@ func (p *play) input(words []string) error {
 		p.step(parseAdopt(words[1:]))
 	case "resync":
 		p.step(Resync{"n1", parseStatuses(words[1:])})
+	case "nodes": // `nodes n1 n2 | n3`: n3 has left for good
+		live, removed, _ := strings.Cut(strings.Join(words[1:], " "), "|")
+		in := Nodes{Removed: strings.Fields(removed)}
+		for _, name := range strings.Fields(live) {
+			in.Live = append(in.Live, Node{Name: name})
+		}
+		p.step(in)
 	case "report":
 		status := parseStatus(word(1) + "=" + word(2))
 		status.Failure = strings.Join(words[min(3, len(words)):], " ")
@@ -188,6 +195,9 @@ func (p *play) show(a Action) {
 		fmt.Fprintf(&p.out, "  %s %s: %s\n", or(a.Progress.Service, "fleet"), a.Progress.Phase, text)
 	case Start:
 		text := a.Assignment.Command
+		if a.Node != "n1" {
+			text += " on " + a.Node
+		}
 		if a.Assignment.Debug {
 			text += " (debug)"
 		}
@@ -277,6 +287,10 @@ func parseOption(t *Target, name, value string) {
 		for c := range strings.SplitSeq(value, ",") {
 			t.Manifest.Calls = append(t.Manifest.Calls, fleet.Call{Service: c})
 		}
+	case "on":
+		t.Nodes = strings.Split(value, ",")
+	case "local":
+		t.Local = true
 	case "n":
 		t.Instances, _ = strconv.Atoi(value)
 	case "before":

@@ -109,7 +109,7 @@ func (s *State) stop(v *service) {
 		}
 		if i.phase == stopping && !i.pending && i.restart.due(s.now) {
 			i.pending = true
-			s.do(Stop{i.id})
+			s.do(Stop{i.node, i.id})
 		}
 	}
 }

@@ -11,19 +11,21 @@ import (
 func (s *State) add(v *service, worker string) *instance {
 	v.serial++
 	id := fmt.Sprintf("%s-%.6s-%d", v.name, v.target.Release.ID, v.serial)
-	i := &instance{id: id, generation: v.generation, node: s.node, assignment: v.assignment(id, worker)}
-	i.status = fleet.InstanceStatus{Instance: id, Service: v.name, Worker: worker, Node: s.node,
-		Release: v.target.Release.ID, State: fleet.Starting, Mode: v.target.Mode}
+	node := s.place(v, worker)
+	v.remember(node)
+	i := &instance{id: id, generation: v.generation, node: node, assignment: s.assignment(v, id, worker, node)}
+	i.status = fleet.InstanceStatus{Instance: id, Service: v.name, Worker: worker, Node: node,
+		Release: v.target.Release.ID, State: fleet.Starting, Mode: i.assignment.Mode}
 	v.instances = append(v.instances, i)
 	s.moved = true
 	return i
 }
 
 // assignment writes what a node is told of an instance.
-func (v *service) assignment(id, worker string) fleet.Assignment {
+func (s *State) assignment(v *service, id, worker, node string) fleet.Assignment {
 	t := &v.target
 	a := fleet.Assignment{Instance: id, Service: v.name, Worker: worker, Release: t.Release, Manifest: t.Manifest,
-		Command: t.Run, Dir: t.Dir, Env: t.Env, Mode: t.Mode, State: t.State, Grace: t.Grace,
+		Command: t.Run, Dir: t.Dir, Env: t.Env, Mode: s.mode(node, t.Mode), State: t.State, Grace: t.Grace,
 		HealthTimeout: t.HealthTimeout, Debug: v.debug}
 	if a.Dir == "" {
 		a.Dir = t.Release.Dir

@@ -10,7 +10,8 @@ import (
 
 // State is all that Step knows. The zero value is not usable; see [NewState].
 type State struct {
-	node       string
+	home       string // the node beside the hub
+	nodes      map[string]*nodeState
 	probeEvery time.Duration
 
 	services map[string]*service
@@ -32,10 +33,10 @@ type State struct {
 	moved   bool // something changed in this Step, so that others may move too
 }
 
-// NewState returns a state that wants nothing. New instances are placed on node; each instance is
-// probed every probeEvery.
-func NewState(node string, probeEvery time.Duration) State {
-	return State{node: node, probeEvery: probeEvery, services: map[string]*service{},
+// NewState returns a state that wants nothing. Until others are named, new instances are placed on home,
+// the node beside the hub; each instance is probed every probeEvery.
+func NewState(home string, probeEvery time.Duration) State {
+	return State{home: home, nodes: map[string]*nodeState{home: {}}, probeEvery: probeEvery, services: map[string]*service{},
 		acked: map[string]fleet.Service{}, doubt: map[string][]fleet.Service{}}
 }
 
@@ -50,6 +51,7 @@ type service struct {
 	// generation grows when instances are to be replaced. An instance of an older one is old.
 	generation int
 	serial     int             // the highest number of an instance so far
+	nodes      []string        // where it ran last, the newest first
 	migrated   map[string]bool // releases whose `before` has ended well
 	attached   string          // address that took its place
 	debug      bool

@@ -26,18 +26,21 @@ func (s *State) status(v *service) fleet.ServiceStatus {
 	}
 	for _, i := range v.instances {
 		if i.phase != planned {
-			status.Instances = append(status.Instances, i.report())
+			status.Instances = append(status.Instances, s.report(i))
 		}
 	}
 	return status
 }
 
 // report is the instance's status as the node told it, and what the hub knows beyond.
-func (i *instance) report() fleet.InstanceStatus {
+func (s *State) report(i *instance) fleet.InstanceStatus {
 	r := i.status
 	r.LastLog = slices.Clone(r.LastLog)
-	if i.leaving() && !i.failed {
+	switch {
+	case i.leaving() && !i.failed:
 		r.State = fleet.Stopping
+	case !s.there(i.node) && !i.failed:
+		r.State, r.Failure = fleet.Unhealthy, "its node "+i.node+" is away"
 	}
 	return r
 }
@@ -53,7 +56,7 @@ func (s *State) state(v *service) fleet.ServiceState {
 	case known && n == 0 && len(v.instances) == 0:
 		return fleet.ServiceStopped
 	}
-	ready := len(v.each("", func(i *instance) bool { return i.ready() && s.serves(v, i) }))
+	ready := len(v.each("", func(i *instance) bool { return i.ready() && s.there(i.node) && s.serves(v, i) }))
 	switch {
 	case ready == 0:
 		return s.stateOfNone(v)
@@ -100,6 +103,9 @@ func (s *State) underWay(v *service) bool {
 	for _, i := range v.instances {
 		waiting := i.begun() && (i.worker() == "" || i.assignment.Once || i.phase == planned || i.status.State == fleet.Starting)
 		replaced := i.generation < v.generation && !v.defeated()
+		if s.outOfReach(i) {
+			continue
+		}
 		if !i.failed && (waiting || replaced) || i.leaving() {
 			return true
 		}
@@ -131,7 +137,7 @@ func (s *State) settledService(v *service) bool {
 		return false
 	}
 	for _, i := range v.instances {
-		if i.phase != dead && !i.failed && !i.ready() {
+		if i.phase != dead && !i.failed && !i.ready() && !s.outOfReach(i) {
 			return false
 		}
 	}

@@ -26,6 +26,7 @@ func Step(s State, now time.Time, in Input) (State, []Action) {
 // advance brings one service as far as it can go now: the walk of a change, stage by stage.
 func (s *State) advance(v *service) {
 	s.supersede(v) // retire what an older wish began
+	s.forsake(v)   // give up what is on a node that stays away
 	s.create(v)    // plan instances of the newest release
 	s.before(v)    // run its `before`
 	s.start(v)     // start what is placed, once what it calls is ready
@@ -33,6 +34,7 @@ func (s *State) advance(v *service) {
 	s.surplus(v)   // retire what is not needed any more
 	s.workers(v)   // replace workers
 	s.stop(v)      // stop what takes no calls any more
+	s.abandon(v)   // forget what cannot be stopped
 	s.probe(v)     // look after what was not heard of
 }
 
@@ -56,6 +58,11 @@ func (s *State) Wake() (at time.Time, ok bool) {
 		}
 	}
 	sooner(s.applying.at)
+	for _, n := range s.nodes {
+		if !n.gone.IsZero() {
+			sooner(n.gone.Add(nodePatience))
+		}
+	}
 	for _, v := range s.services {
 		for _, i := range v.instances {
 			sooner(i.restart.at)

@@ -55,7 +55,7 @@ func (s *State) table(v *service) fleet.Service {
 	n, known := s.wanted(v)
 	own := v.endpoints()
 	t := fleet.Service{Name: v.name, Manifest: v.manifest(), Endpoints: own,
-		Learn: v.target.Learn, Debug: v.debug, Serial: v.serial}
+		Learn: v.target.Learn, Debug: v.debug, Serial: v.serial, Nodes: v.nodes}
 	if a := v.address(); a != (fleet.Endpoint{}) && !v.gone && !s.stopping {
 		t.Deployed = true
 		t.Endpoints = append([]fleet.Endpoint{a}, own...)

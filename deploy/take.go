@@ -37,6 +37,8 @@ func (s *State) take(in Input) {
 		s.takeObserved(in.Status)
 	case Resync:
 		s.takeResync(in)
+	case Nodes:
+		s.takeNodes(in)
 	case Applied:
 		s.takeApplied(in)
 	case Started:
@@ -83,16 +85,16 @@ func (s *State) want(t Target, again bool) {
 	v.building, v.buildError, v.target, v.built = false, nil, t, true
 	if !same || retried {
 		v.renew()
-		v.recognise()
+		s.recognise(v)
 	}
 }
 
 // recognise takes instances that run already what is wanted now into the new generation: adopted
 // ones, and those of a release that a newer one was to replace and could not.
-func (v *service) recognise() {
+func (s *State) recognise(v *service) {
 	for _, i := range v.instances {
 		_, known := v.target.Workers[i.worker()]
-		a := v.assignment(i.id, i.worker())
+		a := s.assignment(v, i.id, i.worker(), i.node)
 		if i.failed || i.leaving() || i.assignment.Once || i.worker() != "" && !known || !i.runs(a) {
 			continue
 		}

@@ -40,6 +40,9 @@ func (e *Engine) Resync(node string, all []fleet.InstanceStatus) {
 	e.push(message{in: Resync{node, all}})
 }
 
+// Nodes names the nodes that are connected now, and those that left the fleet for good. It never blocks.
+func (e *Engine) Nodes(live []Node, removed ...string) { e.push(message{in: Nodes{live, removed}}) }
+
 // Adopt takes over what runs already, before the first Set: s (nil: none) is the snapshot that
 // control kept. What of it no node has spoken of is asked for through Driver.Probe.
 func (e *Engine) Adopt(running []fleet.InstanceStatus, s *fleet.Snapshot) {

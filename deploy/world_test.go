@@ -140,7 +140,7 @@ func (w *world) apply(_ context.Context, c fleet.Change) error {
 	return w.mishap()
 }
 
-func (w *world) Start(_ context.Context, a fleet.Assignment) error {
+func (w *world) Start(_ context.Context, node string, a fleet.Assignment) error {
 	time.Sleep(w.takes())
 	if err := w.mishap(); err != nil {
 		return err
@@ -148,7 +148,7 @@ func (w *world) Start(_ context.Context, a fleet.Assignment) error {
 	w.mu.Lock()
 	if w.running[a.Instance] == nil {
 		w.checkStart(a)
-		status := fleet.InstanceStatus{Instance: a.Instance, Service: a.Service, Worker: a.Worker, Node: "n1",
+		status := fleet.InstanceStatus{Instance: a.Instance, Service: a.Service, Worker: a.Worker, Node: node,
 			Release: a.Release.ID, State: fleet.Starting, Started: time.Now()}
 		w.running[a.Instance] = &copyOf{a, status}
 		w.used[a.Instance] = true
@@ -221,7 +221,7 @@ func (w *world) become(id string, state fleet.InstanceState, failure string) {
 	w.engine.Observe(c.status)
 }
 
-func (w *world) Stop(_ context.Context, id string) error {
+func (w *world) Stop(_ context.Context, _, id string) error {
 	if err := w.mishap(); err != nil {
 		return err
 	}
@@ -242,7 +242,7 @@ func (w *world) Stop(_ context.Context, id string) error {
 	return w.mishap()
 }
 
-func (w *world) Probe(_ context.Context, id string) (fleet.InstanceStatus, error) {
+func (w *world) Probe(_ context.Context, _, id string) (fleet.InstanceStatus, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if c := w.running[id]; c != nil {

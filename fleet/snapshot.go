@@ -35,6 +35,8 @@ type Service struct {
 	// Serial is the highest number that deploy has given to an instance of the service; it never
 	// falls, so that no instance id is used twice.
 	Serial int `json:"serial,omitempty"`
+	// Nodes are where the service ran last, the newest first: its $SHOAL_STATE is there.
+	Nodes []string `json:"nodes,omitempty"`
 }
 
 // Endpoint is one place that answers for a service.

@@ -9,6 +9,7 @@ type Status struct {
 	Version  string          `json:"version"` // of the binary that answers
 	Hub      ProcessStatus   `json:"hub"`
 	Node     ProcessStatus   `json:"node"`
+	Nodes    []NodeInfo      `json:"nodes,omitempty"`   // all of them, where others may join
 	Gateway  string          `json:"gateway,omitempty"` // HOST:PORT
 	Metrics  string          `json:"metrics,omitempty"` // HOST:PORT
 	Services []ServiceStatus `json:"services"`
@@ -35,6 +36,8 @@ type NodeStatus struct {
 	Reason  string        `json:"reason,omitempty"`  // why Mode is not netns
 	Gateway string        `json:"gateway,omitempty"` // HOST:PORT
 	Metrics string        `json:"metrics,omitempty"` // HOST:PORT
+	// Peers is HOST:PORT where it awaits calls from other nodes; see [Peer]. Empty: it does not.
+	Peers string `json:"peers,omitempty"`
 }
 
 // ServiceStatus is one service of the fleet.

@@ -216,7 +216,7 @@ func (h *hub) joinChange() (err error) {
 		return err
 	}
 	h.link = newLink(h.control)
-	h.driver = driver{link: h.link, node: h.Node}
+	h.driver = driver{link: h.link}
 	h.engine, err = deploy.New(deploy.Config{
 		Node:     h.Node,
 		Driver:   h.driver,
@@ -225,6 +225,7 @@ func (h *hub) joinChange() (err error) {
 	})
 	h.link.changed = func(s fleet.InstanceStatus) { h.engine.Observe(s) }
 	h.link.joined = h.nodeJoined
+	h.link.moved = h.nodesMoved
 	return err
 }
 
@@ -237,16 +238,28 @@ func (h *hub) apply(ctx context.Context, c fleet.Change) error {
 	return h.control.Acked(ctx, version)
 }
 
-// nodeJoined takes what a node says it runs: to start from, the first time; to compare, later.
-func (h *hub) nodeJoined(_ fleet.NodeStatus, all []fleet.InstanceStatus) {
+// nodeJoined takes what a node says it runs: to start from, the first time that the one beside this process
+// speaks; to compare, else. Other nodes that speak before that one say it again once it has.
+func (h *hub) nodeJoined(node string, all []fleet.InstanceStatus) {
 	first := false
-	h.joinOnce.Do(func() { first = true })
+	if node == h.Node {
+		h.joinOnce.Do(func() { first = true })
+	}
 	if !first {
-		h.engine.Resync(h.Node, all)
+		h.engine.Resync(node, all)
 		return
 	}
 	h.engine.Adopt(all, h.control.Snapshot())
 	close(h.joined)
+}
+
+// nodesMoved tells deploy which nodes there are now.
+func (h *hub) nodesMoved() {
+	var live []deploy.Node
+	for name, status := range h.link.live() {
+		live = append(live, deploy.Node{Name: name, Mode: status.Mode})
+	}
+	h.engine.Nodes(live)
 }
 
 // runEngine starts to decide only once it is known what runs already.

@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -25,16 +28,18 @@ type link struct {
 	control *control.Control
 	// joined is called with all that a node runs whenever it (re)connects; changed with each
 	// instance that changes after that.
-	joined  func(fleet.NodeStatus, []fleet.InstanceStatus)
+	joined  func(node string, all []fleet.InstanceStatus)
 	changed func(fleet.InstanceStatus)
+	// moved is called whenever a node came, went, or said something new of itself.
+	moved func()
 
 	mu      sync.Mutex
 	nodes   map[string]*commandStream
 	joins   map[string]int // how often each node has connected
 	arrived chan struct{}  // closed and replaced whenever a node's command stream appears
 	lastID  uint64
-	edges   []fleet.EdgeStats
-	node    fleet.NodeStatus
+	edges   map[string][]fleet.EdgeStats // by node
+	told    map[string]fleet.NodeStatus  // what each node said of itself last
 }
 
 // commandStream is one node's stream of commands and the calls that wait for its answers.
@@ -47,7 +52,10 @@ type commandStream struct {
 }
 
 func newLink(c *control.Control) *link {
-	return &link{control: c, nodes: make(map[string]*commandStream), joins: make(map[string]int), arrived: make(chan struct{})}
+	return &link{
+		control: c, nodes: make(map[string]*commandStream), joins: make(map[string]int), arrived: make(chan struct{}),
+		edges: make(map[string][]fleet.EdgeStats), told: make(map[string]fleet.NodeStatus), moved: func() {},
+	}
 }
 
 // Snapshots sends everything once and then what changes, and takes acknowledgements.
@@ -145,6 +153,7 @@ func (l *link) Commands(ctx context.Context, stream *connect.BidiStream[peerv1.C
 }
 
 func (l *link) register(node string, c *commandStream) {
+	defer l.moved()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.nodes[node] = c
@@ -153,6 +162,7 @@ func (l *link) register(node string, c *commandStream) {
 }
 
 func (l *link) unregister(node string, c *commandStream) {
+	defer l.moved()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.nodes[node] == c {
@@ -172,7 +182,11 @@ func (l *link) answer(c *commandStream, m *peerv1.CommandsRequest) (last bool) {
 	return m.Id == c.last
 }
 
-// command sends one command to a node and waits for its answer. It waits for a node that is not
+// connectPatience bounds how long a command waits for a node that is not connected: one that was
+// restarted is back by then, and of one that was not the operator is to hear.
+const connectPatience = 5 * time.Second
+
+// command sends one command to a node and waits for its answer. It waits a while for a node that is not
 // connected, and sends again to one that went away before it answered: commands are idempotent.
 func (l *link) command(ctx context.Context, node string, c *peerv1.CommandsResponse) (*peerv1.CommandsRequest, error) {
 	for {
@@ -186,7 +200,9 @@ func (l *link) command(ctx context.Context, node string, c *peerv1.CommandsRespo
 var errNodeGone = errors.New("the node went away")
 
 func (l *link) tryCommand(ctx context.Context, node string, c *peerv1.CommandsResponse) (*peerv1.CommandsRequest, error) {
-	to, err := l.waitFor(ctx, node)
+	waiting, cancel := context.WithTimeout(ctx, connectPatience)
+	defer cancel()
+	to, err := l.waitFor(waiting, node)
 	if err != nil {
 		return nil, err
 	}
@@ -257,22 +273,24 @@ func (l *link) waitFor(ctx context.Context, node string) (*commandStream, error)
 // Report takes what a node says of itself.
 func (l *link) Report(_ context.Context, stream *connect.ClientStream[peerv1.ReportRequest]) (*connect.Response[peerv1.ReportResponse], error) {
 	for stream.Receive() {
-		if err := l.take(stream.Msg()); err != nil {
+		if err := l.take(stream.Msg().Node, stream.Msg()); err != nil {
 			return nil, connect.NewError(connect.CodeInvalidArgument, err)
 		}
 	}
 	return connect.NewResponse(&peerv1.ReportResponse{}), stream.Err()
 }
 
-func (l *link) take(m *peerv1.ReportRequest) error {
-	if m.Instances != nil {
-		return l.takeAll(m)
-	}
-	if m.Edges != nil {
+func (l *link) take(node string, m *peerv1.ReportRequest) error {
+	switch {
+	case m.Instances != nil:
+		return l.takeAll(node, m)
+	case m.NodeStatus != nil:
+		return l.takeStatus(node, m.NodeStatus)
+	case m.Edges != nil:
 		var edges []fleet.EdgeStats
 		err := json.Unmarshal(m.Edges, &edges)
 		l.mu.Lock()
-		l.edges = edges
+		l.edges[node] = edges
 		l.mu.Unlock()
 		return err
 	}
@@ -284,27 +302,59 @@ func (l *link) take(m *peerv1.ReportRequest) error {
 	return nil
 }
 
-func (l *link) takeAll(m *peerv1.ReportRequest) error {
+func (l *link) takeAll(node string, m *peerv1.ReportRequest) error {
 	var all []fleet.InstanceStatus
 	if err := json.Unmarshal(m.Instances, &all); err != nil {
 		return err
 	}
-	var status fleet.NodeStatus
-	if err := json.Unmarshal(m.NodeStatus, &status); err != nil {
+	if err := l.takeStatus(node, m.NodeStatus); err != nil {
 		return err
 	}
-	l.mu.Lock()
-	l.node = status
-	l.mu.Unlock()
-	l.joined(status, all)
+	l.joined(node, all)
 	return nil
 }
 
-// Node returns the last that the node said of itself, and its edges.
-func (l *link) Node() (fleet.NodeStatus, []fleet.EdgeStats) {
+func (l *link) takeStatus(node string, b []byte) error {
+	var status fleet.NodeStatus
+	if err := json.Unmarshal(b, &status); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.told[node] = status
+	l.mu.Unlock()
+	l.moved()
+	return nil
+}
+
+// Node returns the last that a node said of itself.
+func (l *link) Node(name string) fleet.NodeStatus {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.node, l.edges
+	return l.told[name]
+}
+
+// Edges returns what every node counted, an edge for each of them that saw it.
+func (l *link) Edges() []fleet.EdgeStats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []fleet.EdgeStats
+	for _, node := range slices.Sorted(maps.Keys(l.edges)) {
+		all = append(all, l.edges[node]...)
+	}
+	return all
+}
+
+// live returns the nodes that are connected, by name, as each told of itself.
+func (l *link) live() map[string]fleet.NodeStatus {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	live := make(map[string]fleet.NodeStatus, len(l.nodes))
+	for name := range l.nodes {
+		if status, told := l.told[name]; told {
+			live[name] = status
+		}
+	}
+	return live
 }
 
 // Connected reports whether the node's commands would be heard now.
@@ -314,28 +364,25 @@ func (l *link) Connected(node string) bool {
 	return l.nodes[node] != nil
 }
 
-// driver acts on one node; it is deploy.Driver.
-type driver struct {
-	link *link
-	node string
-}
+// driver acts on nodes; it is deploy.Driver.
+type driver struct{ link *link }
 
-func (d driver) Start(ctx context.Context, a fleet.Assignment) error {
+func (d driver) Start(ctx context.Context, node string, a fleet.Assignment) error {
 	b, err := json.Marshal(a)
 	if err != nil {
 		return err
 	}
-	_, err = d.link.command(ctx, d.node, &peerv1.CommandsResponse{Command: &peerv1.CommandsResponse_Start{Start: b}})
+	_, err = d.link.command(ctx, node, &peerv1.CommandsResponse{Command: &peerv1.CommandsResponse_Start{Start: b}})
 	return err
 }
 
-func (d driver) Stop(ctx context.Context, instance string) error {
-	_, err := d.link.command(ctx, d.node, &peerv1.CommandsResponse{Command: &peerv1.CommandsResponse_Stop{Stop: instance}})
+func (d driver) Stop(ctx context.Context, node, instance string) error {
+	_, err := d.link.command(ctx, node, &peerv1.CommandsResponse{Command: &peerv1.CommandsResponse_Stop{Stop: instance}})
 	return err
 }
 
-func (d driver) Probe(ctx context.Context, instance string) (fleet.InstanceStatus, error) {
-	answer, err := d.link.command(ctx, d.node, &peerv1.CommandsResponse{Command: &peerv1.CommandsResponse_Probe{Probe: instance}})
+func (d driver) Probe(ctx context.Context, node, instance string) (fleet.InstanceStatus, error) {
+	answer, err := d.link.command(ctx, node, &peerv1.CommandsResponse{Command: &peerv1.CommandsResponse_Probe{Probe: instance}})
 	if err != nil {
 		return fleet.InstanceStatus{}, err
 	}
@@ -344,8 +391,8 @@ func (d driver) Probe(ctx context.Context, instance string) (fleet.InstanceStatu
 	return s, err
 }
 
-// Shutdown tells the node to stop everything and to exit.
-func (d driver) Shutdown(ctx context.Context) error {
-	_, err := d.link.command(ctx, d.node, &peerv1.CommandsResponse{Command: &peerv1.CommandsResponse_Shutdown{Shutdown: true}})
+// Shutdown tells a node to stop everything and to exit.
+func (d driver) Shutdown(ctx context.Context, node string) error {
+	_, err := d.link.command(ctx, node, &peerv1.CommandsResponse{Command: &peerv1.CommandsResponse_Shutdown{Shutdown: true}})
 	return err
 }

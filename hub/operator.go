@@ -60,7 +60,7 @@ func (h *hub) down(ctx context.Context, send func(fleet.Progress) error) error {
 			return fmt.Errorf("what it runs may be running still: %w; its log: %s", err, h.Paths.NodeLog)
 		}
 		h.stopping.Store(true)
-		return errors.Join(h.forgetUp(), h.engine.Stop(ctx), h.driver.Shutdown(ctx))
+		return errors.Join(h.forgetUp(), h.engine.Stop(ctx), h.driver.Shutdown(ctx, h.Node))
 	})
 	h.stopping.Store(true)
 	h.quit(errShutdown)
@@ -166,7 +166,7 @@ func (h *hub) status(ctx context.Context) (fleet.Status, error) {
 	waiting, cancel := context.WithTimeout(ctx, statusPatience)
 	defer cancel()
 	_ = h.whatRuns(waiting)
-	node, edges := h.link.Node()
+	node := h.link.Node(h.Node)
 	if !h.link.Connected(h.Node) {
 		node.Process.Down = true
 	}
@@ -174,7 +174,7 @@ func (h *hub) status(ctx context.Context) (fleet.Status, error) {
 		Fleet: h.fleet, Version: h.Version,
 		Hub:  fleet.ProcessStatus{PID: os.Getpid(), Started: h.started},
 		Node: node.Process, Gateway: node.Gateway, Metrics: node.Metrics,
-		Services: h.engine.Status(), Edges: mergeEdges(edges, h.recorder.Edges()),
+		Services: h.engine.Status(), Edges: mergeEdges(h.link.Edges(), h.recorder.Edges()),
 		Failure: h.failure(),
 		Topics:  h.broker.Topics(), Subscriptions: h.broker.Subscriptions(),
 	}

@@ -213,7 +213,7 @@ func (s *session) load(ctx context.Context, update bool) error {
 
 // checkPorts finds services that want the same port of the host; with namespaces they may.
 func (s *session) checkPorts(loaded []*workspace.Service) error {
-	if node, _ := s.hub.link.Node(); node.Mode != fleet.Explicit {
+	if node := s.hub.link.Node(s.hub.Node); node.Mode != fleet.Explicit {
 		return nil
 	}
 	return manifest.CheckExplicit(workspace.Manifests(loaded))
@@ -232,7 +232,7 @@ func (s *session) targets() []deploy.Target {
 // targetLocked says what is wanted of a service at a release; one without an ID is being built.
 func (s *session) targetLocked(service *workspace.Service, release fleet.Release) deploy.Target {
 	m := service.Manifest
-	node, _ := s.hub.link.Node()
+	node := s.hub.link.Node(s.hub.Node)
 	return deploy.Target{
 		Manifest: m.Manifest, Release: release, Run: service.Command(), Workers: m.Workers, Before: m.Before,
 		Instances: m.Instances, Env: m.Env, Mode: node.Mode,

@@ -25,6 +25,438 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type NodesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodesRequest) Reset() {
+	*x = NodesRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodesRequest) ProtoMessage() {}
+
+func (x *NodesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodesRequest.ProtoReflect.Descriptor instead.
+func (*NodesRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{0}
+}
+
+type NodesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodesJson     []byte                 `protobuf:"bytes,1,opt,name=nodes_json,json=nodesJson,proto3" json:"nodes_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodesResponse) Reset() {
+	*x = NodesResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodesResponse) ProtoMessage() {}
+
+func (x *NodesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodesResponse.ProtoReflect.Descriptor instead.
+func (*NodesResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *NodesResponse) GetNodesJson() []byte {
+	if x != nil {
+		return x.NodesJson
+	}
+	return nil
+}
+
+type TokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	ValidNano     int64                  `protobuf:"varint,2,opt,name=valid_nano,json=validNano,proto3" json:"valid_nano,omitempty"` // 0: an hour
+	Rejoin        bool                   `protobuf:"varint,3,opt,name=rejoin,proto3" json:"rejoin,omitempty"`                        // in the place of a node of that name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenRequest) Reset() {
+	*x = TokenRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenRequest) ProtoMessage() {}
+
+func (x *TokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenRequest.ProtoReflect.Descriptor instead.
+func (*TokenRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *TokenRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *TokenRequest) GetValidNano() int64 {
+	if x != nil {
+		return x.ValidNano
+	}
+	return 0
+}
+
+func (x *TokenRequest) GetRejoin() bool {
+	if x != nil {
+		return x.Rejoin
+	}
+	return false
+}
+
+type TokenResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"` // HOST:PORT where the hub awaits it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenResponse) Reset() {
+	*x = TokenResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenResponse) ProtoMessage() {}
+
+func (x *TokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenResponse.ProtoReflect.Descriptor instead.
+func (*TokenResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *TokenResponse) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *TokenResponse) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+type RevokeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeRequest) Reset() {
+	*x = RevokeRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeRequest) ProtoMessage() {}
+
+func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
+func (*RevokeRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RevokeRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+type RevokeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeResponse) Reset() {
+	*x = RevokeResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeResponse) ProtoMessage() {}
+
+func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
+func (*RevokeResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{5}
+}
+
+type RotateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateRequest) Reset() {
+	*x = RotateRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateRequest) ProtoMessage() {}
+
+func (x *RotateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateRequest.ProtoReflect.Descriptor instead.
+func (*RotateRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{6}
+}
+
+type RotateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateResponse) Reset() {
+	*x = RotateResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateResponse) ProtoMessage() {}
+
+func (x *RotateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateResponse.ProtoReflect.Descriptor instead.
+func (*RotateResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RotateResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type RenewRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewRequest) Reset() {
+	*x = RenewRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewRequest) ProtoMessage() {}
+
+func (x *RenewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
+func (*RenewRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{8}
+}
+
+type RenewResponse struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	ExpiresUnixNano int64                  `protobuf:"varint,1,opt,name=expires_unix_nano,json=expiresUnixNano,proto3" json:"expires_unix_nano,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *RenewResponse) Reset() {
+	*x = RenewResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewResponse) ProtoMessage() {}
+
+func (x *RenewResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
+func (*RenewResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RenewResponse) GetExpiresUnixNano() int64 {
+	if x != nil {
+		return x.ExpiresUnixNano
+	}
+	return 0
+}
+
 type Progress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ProgressJson  []byte                 `protobuf:"bytes,1,opt,name=progress_json,json=progressJson,proto3" json:"progress_json,omitempty"`
@@ -34,7 +466,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[0]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -46,7 +478,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[0]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -59,7 +491,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{0}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Progress) GetProgressJson() []byte {
@@ -75,13 +507,14 @@ type UpRequest struct {
 	Services      []string               `protobuf:"bytes,2,rep,name=services,proto3" json:"services,omitempty"`   // empty: all; else these and everything that they call
 	Learn         bool                   `protobuf:"varint,3,opt,name=learn,proto3" json:"learn,omitempty"`
 	Update        bool                   `protobuf:"varint,4,opt,name=update,proto3" json:"update,omitempty"` // move pins to the newest commit of their ref
+	Nodes         []string               `protobuf:"bytes,5,rep,name=nodes,proto3" json:"nodes,omitempty"`    // where the services that are named run; empty: as their manifests say
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UpRequest) Reset() {
 	*x = UpRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[1]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -93,7 +526,7 @@ func (x *UpRequest) String() string {
 func (*UpRequest) ProtoMessage() {}
 
 func (x *UpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[1]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -106,7 +539,7 @@ func (x *UpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpRequest.ProtoReflect.Descriptor instead.
 func (*UpRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{1}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UpRequest) GetWorkspace() string {
@@ -137,6 +570,13 @@ func (x *UpRequest) GetUpdate() bool {
 	return false
 }
 
+func (x *UpRequest) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
 type DownRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -145,7 +585,7 @@ type DownRequest struct {
 
 func (x *DownRequest) Reset() {
 	*x = DownRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[2]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -157,7 +597,7 @@ func (x *DownRequest) String() string {
 func (*DownRequest) ProtoMessage() {}
 
 func (x *DownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[2]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -170,7 +610,7 @@ func (x *DownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownRequest.ProtoReflect.Descriptor instead.
 func (*DownRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{2}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{12}
 }
 
 type StatusRequest struct {
@@ -181,7 +621,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[3]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -193,7 +633,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[3]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -206,7 +646,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{3}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{13}
 }
 
 type StatusResponse struct {
@@ -218,7 +658,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[4]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -230,7 +670,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[4]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -243,7 +683,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{4}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StatusResponse) GetStatusJson() []byte {
@@ -261,7 +701,7 @@ type FollowRequest struct {
 
 func (x *FollowRequest) Reset() {
 	*x = FollowRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[5]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -273,7 +713,7 @@ func (x *FollowRequest) String() string {
 func (*FollowRequest) ProtoMessage() {}
 
 func (x *FollowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[5]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -286,7 +726,7 @@ func (x *FollowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
 func (*FollowRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{5}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{15}
 }
 
 type RestartRequest struct {
@@ -298,7 +738,7 @@ type RestartRequest struct {
 
 func (x *RestartRequest) Reset() {
 	*x = RestartRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[6]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -310,7 +750,7 @@ func (x *RestartRequest) String() string {
 func (*RestartRequest) ProtoMessage() {}
 
 func (x *RestartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[6]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -323,7 +763,7 @@ func (x *RestartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartRequest.ProtoReflect.Descriptor instead.
 func (*RestartRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{6}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RestartRequest) GetServices() []string {
@@ -342,7 +782,7 @@ type UpgradeRequest struct {
 
 func (x *UpgradeRequest) Reset() {
 	*x = UpgradeRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[7]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -354,7 +794,7 @@ func (x *UpgradeRequest) String() string {
 func (*UpgradeRequest) ProtoMessage() {}
 
 func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[7]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -367,7 +807,7 @@ func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{7}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UpgradeRequest) GetExecutable() string {
@@ -389,7 +829,7 @@ type PublishRequest struct {
 
 func (x *PublishRequest) Reset() {
 	*x = PublishRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[8]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -401,7 +841,7 @@ func (x *PublishRequest) String() string {
 func (*PublishRequest) ProtoMessage() {}
 
 func (x *PublishRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[8]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -414,7 +854,7 @@ func (x *PublishRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishRequest.ProtoReflect.Descriptor instead.
 func (*PublishRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{8}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PublishRequest) GetTopic() string {
@@ -454,7 +894,7 @@ type PublishResponse struct {
 
 func (x *PublishResponse) Reset() {
 	*x = PublishResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[9]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -466,7 +906,7 @@ func (x *PublishResponse) String() string {
 func (*PublishResponse) ProtoMessage() {}
 
 func (x *PublishResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[9]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -479,7 +919,7 @@ func (x *PublishResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishResponse.ProtoReflect.Descriptor instead.
 func (*PublishResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{9}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PublishResponse) GetId() string {
@@ -499,7 +939,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[10]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -511,7 +951,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[10]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -524,7 +964,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{10}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AttachRequest) GetService() string {
@@ -551,7 +991,7 @@ type DebugRequest struct {
 
 func (x *DebugRequest) Reset() {
 	*x = DebugRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[11]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -563,7 +1003,7 @@ func (x *DebugRequest) String() string {
 func (*DebugRequest) ProtoMessage() {}
 
 func (x *DebugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[11]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -576,7 +1016,7 @@ func (x *DebugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DebugRequest.ProtoReflect.Descriptor instead.
 func (*DebugRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{11}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DebugRequest) GetService() string {
@@ -601,7 +1041,7 @@ type DebugResponse struct {
 
 func (x *DebugResponse) Reset() {
 	*x = DebugResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[12]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +1053,7 @@ func (x *DebugResponse) String() string {
 func (*DebugResponse) ProtoMessage() {}
 
 func (x *DebugResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[12]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +1066,7 @@ func (x *DebugResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DebugResponse.ProtoReflect.Descriptor instead.
 func (*DebugResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{12}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{22}
 }
 
 type EnvRequest struct {
@@ -638,7 +1078,7 @@ type EnvRequest struct {
 
 func (x *EnvRequest) Reset() {
 	*x = EnvRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[13]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -650,7 +1090,7 @@ func (x *EnvRequest) String() string {
 func (*EnvRequest) ProtoMessage() {}
 
 func (x *EnvRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[13]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -663,7 +1103,7 @@ func (x *EnvRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvRequest.ProtoReflect.Descriptor instead.
 func (*EnvRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{13}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *EnvRequest) GetService() string {
@@ -682,7 +1122,7 @@ type EnvResponse struct {
 
 func (x *EnvResponse) Reset() {
 	*x = EnvResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[14]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +1134,7 @@ func (x *EnvResponse) String() string {
 func (*EnvResponse) ProtoMessage() {}
 
 func (x *EnvResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[14]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +1147,7 @@ func (x *EnvResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvResponse.ProtoReflect.Descriptor instead.
 func (*EnvResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{14}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *EnvResponse) GetVars() []*Var {
@@ -728,7 +1168,7 @@ type Var struct {
 
 func (x *Var) Reset() {
 	*x = Var{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[15]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +1180,7 @@ func (x *Var) String() string {
 func (*Var) ProtoMessage() {}
 
 func (x *Var) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[15]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +1193,7 @@ func (x *Var) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Var.ProtoReflect.Descriptor instead.
 func (*Var) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{15}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Var) GetName() string {
@@ -788,7 +1228,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[16]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -800,7 +1240,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[16]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -813,7 +1253,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{16}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LogsRequest) GetServices() []string {
@@ -850,7 +1290,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[17]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +1302,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[17]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +1315,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{17}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LogsResponse) GetService() string {
@@ -931,7 +1371,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[18]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -943,7 +1383,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[18]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -956,7 +1396,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{18}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ExecRequest) GetService() string {
@@ -1034,7 +1474,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[19]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1486,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[19]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1499,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{19}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ExecResponse) GetStdout() []byte {
@@ -1099,7 +1539,7 @@ type WhyRequest struct {
 
 func (x *WhyRequest) Reset() {
 	*x = WhyRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[20]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1111,7 +1551,7 @@ func (x *WhyRequest) String() string {
 func (*WhyRequest) ProtoMessage() {}
 
 func (x *WhyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[20]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1124,7 +1564,7 @@ func (x *WhyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
 func (*WhyRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{20}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *WhyRequest) GetRequestId() string {
@@ -1143,7 +1583,7 @@ type WhyResponse struct {
 
 func (x *WhyResponse) Reset() {
 	*x = WhyResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[21]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1155,7 +1595,7 @@ func (x *WhyResponse) String() string {
 func (*WhyResponse) ProtoMessage() {}
 
 func (x *WhyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[21]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1168,7 +1608,7 @@ func (x *WhyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
 func (*WhyResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{21}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *WhyResponse) GetObservationsJson() [][]byte {
@@ -1188,7 +1628,7 @@ type TapRequest struct {
 
 func (x *TapRequest) Reset() {
 	*x = TapRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[22]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1200,7 +1640,7 @@ func (x *TapRequest) String() string {
 func (*TapRequest) ProtoMessage() {}
 
 func (x *TapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[22]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1213,7 +1653,7 @@ func (x *TapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TapRequest.ProtoReflect.Descriptor instead.
 func (*TapRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{22}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TapRequest) GetServices() []string {
@@ -1239,7 +1679,7 @@ type TapResponse struct {
 
 func (x *TapResponse) Reset() {
 	*x = TapResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[23]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1691,7 @@ func (x *TapResponse) String() string {
 func (*TapResponse) ProtoMessage() {}
 
 func (x *TapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[23]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1704,7 @@ func (x *TapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TapResponse.ProtoReflect.Descriptor instead.
 func (*TapResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{23}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TapResponse) GetObservationJson() []byte {
@@ -1282,7 +1722,7 @@ type LearnedRequest struct {
 
 func (x *LearnedRequest) Reset() {
 	*x = LearnedRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[24]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1294,7 +1734,7 @@ func (x *LearnedRequest) String() string {
 func (*LearnedRequest) ProtoMessage() {}
 
 func (x *LearnedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[24]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1307,7 +1747,7 @@ func (x *LearnedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LearnedRequest.ProtoReflect.Descriptor instead.
 func (*LearnedRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{24}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{34}
 }
 
 type LearnedResponse struct {
@@ -1319,7 +1759,7 @@ type LearnedResponse struct {
 
 func (x *LearnedResponse) Reset() {
 	*x = LearnedResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[25]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1331,7 +1771,7 @@ func (x *LearnedResponse) String() string {
 func (*LearnedResponse) ProtoMessage() {}
 
 func (x *LearnedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[25]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1344,7 +1784,7 @@ func (x *LearnedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LearnedResponse.ProtoReflect.Descriptor instead.
 func (*LearnedResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{25}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *LearnedResponse) GetLearnedJson() [][]byte {
@@ -1362,7 +1802,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[26]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +1814,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[26]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1387,7 +1827,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{26}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{36}
 }
 
 type InfoResponse struct {
@@ -1407,7 +1847,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[27]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1419,7 +1859,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[27]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1432,7 +1872,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{27}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *InfoResponse) GetProcess() string {
@@ -1502,14 +1942,36 @@ var File_shoal_operator_v1_operator_proto protoreflect.FileDescriptor
 
 const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\n" +
-	" shoal/operator/v1/operator.proto\x12\x11shoal.operator.v1\"/\n" +
+	" shoal/operator/v1/operator.proto\x12\x11shoal.operator.v1\"\x0e\n" +
+	"\fNodesRequest\".\n" +
+	"\rNodesResponse\x12\x1d\n" +
+	"\n" +
+	"nodes_json\x18\x01 \x01(\fR\tnodesJson\"Y\n" +
+	"\fTokenRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1d\n" +
+	"\n" +
+	"valid_nano\x18\x02 \x01(\x03R\tvalidNano\x12\x16\n" +
+	"\x06rejoin\x18\x03 \x01(\bR\x06rejoin\"?\n" +
+	"\rTokenResponse\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"#\n" +
+	"\rRevokeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"\x10\n" +
+	"\x0eRevokeResponse\"\x0f\n" +
+	"\rRotateRequest\"$\n" +
+	"\x0eRotateResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\"\x0e\n" +
+	"\fRenewRequest\";\n" +
+	"\rRenewResponse\x12*\n" +
+	"\x11expires_unix_nano\x18\x01 \x01(\x03R\x0fexpiresUnixNano\"/\n" +
 	"\bProgress\x12#\n" +
-	"\rprogress_json\x18\x01 \x01(\fR\fprogressJson\"s\n" +
+	"\rprogress_json\x18\x01 \x01(\fR\fprogressJson\"\x89\x01\n" +
 	"\tUpRequest\x12\x1c\n" +
 	"\tworkspace\x18\x01 \x01(\tR\tworkspace\x12\x1a\n" +
 	"\bservices\x18\x02 \x03(\tR\bservices\x12\x14\n" +
 	"\x05learn\x18\x03 \x01(\bR\x05learn\x12\x16\n" +
-	"\x06update\x18\x04 \x01(\bR\x06update\"\r\n" +
+	"\x06update\x18\x04 \x01(\bR\x06update\x12\x14\n" +
+	"\x05nodes\x18\x05 \x03(\tR\x05nodes\"\r\n" +
 	"\vDownRequest\"\x0f\n" +
 	"\rStatusRequest\"1\n" +
 	"\x0eStatusResponse\x12\x1f\n" +
@@ -1602,8 +2064,7 @@ const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"executable\x18\b \x01(\tR\n" +
 	"executable\x12\x14\n" +
-	"\x05owned\x18\t \x01(\bR\x05owned2\x88\n" +
-	"\n" +
+	"\x05owned\x18\t \x01(\bR\x05owned2\x8a\r\n" +
 	"\bOperator\x12A\n" +
 	"\x02Up\x12\x1c.shoal.operator.v1.UpRequest\x1a\x1b.shoal.operator.v1.Progress0\x01\x12E\n" +
 	"\x04Down\x12\x1e.shoal.operator.v1.DownRequest\x1a\x1b.shoal.operator.v1.Progress0\x01\x12M\n" +
@@ -1621,7 +2082,12 @@ const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\x03Why\x12\x1d.shoal.operator.v1.WhyRequest\x1a\x1e.shoal.operator.v1.WhyResponse\x12F\n" +
 	"\x03Tap\x12\x1d.shoal.operator.v1.TapRequest\x1a\x1e.shoal.operator.v1.TapResponse0\x01\x12P\n" +
 	"\aLearned\x12!.shoal.operator.v1.LearnedRequest\x1a\".shoal.operator.v1.LearnedResponse\x12G\n" +
-	"\x04Info\x12\x1e.shoal.operator.v1.InfoRequest\x1a\x1f.shoal.operator.v1.InfoResponseB@Z>github.com/shoalrun/shoal/api/gen/shoal/operator/v1;operatorv1b\x06proto3"
+	"\x04Info\x12\x1e.shoal.operator.v1.InfoRequest\x1a\x1f.shoal.operator.v1.InfoResponse\x12J\n" +
+	"\x05Nodes\x12\x1f.shoal.operator.v1.NodesRequest\x1a .shoal.operator.v1.NodesResponse\x12J\n" +
+	"\x05Token\x12\x1f.shoal.operator.v1.TokenRequest\x1a .shoal.operator.v1.TokenResponse\x12M\n" +
+	"\x06Revoke\x12 .shoal.operator.v1.RevokeRequest\x1a!.shoal.operator.v1.RevokeResponse\x12M\n" +
+	"\x06Rotate\x12 .shoal.operator.v1.RotateRequest\x1a!.shoal.operator.v1.RotateResponse\x12J\n" +
+	"\x05Renew\x12\x1f.shoal.operator.v1.RenewRequest\x1a .shoal.operator.v1.RenewResponseB@Z>github.com/shoalrun/shoal/api/gen/shoal/operator/v1;operatorv1b\x06proto3"
 
 var (
 	file_shoal_operator_v1_operator_proto_rawDescOnce sync.Once
@@ -1635,77 +2101,97 @@ func file_shoal_operator_v1_operator_proto_rawDescGZIP() []byte {
 	return file_shoal_operator_v1_operator_proto_rawDescData
 }
 
-var file_shoal_operator_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_shoal_operator_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_shoal_operator_v1_operator_proto_goTypes = []any{
-	(*Progress)(nil),        // 0: shoal.operator.v1.Progress
-	(*UpRequest)(nil),       // 1: shoal.operator.v1.UpRequest
-	(*DownRequest)(nil),     // 2: shoal.operator.v1.DownRequest
-	(*StatusRequest)(nil),   // 3: shoal.operator.v1.StatusRequest
-	(*StatusResponse)(nil),  // 4: shoal.operator.v1.StatusResponse
-	(*FollowRequest)(nil),   // 5: shoal.operator.v1.FollowRequest
-	(*RestartRequest)(nil),  // 6: shoal.operator.v1.RestartRequest
-	(*UpgradeRequest)(nil),  // 7: shoal.operator.v1.UpgradeRequest
-	(*PublishRequest)(nil),  // 8: shoal.operator.v1.PublishRequest
-	(*PublishResponse)(nil), // 9: shoal.operator.v1.PublishResponse
-	(*AttachRequest)(nil),   // 10: shoal.operator.v1.AttachRequest
-	(*DebugRequest)(nil),    // 11: shoal.operator.v1.DebugRequest
-	(*DebugResponse)(nil),   // 12: shoal.operator.v1.DebugResponse
-	(*EnvRequest)(nil),      // 13: shoal.operator.v1.EnvRequest
-	(*EnvResponse)(nil),     // 14: shoal.operator.v1.EnvResponse
-	(*Var)(nil),             // 15: shoal.operator.v1.Var
-	(*LogsRequest)(nil),     // 16: shoal.operator.v1.LogsRequest
-	(*LogsResponse)(nil),    // 17: shoal.operator.v1.LogsResponse
-	(*ExecRequest)(nil),     // 18: shoal.operator.v1.ExecRequest
-	(*ExecResponse)(nil),    // 19: shoal.operator.v1.ExecResponse
-	(*WhyRequest)(nil),      // 20: shoal.operator.v1.WhyRequest
-	(*WhyResponse)(nil),     // 21: shoal.operator.v1.WhyResponse
-	(*TapRequest)(nil),      // 22: shoal.operator.v1.TapRequest
-	(*TapResponse)(nil),     // 23: shoal.operator.v1.TapResponse
-	(*LearnedRequest)(nil),  // 24: shoal.operator.v1.LearnedRequest
-	(*LearnedResponse)(nil), // 25: shoal.operator.v1.LearnedResponse
-	(*InfoRequest)(nil),     // 26: shoal.operator.v1.InfoRequest
-	(*InfoResponse)(nil),    // 27: shoal.operator.v1.InfoResponse
-	nil,                     // 28: shoal.operator.v1.PublishRequest.AttributesEntry
+	(*NodesRequest)(nil),    // 0: shoal.operator.v1.NodesRequest
+	(*NodesResponse)(nil),   // 1: shoal.operator.v1.NodesResponse
+	(*TokenRequest)(nil),    // 2: shoal.operator.v1.TokenRequest
+	(*TokenResponse)(nil),   // 3: shoal.operator.v1.TokenResponse
+	(*RevokeRequest)(nil),   // 4: shoal.operator.v1.RevokeRequest
+	(*RevokeResponse)(nil),  // 5: shoal.operator.v1.RevokeResponse
+	(*RotateRequest)(nil),   // 6: shoal.operator.v1.RotateRequest
+	(*RotateResponse)(nil),  // 7: shoal.operator.v1.RotateResponse
+	(*RenewRequest)(nil),    // 8: shoal.operator.v1.RenewRequest
+	(*RenewResponse)(nil),   // 9: shoal.operator.v1.RenewResponse
+	(*Progress)(nil),        // 10: shoal.operator.v1.Progress
+	(*UpRequest)(nil),       // 11: shoal.operator.v1.UpRequest
+	(*DownRequest)(nil),     // 12: shoal.operator.v1.DownRequest
+	(*StatusRequest)(nil),   // 13: shoal.operator.v1.StatusRequest
+	(*StatusResponse)(nil),  // 14: shoal.operator.v1.StatusResponse
+	(*FollowRequest)(nil),   // 15: shoal.operator.v1.FollowRequest
+	(*RestartRequest)(nil),  // 16: shoal.operator.v1.RestartRequest
+	(*UpgradeRequest)(nil),  // 17: shoal.operator.v1.UpgradeRequest
+	(*PublishRequest)(nil),  // 18: shoal.operator.v1.PublishRequest
+	(*PublishResponse)(nil), // 19: shoal.operator.v1.PublishResponse
+	(*AttachRequest)(nil),   // 20: shoal.operator.v1.AttachRequest
+	(*DebugRequest)(nil),    // 21: shoal.operator.v1.DebugRequest
+	(*DebugResponse)(nil),   // 22: shoal.operator.v1.DebugResponse
+	(*EnvRequest)(nil),      // 23: shoal.operator.v1.EnvRequest
+	(*EnvResponse)(nil),     // 24: shoal.operator.v1.EnvResponse
+	(*Var)(nil),             // 25: shoal.operator.v1.Var
+	(*LogsRequest)(nil),     // 26: shoal.operator.v1.LogsRequest
+	(*LogsResponse)(nil),    // 27: shoal.operator.v1.LogsResponse
+	(*ExecRequest)(nil),     // 28: shoal.operator.v1.ExecRequest
+	(*ExecResponse)(nil),    // 29: shoal.operator.v1.ExecResponse
+	(*WhyRequest)(nil),      // 30: shoal.operator.v1.WhyRequest
+	(*WhyResponse)(nil),     // 31: shoal.operator.v1.WhyResponse
+	(*TapRequest)(nil),      // 32: shoal.operator.v1.TapRequest
+	(*TapResponse)(nil),     // 33: shoal.operator.v1.TapResponse
+	(*LearnedRequest)(nil),  // 34: shoal.operator.v1.LearnedRequest
+	(*LearnedResponse)(nil), // 35: shoal.operator.v1.LearnedResponse
+	(*InfoRequest)(nil),     // 36: shoal.operator.v1.InfoRequest
+	(*InfoResponse)(nil),    // 37: shoal.operator.v1.InfoResponse
+	nil,                     // 38: shoal.operator.v1.PublishRequest.AttributesEntry
 }
 var file_shoal_operator_v1_operator_proto_depIdxs = []int32{
-	28, // 0: shoal.operator.v1.PublishRequest.attributes:type_name -> shoal.operator.v1.PublishRequest.AttributesEntry
-	15, // 1: shoal.operator.v1.EnvResponse.vars:type_name -> shoal.operator.v1.Var
-	1,  // 2: shoal.operator.v1.Operator.Up:input_type -> shoal.operator.v1.UpRequest
-	2,  // 3: shoal.operator.v1.Operator.Down:input_type -> shoal.operator.v1.DownRequest
-	3,  // 4: shoal.operator.v1.Operator.Status:input_type -> shoal.operator.v1.StatusRequest
-	3,  // 5: shoal.operator.v1.Operator.Watch:input_type -> shoal.operator.v1.StatusRequest
-	5,  // 6: shoal.operator.v1.Operator.Follow:input_type -> shoal.operator.v1.FollowRequest
-	6,  // 7: shoal.operator.v1.Operator.Restart:input_type -> shoal.operator.v1.RestartRequest
-	7,  // 8: shoal.operator.v1.Operator.Upgrade:input_type -> shoal.operator.v1.UpgradeRequest
-	8,  // 9: shoal.operator.v1.Operator.Publish:input_type -> shoal.operator.v1.PublishRequest
-	10, // 10: shoal.operator.v1.Operator.Attach:input_type -> shoal.operator.v1.AttachRequest
-	11, // 11: shoal.operator.v1.Operator.Debug:input_type -> shoal.operator.v1.DebugRequest
-	13, // 12: shoal.operator.v1.Operator.Env:input_type -> shoal.operator.v1.EnvRequest
-	16, // 13: shoal.operator.v1.Operator.Logs:input_type -> shoal.operator.v1.LogsRequest
-	18, // 14: shoal.operator.v1.Operator.Exec:input_type -> shoal.operator.v1.ExecRequest
-	20, // 15: shoal.operator.v1.Operator.Why:input_type -> shoal.operator.v1.WhyRequest
-	22, // 16: shoal.operator.v1.Operator.Tap:input_type -> shoal.operator.v1.TapRequest
-	24, // 17: shoal.operator.v1.Operator.Learned:input_type -> shoal.operator.v1.LearnedRequest
-	26, // 18: shoal.operator.v1.Operator.Info:input_type -> shoal.operator.v1.InfoRequest
-	0,  // 19: shoal.operator.v1.Operator.Up:output_type -> shoal.operator.v1.Progress
-	0,  // 20: shoal.operator.v1.Operator.Down:output_type -> shoal.operator.v1.Progress
-	4,  // 21: shoal.operator.v1.Operator.Status:output_type -> shoal.operator.v1.StatusResponse
-	4,  // 22: shoal.operator.v1.Operator.Watch:output_type -> shoal.operator.v1.StatusResponse
-	0,  // 23: shoal.operator.v1.Operator.Follow:output_type -> shoal.operator.v1.Progress
-	0,  // 24: shoal.operator.v1.Operator.Restart:output_type -> shoal.operator.v1.Progress
-	0,  // 25: shoal.operator.v1.Operator.Upgrade:output_type -> shoal.operator.v1.Progress
-	9,  // 26: shoal.operator.v1.Operator.Publish:output_type -> shoal.operator.v1.PublishResponse
-	0,  // 27: shoal.operator.v1.Operator.Attach:output_type -> shoal.operator.v1.Progress
-	12, // 28: shoal.operator.v1.Operator.Debug:output_type -> shoal.operator.v1.DebugResponse
-	14, // 29: shoal.operator.v1.Operator.Env:output_type -> shoal.operator.v1.EnvResponse
-	17, // 30: shoal.operator.v1.Operator.Logs:output_type -> shoal.operator.v1.LogsResponse
-	19, // 31: shoal.operator.v1.Operator.Exec:output_type -> shoal.operator.v1.ExecResponse
-	21, // 32: shoal.operator.v1.Operator.Why:output_type -> shoal.operator.v1.WhyResponse
-	23, // 33: shoal.operator.v1.Operator.Tap:output_type -> shoal.operator.v1.TapResponse
-	25, // 34: shoal.operator.v1.Operator.Learned:output_type -> shoal.operator.v1.LearnedResponse
-	27, // 35: shoal.operator.v1.Operator.Info:output_type -> shoal.operator.v1.InfoResponse
-	19, // [19:36] is the sub-list for method output_type
-	2,  // [2:19] is the sub-list for method input_type
+	38, // 0: shoal.operator.v1.PublishRequest.attributes:type_name -> shoal.operator.v1.PublishRequest.AttributesEntry
+	25, // 1: shoal.operator.v1.EnvResponse.vars:type_name -> shoal.operator.v1.Var
+	11, // 2: shoal.operator.v1.Operator.Up:input_type -> shoal.operator.v1.UpRequest
+	12, // 3: shoal.operator.v1.Operator.Down:input_type -> shoal.operator.v1.DownRequest
+	13, // 4: shoal.operator.v1.Operator.Status:input_type -> shoal.operator.v1.StatusRequest
+	13, // 5: shoal.operator.v1.Operator.Watch:input_type -> shoal.operator.v1.StatusRequest
+	15, // 6: shoal.operator.v1.Operator.Follow:input_type -> shoal.operator.v1.FollowRequest
+	16, // 7: shoal.operator.v1.Operator.Restart:input_type -> shoal.operator.v1.RestartRequest
+	17, // 8: shoal.operator.v1.Operator.Upgrade:input_type -> shoal.operator.v1.UpgradeRequest
+	18, // 9: shoal.operator.v1.Operator.Publish:input_type -> shoal.operator.v1.PublishRequest
+	20, // 10: shoal.operator.v1.Operator.Attach:input_type -> shoal.operator.v1.AttachRequest
+	21, // 11: shoal.operator.v1.Operator.Debug:input_type -> shoal.operator.v1.DebugRequest
+	23, // 12: shoal.operator.v1.Operator.Env:input_type -> shoal.operator.v1.EnvRequest
+	26, // 13: shoal.operator.v1.Operator.Logs:input_type -> shoal.operator.v1.LogsRequest
+	28, // 14: shoal.operator.v1.Operator.Exec:input_type -> shoal.operator.v1.ExecRequest
+	30, // 15: shoal.operator.v1.Operator.Why:input_type -> shoal.operator.v1.WhyRequest
+	32, // 16: shoal.operator.v1.Operator.Tap:input_type -> shoal.operator.v1.TapRequest
+	34, // 17: shoal.operator.v1.Operator.Learned:input_type -> shoal.operator.v1.LearnedRequest
+	36, // 18: shoal.operator.v1.Operator.Info:input_type -> shoal.operator.v1.InfoRequest
+	0,  // 19: shoal.operator.v1.Operator.Nodes:input_type -> shoal.operator.v1.NodesRequest
+	2,  // 20: shoal.operator.v1.Operator.Token:input_type -> shoal.operator.v1.TokenRequest
+	4,  // 21: shoal.operator.v1.Operator.Revoke:input_type -> shoal.operator.v1.RevokeRequest
+	6,  // 22: shoal.operator.v1.Operator.Rotate:input_type -> shoal.operator.v1.RotateRequest
+	8,  // 23: shoal.operator.v1.Operator.Renew:input_type -> shoal.operator.v1.RenewRequest
+	10, // 24: shoal.operator.v1.Operator.Up:output_type -> shoal.operator.v1.Progress
+	10, // 25: shoal.operator.v1.Operator.Down:output_type -> shoal.operator.v1.Progress
+	14, // 26: shoal.operator.v1.Operator.Status:output_type -> shoal.operator.v1.StatusResponse
+	14, // 27: shoal.operator.v1.Operator.Watch:output_type -> shoal.operator.v1.StatusResponse
+	10, // 28: shoal.operator.v1.Operator.Follow:output_type -> shoal.operator.v1.Progress
+	10, // 29: shoal.operator.v1.Operator.Restart:output_type -> shoal.operator.v1.Progress
+	10, // 30: shoal.operator.v1.Operator.Upgrade:output_type -> shoal.operator.v1.Progress
+	19, // 31: shoal.operator.v1.Operator.Publish:output_type -> shoal.operator.v1.PublishResponse
+	10, // 32: shoal.operator.v1.Operator.Attach:output_type -> shoal.operator.v1.Progress
+	22, // 33: shoal.operator.v1.Operator.Debug:output_type -> shoal.operator.v1.DebugResponse
+	24, // 34: shoal.operator.v1.Operator.Env:output_type -> shoal.operator.v1.EnvResponse
+	27, // 35: shoal.operator.v1.Operator.Logs:output_type -> shoal.operator.v1.LogsResponse
+	29, // 36: shoal.operator.v1.Operator.Exec:output_type -> shoal.operator.v1.ExecResponse
+	31, // 37: shoal.operator.v1.Operator.Why:output_type -> shoal.operator.v1.WhyResponse
+	33, // 38: shoal.operator.v1.Operator.Tap:output_type -> shoal.operator.v1.TapResponse
+	35, // 39: shoal.operator.v1.Operator.Learned:output_type -> shoal.operator.v1.LearnedResponse
+	37, // 40: shoal.operator.v1.Operator.Info:output_type -> shoal.operator.v1.InfoResponse
+	1,  // 41: shoal.operator.v1.Operator.Nodes:output_type -> shoal.operator.v1.NodesResponse
+	3,  // 42: shoal.operator.v1.Operator.Token:output_type -> shoal.operator.v1.TokenResponse
+	5,  // 43: shoal.operator.v1.Operator.Revoke:output_type -> shoal.operator.v1.RevokeResponse
+	7,  // 44: shoal.operator.v1.Operator.Rotate:output_type -> shoal.operator.v1.RotateResponse
+	9,  // 45: shoal.operator.v1.Operator.Renew:output_type -> shoal.operator.v1.RenewResponse
+	24, // [24:46] is the sub-list for method output_type
+	2,  // [2:24] is the sub-list for method input_type
 	2,  // [2:2] is the sub-list for extension type_name
 	2,  // [2:2] is the sub-list for extension extendee
 	0,  // [0:2] is the sub-list for field type_name
@@ -1722,7 +2208,7 @@ func file_shoal_operator_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_operator_v1_operator_proto_rawDesc), len(file_shoal_operator_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

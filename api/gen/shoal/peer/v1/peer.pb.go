@@ -1,4 +1,5 @@
-// The link between a node and its hub: one connection, opened by the node, with three streams.
+// The link between a node and its hub: one connection, opened by the node, with three streams. On the hub's
+// own machine it is a Unix socket; from elsewhere it is mTLS, and the node is who its certificate says.
 // Values of package fleet travel as their JSON, which is also their form on disk, so that there is
 // one encoding of each. The protocol is additive: unknown fields are ignored by both sides.
 
@@ -25,6 +26,442 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type CertifyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Csr           []byte                 `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CertifyRequest) Reset() {
+	*x = CertifyRequest{}
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertifyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertifyRequest) ProtoMessage() {}
+
+func (x *CertifyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CertifyRequest.ProtoReflect.Descriptor instead.
+func (*CertifyRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *CertifyRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+type CertifyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Issued        []byte                 `protobuf:"bytes,1,opt,name=issued,proto3" json:"issued,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CertifyResponse) Reset() {
+	*x = CertifyResponse{}
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertifyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertifyResponse) ProtoMessage() {}
+
+func (x *CertifyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CertifyResponse.ProtoReflect.Descriptor instead.
+func (*CertifyResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *CertifyResponse) GetIssued() []byte {
+	if x != nil {
+		return x.Issued
+	}
+	return nil
+}
+
+type ReleaseRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseRequest) Reset() {
+	*x = ReleaseRequest{}
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseRequest) ProtoMessage() {}
+
+func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ReleaseRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *ReleaseRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type ReleaseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	Sha256        []byte                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"` // of all data; in the last message
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseResponse) Reset() {
+	*x = ReleaseResponse{}
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseResponse) ProtoMessage() {}
+
+func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
+func (*ReleaseResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ReleaseResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *ReleaseResponse) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+type SecretsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Refs          []string               `protobuf:"bytes,1,rep,name=refs,proto3" json:"refs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretsRequest) Reset() {
+	*x = SecretsRequest{}
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretsRequest) ProtoMessage() {}
+
+func (x *SecretsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretsRequest.ProtoReflect.Descriptor instead.
+func (*SecretsRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SecretsRequest) GetRefs() []string {
+	if x != nil {
+		return x.Refs
+	}
+	return nil
+}
+
+type SecretsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Values        map[string]string      `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretsResponse) Reset() {
+	*x = SecretsResponse{}
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretsResponse) ProtoMessage() {}
+
+func (x *SecretsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretsResponse.ProtoReflect.Descriptor instead.
+func (*SecretsResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SecretsResponse) GetValues() map[string]string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+type JoinRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Csr           []byte                 `protobuf:"bytes,2,opt,name=csr,proto3" json:"csr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinRequest) Reset() {
+	*x = JoinRequest{}
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinRequest) ProtoMessage() {}
+
+func (x *JoinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
+func (*JoinRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *JoinRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+type JoinResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Issued        []byte                 `protobuf:"bytes,1,opt,name=issued,proto3" json:"issued,omitempty"` // JSON of identity.Issued
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`     // the name that the token was made for
+	Mesh          []byte                 `protobuf:"bytes,3,opt,name=mesh,proto3" json:"mesh,omitempty"`     // JSON of fleet.Mesh
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinResponse) Reset() {
+	*x = JoinResponse{}
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinResponse) ProtoMessage() {}
+
+func (x *JoinResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
+func (*JoinResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *JoinResponse) GetIssued() []byte {
+	if x != nil {
+		return x.Issued
+	}
+	return nil
+}
+
+func (x *JoinResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *JoinResponse) GetMesh() []byte {
+	if x != nil {
+		return x.Mesh
+	}
+	return nil
+}
+
+type RenewRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Csr           []byte                 `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewRequest) Reset() {
+	*x = RenewRequest{}
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewRequest) ProtoMessage() {}
+
+func (x *RenewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
+func (*RenewRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RenewRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
 type SnapshotsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -36,7 +473,7 @@ type SnapshotsRequest struct {
 
 func (x *SnapshotsRequest) Reset() {
 	*x = SnapshotsRequest{}
-	mi := &file_shoal_peer_v1_peer_proto_msgTypes[0]
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -48,7 +485,7 @@ func (x *SnapshotsRequest) String() string {
 func (*SnapshotsRequest) ProtoMessage() {}
 
 func (x *SnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_peer_v1_peer_proto_msgTypes[0]
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -61,7 +498,7 @@ func (x *SnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*SnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{0}
+	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SnapshotsRequest) GetNode() string {
@@ -94,13 +531,14 @@ type SnapshotsResponse struct {
 	Services      [][]byte               `protobuf:"bytes,3,rep,name=services,proto3" json:"services,omitempty"` // JSON of fleet.Service, those that changed
 	Removed       []string               `protobuf:"bytes,4,rep,name=removed,proto3" json:"removed,omitempty"`
 	Complete      bool                   `protobuf:"varint,5,opt,name=complete,proto3" json:"complete,omitempty"` // the parts hold all services there are; others are to be forgotten
+	Mesh          []byte                 `protobuf:"bytes,6,opt,name=mesh,proto3" json:"mesh,omitempty"`          // JSON of fleet.Mesh, where it changed; in a message of its own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SnapshotsResponse) Reset() {
 	*x = SnapshotsResponse{}
-	mi := &file_shoal_peer_v1_peer_proto_msgTypes[1]
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -112,7 +550,7 @@ func (x *SnapshotsResponse) String() string {
 func (*SnapshotsResponse) ProtoMessage() {}
 
 func (x *SnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_peer_v1_peer_proto_msgTypes[1]
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -125,7 +563,7 @@ func (x *SnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*SnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{1}
+	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SnapshotsResponse) GetVersion() uint64 {
@@ -163,6 +601,13 @@ func (x *SnapshotsResponse) GetComplete() bool {
 	return false
 }
 
+func (x *SnapshotsResponse) GetMesh() []byte {
+	if x != nil {
+		return x.Mesh
+	}
+	return nil
+}
+
 type CommandsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -175,7 +620,7 @@ type CommandsRequest struct {
 
 func (x *CommandsRequest) Reset() {
 	*x = CommandsRequest{}
-	mi := &file_shoal_peer_v1_peer_proto_msgTypes[2]
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -187,7 +632,7 @@ func (x *CommandsRequest) String() string {
 func (*CommandsRequest) ProtoMessage() {}
 
 func (x *CommandsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_peer_v1_peer_proto_msgTypes[2]
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -200,7 +645,7 @@ func (x *CommandsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandsRequest.ProtoReflect.Descriptor instead.
 func (*CommandsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{2}
+	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CommandsRequest) GetNode() string {
@@ -247,7 +692,7 @@ type CommandsResponse struct {
 
 func (x *CommandsResponse) Reset() {
 	*x = CommandsResponse{}
-	mi := &file_shoal_peer_v1_peer_proto_msgTypes[3]
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -259,7 +704,7 @@ func (x *CommandsResponse) String() string {
 func (*CommandsResponse) ProtoMessage() {}
 
 func (x *CommandsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_peer_v1_peer_proto_msgTypes[3]
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -272,7 +717,7 @@ func (x *CommandsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandsResponse.ProtoReflect.Descriptor instead.
 func (*CommandsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{3}
+	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CommandsResponse) GetId() uint64 {
@@ -366,7 +811,7 @@ type ReportRequest struct {
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_shoal_peer_v1_peer_proto_msgTypes[4]
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -378,7 +823,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_peer_v1_peer_proto_msgTypes[4]
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -391,7 +836,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{4}
+	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReportRequest) GetNode() string {
@@ -437,7 +882,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_shoal_peer_v1_peer_proto_msgTypes[5]
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -449,7 +894,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_peer_v1_peer_proto_msgTypes[5]
+	mi := &file_shoal_peer_v1_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -462,24 +907,51 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{5}
+	return file_shoal_peer_v1_peer_proto_rawDescGZIP(), []int{14}
 }
 
 var File_shoal_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_shoal_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x18shoal/peer/v1/peer.proto\x12\rshoal.peer.v1\"`\n" +
+	"\x18shoal/peer/v1/peer.proto\x12\rshoal.peer.v1\"\"\n" +
+	"\x0eCertifyRequest\x12\x10\n" +
+	"\x03csr\x18\x01 \x01(\fR\x03csr\")\n" +
+	"\x0fCertifyResponse\x12\x16\n" +
+	"\x06issued\x18\x01 \x01(\fR\x06issued\":\n" +
+	"\x0eReleaseRequest\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"=\n" +
+	"\x0fReleaseResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\"$\n" +
+	"\x0eSecretsRequest\x12\x12\n" +
+	"\x04refs\x18\x01 \x03(\tR\x04refs\"\x90\x01\n" +
+	"\x0fSecretsResponse\x12B\n" +
+	"\x06values\x18\x01 \x03(\v2*.shoal.peer.v1.SecretsResponse.ValuesEntryR\x06values\x1a9\n" +
+	"\vValuesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"5\n" +
+	"\vJoinRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x10\n" +
+	"\x03csr\x18\x02 \x01(\fR\x03csr\"N\n" +
+	"\fJoinResponse\x12\x16\n" +
+	"\x06issued\x18\x01 \x01(\fR\x06issued\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x12\n" +
+	"\x04mesh\x18\x03 \x01(\fR\x04mesh\" \n" +
+	"\fRenewRequest\x12\x10\n" +
+	"\x03csr\x18\x01 \x01(\fR\x03csr\"`\n" +
 	"\x10SnapshotsRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\"\n" +
 	"\facknowledged\x18\x02 \x01(\x04R\facknowledged\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"\x95\x01\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\xa9\x01\n" +
 	"\x11SnapshotsResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x14\n" +
 	"\x05fleet\x18\x02 \x01(\tR\x05fleet\x12\x1a\n" +
 	"\bservices\x18\x03 \x03(\fR\bservices\x12\x18\n" +
 	"\aremoved\x18\x04 \x03(\tR\aremoved\x12\x1a\n" +
-	"\bcomplete\x18\x05 \x01(\bR\bcomplete\"c\n" +
+	"\bcomplete\x18\x05 \x01(\bR\bcomplete\x12\x12\n" +
+	"\x04mesh\x18\x06 \x01(\fR\x04mesh\"c\n" +
 	"\x0fCommandsRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x14\n" +
@@ -499,11 +971,17 @@ const file_shoal_peer_v1_peer_proto_rawDesc = "" +
 	"\vnode_status\x18\x04 \x01(\fR\n" +
 	"nodeStatus\x12\x1c\n" +
 	"\tinstances\x18\x05 \x01(\fR\tinstances\"\x10\n" +
-	"\x0eReportResponse2\xf4\x01\n" +
+	"\x0eReportResponse2\xd4\x03\n" +
 	"\x04Peer\x12R\n" +
 	"\tSnapshots\x12\x1f.shoal.peer.v1.SnapshotsRequest\x1a .shoal.peer.v1.SnapshotsResponse(\x010\x01\x12O\n" +
 	"\bCommands\x12\x1e.shoal.peer.v1.CommandsRequest\x1a\x1f.shoal.peer.v1.CommandsResponse(\x010\x01\x12G\n" +
-	"\x06Report\x12\x1c.shoal.peer.v1.ReportRequest\x1a\x1d.shoal.peer.v1.ReportResponse(\x01B8Z6github.com/shoalrun/shoal/api/gen/shoal/peer/v1;peerv1b\x06proto3"
+	"\x06Report\x12\x1c.shoal.peer.v1.ReportRequest\x1a\x1d.shoal.peer.v1.ReportResponse(\x01\x12H\n" +
+	"\aCertify\x12\x1d.shoal.peer.v1.CertifyRequest\x1a\x1e.shoal.peer.v1.CertifyResponse\x12J\n" +
+	"\aRelease\x12\x1d.shoal.peer.v1.ReleaseRequest\x1a\x1e.shoal.peer.v1.ReleaseResponse0\x01\x12H\n" +
+	"\aSecrets\x12\x1d.shoal.peer.v1.SecretsRequest\x1a\x1e.shoal.peer.v1.SecretsResponse2\x8e\x01\n" +
+	"\x05Entry\x12?\n" +
+	"\x04Join\x12\x1a.shoal.peer.v1.JoinRequest\x1a\x1b.shoal.peer.v1.JoinResponse\x12D\n" +
+	"\x05Renew\x12\x1b.shoal.peer.v1.RenewRequest\x1a\x1e.shoal.peer.v1.CertifyResponseB8Z6github.com/shoalrun/shoal/api/gen/shoal/peer/v1;peerv1b\x06proto3"
 
 var (
 	file_shoal_peer_v1_peer_proto_rawDescOnce sync.Once
@@ -517,27 +995,48 @@ func file_shoal_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_shoal_peer_v1_peer_proto_rawDescData
 }
 
-var file_shoal_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_shoal_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_shoal_peer_v1_peer_proto_goTypes = []any{
-	(*SnapshotsRequest)(nil),  // 0: shoal.peer.v1.SnapshotsRequest
-	(*SnapshotsResponse)(nil), // 1: shoal.peer.v1.SnapshotsResponse
-	(*CommandsRequest)(nil),   // 2: shoal.peer.v1.CommandsRequest
-	(*CommandsResponse)(nil),  // 3: shoal.peer.v1.CommandsResponse
-	(*ReportRequest)(nil),     // 4: shoal.peer.v1.ReportRequest
-	(*ReportResponse)(nil),    // 5: shoal.peer.v1.ReportResponse
+	(*CertifyRequest)(nil),    // 0: shoal.peer.v1.CertifyRequest
+	(*CertifyResponse)(nil),   // 1: shoal.peer.v1.CertifyResponse
+	(*ReleaseRequest)(nil),    // 2: shoal.peer.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),   // 3: shoal.peer.v1.ReleaseResponse
+	(*SecretsRequest)(nil),    // 4: shoal.peer.v1.SecretsRequest
+	(*SecretsResponse)(nil),   // 5: shoal.peer.v1.SecretsResponse
+	(*JoinRequest)(nil),       // 6: shoal.peer.v1.JoinRequest
+	(*JoinResponse)(nil),      // 7: shoal.peer.v1.JoinResponse
+	(*RenewRequest)(nil),      // 8: shoal.peer.v1.RenewRequest
+	(*SnapshotsRequest)(nil),  // 9: shoal.peer.v1.SnapshotsRequest
+	(*SnapshotsResponse)(nil), // 10: shoal.peer.v1.SnapshotsResponse
+	(*CommandsRequest)(nil),   // 11: shoal.peer.v1.CommandsRequest
+	(*CommandsResponse)(nil),  // 12: shoal.peer.v1.CommandsResponse
+	(*ReportRequest)(nil),     // 13: shoal.peer.v1.ReportRequest
+	(*ReportResponse)(nil),    // 14: shoal.peer.v1.ReportResponse
+	nil,                       // 15: shoal.peer.v1.SecretsResponse.ValuesEntry
 }
 var file_shoal_peer_v1_peer_proto_depIdxs = []int32{
-	0, // 0: shoal.peer.v1.Peer.Snapshots:input_type -> shoal.peer.v1.SnapshotsRequest
-	2, // 1: shoal.peer.v1.Peer.Commands:input_type -> shoal.peer.v1.CommandsRequest
-	4, // 2: shoal.peer.v1.Peer.Report:input_type -> shoal.peer.v1.ReportRequest
-	1, // 3: shoal.peer.v1.Peer.Snapshots:output_type -> shoal.peer.v1.SnapshotsResponse
-	3, // 4: shoal.peer.v1.Peer.Commands:output_type -> shoal.peer.v1.CommandsResponse
-	5, // 5: shoal.peer.v1.Peer.Report:output_type -> shoal.peer.v1.ReportResponse
-	3, // [3:6] is the sub-list for method output_type
-	0, // [0:3] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	15, // 0: shoal.peer.v1.SecretsResponse.values:type_name -> shoal.peer.v1.SecretsResponse.ValuesEntry
+	9,  // 1: shoal.peer.v1.Peer.Snapshots:input_type -> shoal.peer.v1.SnapshotsRequest
+	11, // 2: shoal.peer.v1.Peer.Commands:input_type -> shoal.peer.v1.CommandsRequest
+	13, // 3: shoal.peer.v1.Peer.Report:input_type -> shoal.peer.v1.ReportRequest
+	0,  // 4: shoal.peer.v1.Peer.Certify:input_type -> shoal.peer.v1.CertifyRequest
+	2,  // 5: shoal.peer.v1.Peer.Release:input_type -> shoal.peer.v1.ReleaseRequest
+	4,  // 6: shoal.peer.v1.Peer.Secrets:input_type -> shoal.peer.v1.SecretsRequest
+	6,  // 7: shoal.peer.v1.Entry.Join:input_type -> shoal.peer.v1.JoinRequest
+	8,  // 8: shoal.peer.v1.Entry.Renew:input_type -> shoal.peer.v1.RenewRequest
+	10, // 9: shoal.peer.v1.Peer.Snapshots:output_type -> shoal.peer.v1.SnapshotsResponse
+	12, // 10: shoal.peer.v1.Peer.Commands:output_type -> shoal.peer.v1.CommandsResponse
+	14, // 11: shoal.peer.v1.Peer.Report:output_type -> shoal.peer.v1.ReportResponse
+	1,  // 12: shoal.peer.v1.Peer.Certify:output_type -> shoal.peer.v1.CertifyResponse
+	3,  // 13: shoal.peer.v1.Peer.Release:output_type -> shoal.peer.v1.ReleaseResponse
+	5,  // 14: shoal.peer.v1.Peer.Secrets:output_type -> shoal.peer.v1.SecretsResponse
+	7,  // 15: shoal.peer.v1.Entry.Join:output_type -> shoal.peer.v1.JoinResponse
+	1,  // 16: shoal.peer.v1.Entry.Renew:output_type -> shoal.peer.v1.CertifyResponse
+	9,  // [9:17] is the sub-list for method output_type
+	1,  // [1:9] is the sub-list for method input_type
+	1,  // [1:1] is the sub-list for extension type_name
+	1,  // [1:1] is the sub-list for extension extendee
+	0,  // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_shoal_peer_v1_peer_proto_init() }
@@ -545,7 +1044,7 @@ func file_shoal_peer_v1_peer_proto_init() {
 	if File_shoal_peer_v1_peer_proto != nil {
 		return
 	}
-	file_shoal_peer_v1_peer_proto_msgTypes[3].OneofWrappers = []any{
+	file_shoal_peer_v1_peer_proto_msgTypes[12].OneofWrappers = []any{
 		(*CommandsResponse_Start)(nil),
 		(*CommandsResponse_Stop)(nil),
 		(*CommandsResponse_Probe)(nil),
@@ -557,9 +1056,9 @@ func file_shoal_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_peer_v1_peer_proto_rawDesc), len(file_shoal_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   16,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_shoal_peer_v1_peer_proto_goTypes,
 		DependencyIndexes: file_shoal_peer_v1_peer_proto_depIdxs,

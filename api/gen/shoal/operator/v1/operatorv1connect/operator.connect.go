@@ -71,6 +71,16 @@ const (
 	OperatorLearnedProcedure = "/shoal.operator.v1.Operator/Learned"
 	// OperatorInfoProcedure is the fully-qualified name of the Operator's Info RPC.
 	OperatorInfoProcedure = "/shoal.operator.v1.Operator/Info"
+	// OperatorNodesProcedure is the fully-qualified name of the Operator's Nodes RPC.
+	OperatorNodesProcedure = "/shoal.operator.v1.Operator/Nodes"
+	// OperatorTokenProcedure is the fully-qualified name of the Operator's Token RPC.
+	OperatorTokenProcedure = "/shoal.operator.v1.Operator/Token"
+	// OperatorRevokeProcedure is the fully-qualified name of the Operator's Revoke RPC.
+	OperatorRevokeProcedure = "/shoal.operator.v1.Operator/Revoke"
+	// OperatorRotateProcedure is the fully-qualified name of the Operator's Rotate RPC.
+	OperatorRotateProcedure = "/shoal.operator.v1.Operator/Rotate"
+	// OperatorRenewProcedure is the fully-qualified name of the Operator's Renew RPC.
+	OperatorRenewProcedure = "/shoal.operator.v1.Operator/Renew"
 )
 
 // OperatorClient is a client for the shoal.operator.v1.Operator service.
@@ -92,6 +102,11 @@ type OperatorClient interface {
 	Tap(context.Context, *connect.Request[v1.TapRequest]) (*connect.ServerStreamForClient[v1.TapResponse], error)
 	Learned(context.Context, *connect.Request[v1.LearnedRequest]) (*connect.Response[v1.LearnedResponse], error)
 	Info(context.Context, *connect.Request[v1.InfoRequest]) (*connect.Response[v1.InfoResponse], error)
+	Nodes(context.Context, *connect.Request[v1.NodesRequest]) (*connect.Response[v1.NodesResponse], error)
+	Token(context.Context, *connect.Request[v1.TokenRequest]) (*connect.Response[v1.TokenResponse], error)
+	Revoke(context.Context, *connect.Request[v1.RevokeRequest]) (*connect.Response[v1.RevokeResponse], error)
+	Rotate(context.Context, *connect.Request[v1.RotateRequest]) (*connect.Response[v1.RotateResponse], error)
+	Renew(context.Context, *connect.Request[v1.RenewRequest]) (*connect.Response[v1.RenewResponse], error)
 }
 
 // NewOperatorClient constructs a client for the shoal.operator.v1.Operator service. By default, it
@@ -207,6 +222,36 @@ func NewOperatorClient(httpClient connect.HTTPClient, baseURL string, opts ...co
 			connect.WithSchema(operatorMethods.ByName("Info")),
 			connect.WithClientOptions(opts...),
 		),
+		nodes: connect.NewClient[v1.NodesRequest, v1.NodesResponse](
+			httpClient,
+			baseURL+OperatorNodesProcedure,
+			connect.WithSchema(operatorMethods.ByName("Nodes")),
+			connect.WithClientOptions(opts...),
+		),
+		token: connect.NewClient[v1.TokenRequest, v1.TokenResponse](
+			httpClient,
+			baseURL+OperatorTokenProcedure,
+			connect.WithSchema(operatorMethods.ByName("Token")),
+			connect.WithClientOptions(opts...),
+		),
+		revoke: connect.NewClient[v1.RevokeRequest, v1.RevokeResponse](
+			httpClient,
+			baseURL+OperatorRevokeProcedure,
+			connect.WithSchema(operatorMethods.ByName("Revoke")),
+			connect.WithClientOptions(opts...),
+		),
+		rotate: connect.NewClient[v1.RotateRequest, v1.RotateResponse](
+			httpClient,
+			baseURL+OperatorRotateProcedure,
+			connect.WithSchema(operatorMethods.ByName("Rotate")),
+			connect.WithClientOptions(opts...),
+		),
+		renew: connect.NewClient[v1.RenewRequest, v1.RenewResponse](
+			httpClient,
+			baseURL+OperatorRenewProcedure,
+			connect.WithSchema(operatorMethods.ByName("Renew")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -229,6 +274,11 @@ type operatorClient struct {
 	tap     *connect.Client[v1.TapRequest, v1.TapResponse]
 	learned *connect.Client[v1.LearnedRequest, v1.LearnedResponse]
 	info    *connect.Client[v1.InfoRequest, v1.InfoResponse]
+	nodes   *connect.Client[v1.NodesRequest, v1.NodesResponse]
+	token   *connect.Client[v1.TokenRequest, v1.TokenResponse]
+	revoke  *connect.Client[v1.RevokeRequest, v1.RevokeResponse]
+	rotate  *connect.Client[v1.RotateRequest, v1.RotateResponse]
+	renew   *connect.Client[v1.RenewRequest, v1.RenewResponse]
 }
 
 // Up calls shoal.operator.v1.Operator.Up.
@@ -316,6 +366,31 @@ func (c *operatorClient) Info(ctx context.Context, req *connect.Request[v1.InfoR
 	return c.info.CallUnary(ctx, req)
 }
 
+// Nodes calls shoal.operator.v1.Operator.Nodes.
+func (c *operatorClient) Nodes(ctx context.Context, req *connect.Request[v1.NodesRequest]) (*connect.Response[v1.NodesResponse], error) {
+	return c.nodes.CallUnary(ctx, req)
+}
+
+// Token calls shoal.operator.v1.Operator.Token.
+func (c *operatorClient) Token(ctx context.Context, req *connect.Request[v1.TokenRequest]) (*connect.Response[v1.TokenResponse], error) {
+	return c.token.CallUnary(ctx, req)
+}
+
+// Revoke calls shoal.operator.v1.Operator.Revoke.
+func (c *operatorClient) Revoke(ctx context.Context, req *connect.Request[v1.RevokeRequest]) (*connect.Response[v1.RevokeResponse], error) {
+	return c.revoke.CallUnary(ctx, req)
+}
+
+// Rotate calls shoal.operator.v1.Operator.Rotate.
+func (c *operatorClient) Rotate(ctx context.Context, req *connect.Request[v1.RotateRequest]) (*connect.Response[v1.RotateResponse], error) {
+	return c.rotate.CallUnary(ctx, req)
+}
+
+// Renew calls shoal.operator.v1.Operator.Renew.
+func (c *operatorClient) Renew(ctx context.Context, req *connect.Request[v1.RenewRequest]) (*connect.Response[v1.RenewResponse], error) {
+	return c.renew.CallUnary(ctx, req)
+}
+
 // OperatorHandler is an implementation of the shoal.operator.v1.Operator service.
 type OperatorHandler interface {
 	Up(context.Context, *connect.Request[v1.UpRequest], *connect.ServerStream[v1.Progress]) error
@@ -335,6 +410,11 @@ type OperatorHandler interface {
 	Tap(context.Context, *connect.Request[v1.TapRequest], *connect.ServerStream[v1.TapResponse]) error
 	Learned(context.Context, *connect.Request[v1.LearnedRequest]) (*connect.Response[v1.LearnedResponse], error)
 	Info(context.Context, *connect.Request[v1.InfoRequest]) (*connect.Response[v1.InfoResponse], error)
+	Nodes(context.Context, *connect.Request[v1.NodesRequest]) (*connect.Response[v1.NodesResponse], error)
+	Token(context.Context, *connect.Request[v1.TokenRequest]) (*connect.Response[v1.TokenResponse], error)
+	Revoke(context.Context, *connect.Request[v1.RevokeRequest]) (*connect.Response[v1.RevokeResponse], error)
+	Rotate(context.Context, *connect.Request[v1.RotateRequest]) (*connect.Response[v1.RotateResponse], error)
+	Renew(context.Context, *connect.Request[v1.RenewRequest]) (*connect.Response[v1.RenewResponse], error)
 }
 
 // NewOperatorHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -446,6 +526,36 @@ func NewOperatorHandler(svc OperatorHandler, opts ...connect.HandlerOption) (str
 		connect.WithSchema(operatorMethods.ByName("Info")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorNodesHandler := connect.NewUnaryHandler(
+		OperatorNodesProcedure,
+		svc.Nodes,
+		connect.WithSchema(operatorMethods.ByName("Nodes")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorTokenHandler := connect.NewUnaryHandler(
+		OperatorTokenProcedure,
+		svc.Token,
+		connect.WithSchema(operatorMethods.ByName("Token")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorRevokeHandler := connect.NewUnaryHandler(
+		OperatorRevokeProcedure,
+		svc.Revoke,
+		connect.WithSchema(operatorMethods.ByName("Revoke")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorRotateHandler := connect.NewUnaryHandler(
+		OperatorRotateProcedure,
+		svc.Rotate,
+		connect.WithSchema(operatorMethods.ByName("Rotate")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorRenewHandler := connect.NewUnaryHandler(
+		OperatorRenewProcedure,
+		svc.Renew,
+		connect.WithSchema(operatorMethods.ByName("Renew")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/shoal.operator.v1.Operator/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case OperatorUpProcedure:
@@ -482,6 +592,16 @@ func NewOperatorHandler(svc OperatorHandler, opts ...connect.HandlerOption) (str
 			operatorLearnedHandler.ServeHTTP(w, r)
 		case OperatorInfoProcedure:
 			operatorInfoHandler.ServeHTTP(w, r)
+		case OperatorNodesProcedure:
+			operatorNodesHandler.ServeHTTP(w, r)
+		case OperatorTokenProcedure:
+			operatorTokenHandler.ServeHTTP(w, r)
+		case OperatorRevokeProcedure:
+			operatorRevokeHandler.ServeHTTP(w, r)
+		case OperatorRotateProcedure:
+			operatorRotateHandler.ServeHTTP(w, r)
+		case OperatorRenewProcedure:
+			operatorRenewHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -557,4 +677,24 @@ func (UnimplementedOperatorHandler) Learned(context.Context, *connect.Request[v1
 
 func (UnimplementedOperatorHandler) Info(context.Context, *connect.Request[v1.InfoRequest]) (*connect.Response[v1.InfoResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.Info is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) Nodes(context.Context, *connect.Request[v1.NodesRequest]) (*connect.Response[v1.NodesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.Nodes is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) Token(context.Context, *connect.Request[v1.TokenRequest]) (*connect.Response[v1.TokenResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.Token is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) Revoke(context.Context, *connect.Request[v1.RevokeRequest]) (*connect.Response[v1.RevokeResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.Revoke is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) Rotate(context.Context, *connect.Request[v1.RotateRequest]) (*connect.Response[v1.RotateResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.Rotate is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) Renew(context.Context, *connect.Request[v1.RenewRequest]) (*connect.Response[v1.RenewResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.Renew is not implemented"))
 }

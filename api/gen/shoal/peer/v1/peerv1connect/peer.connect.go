@@ -1,4 +1,5 @@
-// The link between a node and its hub: one connection, opened by the node, with three streams.
+// The link between a node and its hub: one connection, opened by the node, with three streams. On the hub's
+// own machine it is a Unix socket; from elsewhere it is mTLS, and the node is who its certificate says.
 // Values of package fleet travel as their JSON, which is also their form on disk, so that there is
 // one encoding of each. The protocol is additive: unknown fields are ignored by both sides.
 
@@ -27,6 +28,8 @@ const _ = connect.IsAtLeastVersion1_13_0
 const (
 	// PeerName is the fully-qualified name of the Peer service.
 	PeerName = "shoal.peer.v1.Peer"
+	// EntryName is the fully-qualified name of the Entry service.
+	EntryName = "shoal.peer.v1.Entry"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -43,6 +46,16 @@ const (
 	PeerCommandsProcedure = "/shoal.peer.v1.Peer/Commands"
 	// PeerReportProcedure is the fully-qualified name of the Peer's Report RPC.
 	PeerReportProcedure = "/shoal.peer.v1.Peer/Report"
+	// PeerCertifyProcedure is the fully-qualified name of the Peer's Certify RPC.
+	PeerCertifyProcedure = "/shoal.peer.v1.Peer/Certify"
+	// PeerReleaseProcedure is the fully-qualified name of the Peer's Release RPC.
+	PeerReleaseProcedure = "/shoal.peer.v1.Peer/Release"
+	// PeerSecretsProcedure is the fully-qualified name of the Peer's Secrets RPC.
+	PeerSecretsProcedure = "/shoal.peer.v1.Peer/Secrets"
+	// EntryJoinProcedure is the fully-qualified name of the Entry's Join RPC.
+	EntryJoinProcedure = "/shoal.peer.v1.Entry/Join"
+	// EntryRenewProcedure is the fully-qualified name of the Entry's Renew RPC.
+	EntryRenewProcedure = "/shoal.peer.v1.Entry/Renew"
 )
 
 // PeerClient is a client for the shoal.peer.v1.Peer service.
@@ -53,6 +66,12 @@ type PeerClient interface {
 	Commands(context.Context) *connect.BidiStreamForClient[v1.CommandsRequest, v1.CommandsResponse]
 	// Report carries instance states, edges and observations up.
 	Report(context.Context) *connect.ClientStreamForClient[v1.ReportRequest, v1.ReportResponse]
+	// Certify certifies the key of the node at the other end.
+	Certify(context.Context, *connect.Request[v1.CertifyRequest]) (*connect.Response[v1.CertifyResponse], error)
+	// Release sends the files of a release that is assigned to the node, as a tar.
+	Release(context.Context, *connect.Request[v1.ReleaseRequest]) (*connect.ServerStreamForClient[v1.ReleaseResponse], error)
+	// Secrets resolves references that an assignment of the node names.
+	Secrets(context.Context, *connect.Request[v1.SecretsRequest]) (*connect.Response[v1.SecretsResponse], error)
 }
 
 // NewPeerClient constructs a client for the shoal.peer.v1.Peer service. By default, it uses the
@@ -84,6 +103,24 @@ func NewPeerClient(httpClient connect.HTTPClient, baseURL string, opts ...connec
 			connect.WithSchema(peerMethods.ByName("Report")),
 			connect.WithClientOptions(opts...),
 		),
+		certify: connect.NewClient[v1.CertifyRequest, v1.CertifyResponse](
+			httpClient,
+			baseURL+PeerCertifyProcedure,
+			connect.WithSchema(peerMethods.ByName("Certify")),
+			connect.WithClientOptions(opts...),
+		),
+		release: connect.NewClient[v1.ReleaseRequest, v1.ReleaseResponse](
+			httpClient,
+			baseURL+PeerReleaseProcedure,
+			connect.WithSchema(peerMethods.ByName("Release")),
+			connect.WithClientOptions(opts...),
+		),
+		secrets: connect.NewClient[v1.SecretsRequest, v1.SecretsResponse](
+			httpClient,
+			baseURL+PeerSecretsProcedure,
+			connect.WithSchema(peerMethods.ByName("Secrets")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -92,6 +129,9 @@ type peerClient struct {
 	snapshots *connect.Client[v1.SnapshotsRequest, v1.SnapshotsResponse]
 	commands  *connect.Client[v1.CommandsRequest, v1.CommandsResponse]
 	report    *connect.Client[v1.ReportRequest, v1.ReportResponse]
+	certify   *connect.Client[v1.CertifyRequest, v1.CertifyResponse]
+	release   *connect.Client[v1.ReleaseRequest, v1.ReleaseResponse]
+	secrets   *connect.Client[v1.SecretsRequest, v1.SecretsResponse]
 }
 
 // Snapshots calls shoal.peer.v1.Peer.Snapshots.
@@ -109,6 +149,21 @@ func (c *peerClient) Report(ctx context.Context) *connect.ClientStreamForClient[
 	return c.report.CallClientStream(ctx)
 }
 
+// Certify calls shoal.peer.v1.Peer.Certify.
+func (c *peerClient) Certify(ctx context.Context, req *connect.Request[v1.CertifyRequest]) (*connect.Response[v1.CertifyResponse], error) {
+	return c.certify.CallUnary(ctx, req)
+}
+
+// Release calls shoal.peer.v1.Peer.Release.
+func (c *peerClient) Release(ctx context.Context, req *connect.Request[v1.ReleaseRequest]) (*connect.ServerStreamForClient[v1.ReleaseResponse], error) {
+	return c.release.CallServerStream(ctx, req)
+}
+
+// Secrets calls shoal.peer.v1.Peer.Secrets.
+func (c *peerClient) Secrets(ctx context.Context, req *connect.Request[v1.SecretsRequest]) (*connect.Response[v1.SecretsResponse], error) {
+	return c.secrets.CallUnary(ctx, req)
+}
+
 // PeerHandler is an implementation of the shoal.peer.v1.Peer service.
 type PeerHandler interface {
 	// Snapshots sends every service once, then each change; the node acknowledges versions.
@@ -117,6 +172,12 @@ type PeerHandler interface {
 	Commands(context.Context, *connect.BidiStream[v1.CommandsRequest, v1.CommandsResponse]) error
 	// Report carries instance states, edges and observations up.
 	Report(context.Context, *connect.ClientStream[v1.ReportRequest]) (*connect.Response[v1.ReportResponse], error)
+	// Certify certifies the key of the node at the other end.
+	Certify(context.Context, *connect.Request[v1.CertifyRequest]) (*connect.Response[v1.CertifyResponse], error)
+	// Release sends the files of a release that is assigned to the node, as a tar.
+	Release(context.Context, *connect.Request[v1.ReleaseRequest], *connect.ServerStream[v1.ReleaseResponse]) error
+	// Secrets resolves references that an assignment of the node names.
+	Secrets(context.Context, *connect.Request[v1.SecretsRequest]) (*connect.Response[v1.SecretsResponse], error)
 }
 
 // NewPeerHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -144,6 +205,24 @@ func NewPeerHandler(svc PeerHandler, opts ...connect.HandlerOption) (string, htt
 		connect.WithSchema(peerMethods.ByName("Report")),
 		connect.WithHandlerOptions(opts...),
 	)
+	peerCertifyHandler := connect.NewUnaryHandler(
+		PeerCertifyProcedure,
+		svc.Certify,
+		connect.WithSchema(peerMethods.ByName("Certify")),
+		connect.WithHandlerOptions(opts...),
+	)
+	peerReleaseHandler := connect.NewServerStreamHandler(
+		PeerReleaseProcedure,
+		svc.Release,
+		connect.WithSchema(peerMethods.ByName("Release")),
+		connect.WithHandlerOptions(opts...),
+	)
+	peerSecretsHandler := connect.NewUnaryHandler(
+		PeerSecretsProcedure,
+		svc.Secrets,
+		connect.WithSchema(peerMethods.ByName("Secrets")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/shoal.peer.v1.Peer/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case PeerSnapshotsProcedure:
@@ -152,6 +231,12 @@ func NewPeerHandler(svc PeerHandler, opts ...connect.HandlerOption) (string, htt
 			peerCommandsHandler.ServeHTTP(w, r)
 		case PeerReportProcedure:
 			peerReportHandler.ServeHTTP(w, r)
+		case PeerCertifyProcedure:
+			peerCertifyHandler.ServeHTTP(w, r)
+		case PeerReleaseProcedure:
+			peerReleaseHandler.ServeHTTP(w, r)
+		case PeerSecretsProcedure:
+			peerSecretsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -171,4 +256,116 @@ func (UnimplementedPeerHandler) Commands(context.Context, *connect.BidiStream[v1
 
 func (UnimplementedPeerHandler) Report(context.Context, *connect.ClientStream[v1.ReportRequest]) (*connect.Response[v1.ReportResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.peer.v1.Peer.Report is not implemented"))
+}
+
+func (UnimplementedPeerHandler) Certify(context.Context, *connect.Request[v1.CertifyRequest]) (*connect.Response[v1.CertifyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.peer.v1.Peer.Certify is not implemented"))
+}
+
+func (UnimplementedPeerHandler) Release(context.Context, *connect.Request[v1.ReleaseRequest], *connect.ServerStream[v1.ReleaseResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("shoal.peer.v1.Peer.Release is not implemented"))
+}
+
+func (UnimplementedPeerHandler) Secrets(context.Context, *connect.Request[v1.SecretsRequest]) (*connect.Response[v1.SecretsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.peer.v1.Peer.Secrets is not implemented"))
+}
+
+// EntryClient is a client for the shoal.peer.v1.Entry service.
+type EntryClient interface {
+	// Join takes a one-time token.
+	Join(context.Context, *connect.Request[v1.JoinRequest]) (*connect.Response[v1.JoinResponse], error)
+	// Renew takes the certificate of the connection, also one that has expired.
+	Renew(context.Context, *connect.Request[v1.RenewRequest]) (*connect.Response[v1.CertifyResponse], error)
+}
+
+// NewEntryClient constructs a client for the shoal.peer.v1.Entry service. By default, it uses the
+// Connect protocol with the binary Protobuf Codec, asks for gzipped responses, and sends
+// uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the connect.WithGRPC() or
+// connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewEntryClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) EntryClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	entryMethods := v1.File_shoal_peer_v1_peer_proto.Services().ByName("Entry").Methods()
+	return &entryClient{
+		join: connect.NewClient[v1.JoinRequest, v1.JoinResponse](
+			httpClient,
+			baseURL+EntryJoinProcedure,
+			connect.WithSchema(entryMethods.ByName("Join")),
+			connect.WithClientOptions(opts...),
+		),
+		renew: connect.NewClient[v1.RenewRequest, v1.CertifyResponse](
+			httpClient,
+			baseURL+EntryRenewProcedure,
+			connect.WithSchema(entryMethods.ByName("Renew")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// entryClient implements EntryClient.
+type entryClient struct {
+	join  *connect.Client[v1.JoinRequest, v1.JoinResponse]
+	renew *connect.Client[v1.RenewRequest, v1.CertifyResponse]
+}
+
+// Join calls shoal.peer.v1.Entry.Join.
+func (c *entryClient) Join(ctx context.Context, req *connect.Request[v1.JoinRequest]) (*connect.Response[v1.JoinResponse], error) {
+	return c.join.CallUnary(ctx, req)
+}
+
+// Renew calls shoal.peer.v1.Entry.Renew.
+func (c *entryClient) Renew(ctx context.Context, req *connect.Request[v1.RenewRequest]) (*connect.Response[v1.CertifyResponse], error) {
+	return c.renew.CallUnary(ctx, req)
+}
+
+// EntryHandler is an implementation of the shoal.peer.v1.Entry service.
+type EntryHandler interface {
+	// Join takes a one-time token.
+	Join(context.Context, *connect.Request[v1.JoinRequest]) (*connect.Response[v1.JoinResponse], error)
+	// Renew takes the certificate of the connection, also one that has expired.
+	Renew(context.Context, *connect.Request[v1.RenewRequest]) (*connect.Response[v1.CertifyResponse], error)
+}
+
+// NewEntryHandler builds an HTTP handler from the service implementation. It returns the path on
+// which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewEntryHandler(svc EntryHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	entryMethods := v1.File_shoal_peer_v1_peer_proto.Services().ByName("Entry").Methods()
+	entryJoinHandler := connect.NewUnaryHandler(
+		EntryJoinProcedure,
+		svc.Join,
+		connect.WithSchema(entryMethods.ByName("Join")),
+		connect.WithHandlerOptions(opts...),
+	)
+	entryRenewHandler := connect.NewUnaryHandler(
+		EntryRenewProcedure,
+		svc.Renew,
+		connect.WithSchema(entryMethods.ByName("Renew")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/shoal.peer.v1.Entry/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case EntryJoinProcedure:
+			entryJoinHandler.ServeHTTP(w, r)
+		case EntryRenewProcedure:
+			entryRenewHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedEntryHandler returns CodeUnimplemented from all methods.
+type UnimplementedEntryHandler struct{}
+
+func (UnimplementedEntryHandler) Join(context.Context, *connect.Request[v1.JoinRequest]) (*connect.Response[v1.JoinResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.peer.v1.Entry.Join is not implemented"))
+}
+
+func (UnimplementedEntryHandler) Renew(context.Context, *connect.Request[v1.RenewRequest]) (*connect.Response[v1.CertifyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.peer.v1.Entry.Renew is not implemented"))
 }
