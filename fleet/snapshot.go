@@ -84,6 +84,8 @@ type Manifest struct {
 	Publishes  []string       `json:"publishes,omitempty"`
 	Subscribes []Subscription `json:"subscribes,omitempty"`
 	Expose     []Expose       `json:"expose,omitempty"`
+	Routes     []Route        `json:"routes,omitempty"` // in the order of the file: the first that matches holds
+	Rate       *Rate          `json:"rate,omitempty"`
 }
 
 // Port is one entry of `listen`.
@@ -149,7 +151,8 @@ type Call struct {
 type Allow struct {
 	Caller  string   `json:"caller"`
 	Methods []string `json:"methods,omitempty"` // empty: all
-	Paths   []string `json:"paths,omitempty"`   // exact, or a prefix that ends in `*`; empty: all
+	Paths   []string `json:"paths,omitempty"`   // exact, or a prefix that ends in `*`; empty, as GRPC: all
+	GRPC    []string `json:"grpc,omitempty"`    // `package.Service/Method`, or `package.Service/*`: paths, too
 }
 
 // Need is something outside the fleet that a service depends on, bound per environment.

@@ -20,6 +20,7 @@ func Check(all []*Manifest) (warnings Errors, err error) {
 		c.calls(m)
 		c.callers(m)
 		c.ingress(m)
+		c.handOvers(m)
 		c.topics(m, all)
 	}
 	c.exposed(all)

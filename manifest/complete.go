@@ -23,6 +23,7 @@ func (p *parse) checkManifest() {
 	p.checkLists()
 	p.checkIngress()
 	p.checkEnv()
+	p.checkRoutes()
 	slices.SortFunc(m.Ports, func(a, b fleet.Port) int { return cmp.Compare(a.Number, b.Number) })
 	slices.SortFunc(m.Calls, func(a, b fleet.Call) int { return strings.Compare(a.Service, b.Service) })
 	slices.SortFunc(m.Needs, func(a, b fleet.Need) int { return strings.Compare(a.Name, b.Name) })

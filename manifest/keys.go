@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 
 // manifestKeys is the table of shoal.yaml, in the order in which the reference shows it.
 func manifestKeys() []key {
-	return append(runKeys(), append(meshKeys(), eventKeys()...)...)
+	return slices.Concat(runKeys(), meshKeys(), trafficKeys(), eventKeys())
 }
 
 func runKeys() []key {
@@ -188,6 +189,7 @@ func allowShape() shape {
 			{name: "caller", required: true, shape: one(caller), example: "reports", doc: "The service that may call."},
 			{name: "methods", shape: shape{list: ptr(one(method())), full: "name a method, or remove the key"}, example: "[GET, HEAD]", fallback: "all", doc: "The HTTP methods that it may use."},
 			{name: "paths", shape: shape{list: ptr(one(path)), full: "name a path, or remove the key"}, example: "[/orders/*]", fallback: "all", doc: "The paths that it may use: exact, or a prefix that ends in `*`."},
+			{name: "grpc", shape: shape{list: ptr(one(grpcMethod())), full: "name a method, or remove the key"}, example: "[shop.Orders/Get, shop.Stock/*]", fallback: "all", doc: "The gRPC methods that it may use: `package.Service/Method`, or `package.Service/*`. They count beside `paths`."},
 		}},
 	}
 }
@@ -204,7 +206,7 @@ func setAllow(p *parse, n *node) {
 	for i, item := range n.items {
 		a := fleet.Allow{Caller: item.text}
 		if item.kind == mapping {
-			a = fleet.Allow{Caller: item.word("caller"), Methods: item.words("methods"), Paths: item.words("paths")}
+			a = fleet.Allow{Caller: item.word("caller"), Methods: item.words("methods"), Paths: item.words("paths"), GRPC: item.words("grpc")}
 		}
 		p.mark(fmt.Sprintf("allow[%d]", i), item.position)
 		p.manifest.Allow = append(p.manifest.Allow, a)
