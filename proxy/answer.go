@@ -147,7 +147,7 @@ func (s *session) reject(err error) {
 	x := &s.x
 	x.begin(s.p, s.from.source, &s.gone)
 	x.requestID(nil)
-	x.obs.Protocol, x.obs.Kind, x.obs.Callee, x.obs.Route = fleet.HTTP, fleet.KindCall, s.target.String(), defaultRoute
+	x.obs.Protocol, x.obs.Kind, x.obs.Callee, x.obs.Route = fleet.HTTP, fleet.KindCall, s.target.String(), fleet.DefaultRoute
 	x.refusal = rejection(err)
 	if tls {
 		x.refusal = tlsToHTTP(s.target)

@@ -195,8 +195,8 @@ func (x *exchange) rematch() {
 	if t == x.table || x.route.service == nil {
 		return
 	}
-	r := t.route(x.route.caller, target{host: x.route.service.Name, port: x.route.port.Number, exact: true})
-	if r.refusal != nil {
+	r := t.again(x.route)
+	if r == nil || r.refusal != nil {
 		return
 	}
 	x.table, x.place = t, nil

@@ -47,6 +47,7 @@ type stream interface {
 	forward(x *exchange) outcome
 	// refuse answers with x.refusal in the protocol's own words, if nothing was answered yet.
 	refuse(x *exchange)
+	fields
 }
 
 // outcome is how one attempt ended. Its zero value is an answer, given whole.
@@ -62,7 +63,7 @@ type outcome struct {
 // call is the walk of a call, the first of the three: every exchange of every protocol takes it,
 // from the head of its request to its record.
 func (x *exchange) call(s stream) {
-	if x.match() && x.authorize() && x.limit() {
+	if x.match(s) && x.authorize() && x.limit() {
 		for x.balance() {
 			if o := s.forward(x); !x.retry(o) {
 				break
@@ -87,13 +88,20 @@ func (x *exchange) begin(p *Proxy, src Source, gone *atomic.Bool) {
 	x.obs = fleet.Observation{Time: time.Now(), Caller: src.Service}
 }
 
-// match finds the route. Its owner has set x.route where it knows it from the exchange before.
-func (x *exchange) match() bool {
+// match chooses among the routes that the callee declares. Its owner has set x.route to what the table
+// knows of its caller calling its target, from the exchange before where that is still so.
+func (x *exchange) match(f fields) bool {
+	if x.route.choices != nil {
+		x.route = x.route.choose(x, f)
+	}
 	r := x.route
-	x.obs.Kind, x.obs.Callee, x.obs.Protocol, x.obs.Route = r.kind, r.callee, r.port.Protocol, defaultRoute
+	x.obs.Kind, x.obs.Callee, x.obs.Protocol, x.obs.Route = r.kind, r.callee, r.port.Protocol, r.name
 	x.obs.Learned = r.learned
 	if r.timeout > 0 {
 		x.deadline = x.obs.Time.Add(r.timeout)
+	}
+	if r.handed != nil && r.refusal == nil && !r.handed.matches(x.obs.Method, pathOf(x.obs.Path), f) {
+		return x.refuse(notHandedOver(r.asked))
 	}
 	return true
 }
@@ -104,8 +112,10 @@ func (x *exchange) authorize() bool {
 	if r.refusal != nil {
 		return x.refuse(r.refusal)
 	}
-	if r.rules != nil && !admits(r.rules, x.obs.Method, x.obs.Path) {
-		return x.refuse(r.deniedBy(x.obs.Method, x.obs.Path))
+	for i := range r.rules {
+		if a := &r.rules[i]; !a.admits(x.obs.Method, x.obs.Path) {
+			return x.refuse(a.denies(x))
+		}
 	}
 	return true
 }

@@ -136,6 +136,23 @@ func (s *http2Stream) describe(h *h2.Head) {
 	x.requestID([]byte(id))
 }
 
+// field is what stages look at: the fields that are forwarded.
+func (s *http2Stream) field(name string, nth int) (string, bool) {
+	if name == "host" {
+		return s.authority, nth == 0 && s.authority != ""
+	}
+	for i := range s.fields {
+		if s.fields[i].Name != name {
+			continue
+		}
+		if nth == 0 {
+			return s.fields[i].Value, true
+		}
+		nth--
+	}
+	return "", false
+}
+
 // compose completes the request's head as x.place is to see it.
 func (s *http2Stream) compose() *h2.Head {
 	x := &s.exchange

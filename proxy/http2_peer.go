@@ -15,6 +15,9 @@ func (x *exchange) appendPeerHeaders(f []h2.Field) []h2.Field {
 		node = hubNode
 	}
 	port := strconv.Itoa(int(x.route.port.Number))
+	if x.route.via != "" {
+		f = append(f, h2.Field{Name: peerVia, Value: x.route.name})
+	}
 	return append(f,
 		h2.Field{Name: peerNode, Value: node},
 		h2.Field{Name: peerSource, Value: x.source.Service + "/" + x.source.Instance},
@@ -29,13 +32,14 @@ func (c *http2Session) findForPeer(s *http2Stream) {
 	node := h.Get(peerNode)
 	service, instance, _ := strings.Cut(h.Get(peerSource), "/")
 	to, ok := parsePeerTarget(h.Get(peerTarget))
+	to.via = h.Get(peerVia)
 	x.source = Source{Service: service, Instance: instance}
 	x.obs.Caller = service
 	if ok && x.table.speaksFor(speaker(c.nc, node), service) {
 		x.route = x.table.route(service, to)
 		return
 	}
-	x.route = &route{caller: service, callee: to.host, kind: fleet.KindCall, refusal: notPlaced(node, service)}
+	x.route = &route{caller: service, callee: to.host, name: fleet.DefaultRoute, kind: fleet.KindCall, refusal: notPlaced(node, service)}
 }
 
 // peerRefusal looks at an answer that a peer gave itself, as session.peerRefusal does.

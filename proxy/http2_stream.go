@@ -83,9 +83,9 @@ func (s *http2Stream) reset() {
 // start does the stages up to the first attempt; the attempt, too, where a connection is open.
 func (s *http2Stream) start(b *h2.Batch) {
 	x := &s.exchange
-	x.match()
+	matched := x.match(s)
 	s.bound()
-	if !x.authorize() || !x.terminable() || !x.limit() {
+	if !matched || !x.authorize() || !x.terminable() || !x.limit() {
 		s.end(b)
 		return
 	}

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"slices"
 	"strconv"
 	"time"
 
@@ -111,7 +110,7 @@ func (s *http2Stream) bound() {
 	}
 	x := &s.exchange
 	x.obs.Protocol = fleet.GRPC
-	if x.route.port.Protocol == fleet.HTTP && !x.declaresTimeout() {
+	if x.route.port.Protocol == fleet.HTTP && !x.route.declared {
 		x.deadline = time.Time{}
 	}
 	d, ok := parseGRPCTimeout(s.timeout)
@@ -123,12 +122,4 @@ func (s *http2Stream) bound() {
 		return
 	}
 	s.timeout = "" // what was declared is shorter
-}
-
-// declaresTimeout reports whether the caller's manifest bounds this call.
-func (x *exchange) declaresTimeout() bool {
-	c := x.table.services[x.source.Service]
-	return c != nil && slices.ContainsFunc(c.Manifest.Calls, func(call fleet.Call) bool {
-		return call.Service == x.route.callee && call.Timeout > 0
-	})
 }

@@ -17,6 +17,7 @@ const (
 	peerNode   = "shoal-peer-node"   // who speaks: a node's name, or hub
 	peerSource = "shoal-peer-source" // service/instance
 	peerTarget = "shoal-peer-target" // service/instance:port
+	peerVia    = "shoal-peer-via"    // service/route that hands the call over to the target; absent: none does
 )
 
 func (x *exchange) appendPeerFields(dst []byte) []byte {
@@ -35,6 +36,10 @@ func (x *exchange) appendPeerFields(dst []byte) []byte {
 	dst = append(dst, x.place.instance...)
 	dst = append(dst, ':')
 	dst = strconv.AppendUint(dst, uint64(x.route.port.Number), 10)
+	if x.route.via != "" {
+		dst = append(dst, "\r\n"+peerVia+": "...)
+		dst = append(dst, x.route.name...)
+	}
 	return append(dst, '\r', '\n')
 }
 
@@ -45,13 +50,14 @@ func (s *session) findForPeer(x *exchange) {
 	who := speaker(s.conn, node)
 	service, instance, _ := strings.Cut(string(s.req.Get(s.head, peerSource)), "/")
 	to, ok := parsePeerTarget(string(s.req.Get(s.head, peerTarget)))
+	to.via = string(s.req.Get(s.head, peerVia))
 	x.source = Source{Service: service, Instance: instance}
 	x.obs.Caller = service
 	if ok && x.table.speaksFor(who, service) {
 		x.route = x.table.route(service, to)
 		return
 	}
-	x.route = &route{caller: service, callee: to.host, kind: fleet.KindCall, refusal: notPlaced(node, service)}
+	x.route = &route{caller: service, callee: to.host, name: fleet.DefaultRoute, kind: fleet.KindCall, refusal: notPlaced(node, service)}
 }
 
 // spokesman is who speaks on a peer's connection.

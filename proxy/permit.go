@@ -20,16 +20,23 @@ func (t *table) permit(r *route, s *service) *refusal {
 		}
 		return nil
 	case r.caller == fleet.Events:
-		r.rules = deliveries(s)
-		if len(r.rules) == 0 {
+		if len(s.Manifest.Subscribes) == 0 {
 			return notSubscribed(s)
 		}
+		r.rules = []rule{{fleet.Events, s, deliveries(s)}}
 		return nil
 	}
 	if refused := t.declared(r, s); refused != nil {
 		return refused
 	}
-	return allowed(r, s)
+	return allowed(r, r.caller, s)
+}
+
+// rule is what one service lets one caller send.
+type rule struct {
+	caller string
+	callee *service
+	allow  []fleet.Allow
 }
 
 // deliveries are the requests that a service subscribed to.
@@ -58,35 +65,47 @@ func (t *table) declared(r *route, s *service) *refusal {
 	return nil
 }
 
-func allowed(r *route, s *service) *refusal {
+// allowed says whether the `allow` of s admits caller, and notes with r what it narrows.
+func allowed(r *route, caller string, s *service) *refusal {
 	if s.Manifest.Allow == nil {
 		return nil
 	}
+	var narrowed []fleet.Allow
+	known := false
 	for _, a := range s.Manifest.Allow {
-		if a.Caller != r.caller {
+		if a.Caller != caller {
 			continue
 		}
-		if len(a.Methods) == 0 && len(a.Paths) == 0 {
-			r.rules = nil
+		if len(a.Methods) == 0 && len(a.Paths) == 0 && len(a.GRPC) == 0 {
 			return nil
 		}
-		r.rules = append(r.rules, a)
+		known = true
+		narrowed = append(narrowed, withGRPC(a))
 	}
-	if len(r.rules) == 0 {
-		return notAllowed(r.caller, s, "")
+	if !known {
+		return notAllowed(caller, s, "", "- "+caller)
 	}
-	if r.port.Protocol == fleet.TCP {
-		r.rules = nil // a tcp port has neither methods nor paths
+	if r.port.Protocol != fleet.TCP { // which has neither methods nor paths
+		r.rules = append(slices.Clone(r.rules), rule{caller, s, narrowed})
 	}
 	return nil
 }
 
-// admits reports whether rules let a request pass. A path that a server could read as another one
+// withGRPC writes the gRPC methods of an entry as the paths that they are (gRPC over HTTP2, "Requests").
+func withGRPC(a fleet.Allow) fleet.Allow {
+	a.Paths = slices.Clone(a.Paths)
+	for _, m := range a.GRPC {
+		a.Paths = append(a.Paths, "/"+m)
+	}
+	return a
+}
+
+// admits reports whether a rule lets a request pass. A path that a server could read as another one
 // is never within a rule: `/public/../admin` is not under `/public/*`.
-func admits(rules []fleet.Allow, method, path string) bool {
-	path, _, _ = strings.Cut(path, "?")
-	for i := range rules {
-		a := &rules[i]
+func (r *rule) admits(method, path string) bool {
+	path = pathOf(path)
+	for i := range r.allow {
+		a := &r.allow[i]
 		if len(a.Methods) > 0 && !slices.Contains(a.Methods, method) {
 			continue
 		}
@@ -122,10 +141,15 @@ func canonical(path string) bool {
 	return true
 }
 
-// deniedBy explains a request that the rules of a route do not admit.
-func (r *route) deniedBy(method, path string) *refusal {
+// denies explains a request that the rule does not admit, and shows the entry that would.
+func (r *rule) denies(x *exchange) *refusal {
 	if r.caller == fleet.Events {
-		return notSubscribed(r.service)
+		return notSubscribed(r.callee)
 	}
-	return notAllowed(r.caller, r.service, fmt.Sprintf("%s %s", method, path))
+	path := pathOf(x.obs.Path)
+	if x.obs.Protocol == fleet.GRPC {
+		what := strings.TrimPrefix(path, "/")
+		return notAllowed(r.caller, r.callee, what, fmt.Sprintf("- {caller: %s, grpc: [%s]}", r.caller, what))
+	}
+	return notAllowed(r.caller, r.callee, x.obs.Method+" "+path, fmt.Sprintf("- {caller: %s, methods: [%s], paths: [%s]}", r.caller, x.obs.Method, path))
 }

@@ -99,8 +99,10 @@ func undeclaredEgress(caller string, c *service, to target) *refusal {
 	}
 }
 
-func notAllowed(caller string, s *service, request string) *refusal {
-	what, line := s.Name, "- "+caller
+// notAllowed says that `allow` of s lacks a caller, or, where request is not empty, lets it send other
+// requests only. line is what would let it.
+func notAllowed(caller string, s *service, request, line string) *refusal {
+	what := s.Name
 	if request != "" {
 		what = request + " of " + s.Name
 	}
@@ -108,6 +110,14 @@ func notAllowed(caller string, s *service, request string) *refusal {
 		status: 403, reason: fleet.ReasonNotAllowed,
 		detail: fmt.Sprintf("%s may not call %s: `allow` in %s does not let it.", caller, what, where(s, "allow")),
 		remedy: "Whoever owns " + s.Name + " decides. " + add(s, "allow", line),
+	}
+}
+
+func notHandedOver(to target) *refusal {
+	return &refusal{
+		status: 403, reason: fleet.ReasonNotAllowed,
+		detail: fmt.Sprintf("no route %s hands calls over to %s.", to.via, to.host),
+		remedy: "Snapshots may be a moment apart; if this lasts, `shoal routes` shows the routes.",
 	}
 }
 

@@ -69,10 +69,23 @@ func TestCallsDoNotAllocate(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates, and makes pools forget")
 	}
-	w := newWorld(t, proxy.Config{}, inventory(), orders())
-	w.p.Attach("inventory-1", dialTo(w.answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")))
+	t.Run("plain", func(t *testing.T) { withoutAllocations(t, inventory()) })
+	t.Run("routed", func(t *testing.T) {
+		withoutAllocations(t, inventory(routed(
+			fleet.Route{Name: "other", Match: fleet.Match{Path: "/a", Methods: []string{"PUT"}}},
+			fleet.Route{Name: "split", Match: fleet.Match{Path: "/*", Headers: []fleet.HeaderMatch{{Name: "accept"}}},
+				Split: []fleet.Share{{Service: "inventory", Weight: 1}, {Service: "inventory-next", Weight: 1}}, Sticky: fleet.Sticky{Cookie: "b"}},
+		)))
+	})
+}
+
+func withoutAllocations(t *testing.T, provider *fleet.Service) {
+	w := newWorld(t, proxy.Config{}, provider, next(), orders())
+	answer := dialTo(w.answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"))
+	w.p.Attach("inventory-1", answer)
+	w.p.Attach("inventory-next-1", answer)
 	c, _ := w.raw(w.named("inventory", 80))
-	ask, b := []byte("GET /a HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n"), make([]byte, 4096)
+	ask, b := []byte("GET /a HTTP/1.1\r\nHost: x\r\nAccept: */*\r\nCookie: a=1; b=2\r\n\r\n"), make([]byte, 4096)
 	once := func() {
 		c.Write(ask)
 		for n := 0; !bytes.HasSuffix(b[:n], []byte("hello")); {

@@ -65,6 +65,21 @@ func (s *session) describe(x *exchange) {
 	x.requestID(id)
 }
 
+// field is what stages look at: the fields that are forwarded.
+func (s *session) field(name string, nth int) (string, bool) {
+	for i := range s.req.Fields {
+		f := &s.req.Fields[i]
+		if f.Drop || !f.Is(s.head, name) {
+			continue
+		}
+		if nth == 0 {
+			return view(f.Value.Of(s.head)), true
+		}
+		nth--
+	}
+	return "", false
+}
+
 // idempotent: RFC 9110 section 9.2.2.
 func idempotent(method string) bool {
 	switch method {

@@ -17,6 +17,7 @@ type target struct {
 	port     uint16 // 0: the default port
 	instance string // a peer's choice; empty: ours
 	exact    bool   // host is a service's own name, not what a caller's code calls it
+	via      string // SERVICE/ROUTE that hands the call over, where a peer says so; empty: nobody does
 }
 
 func (to target) String() string {
@@ -31,13 +32,15 @@ type routeKey struct {
 	to     target
 }
 
-// defaultRoute names the only route that a manifest can declare so far.
-const defaultRoute = "default"
-
 // route is all that a table knows of one caller calling one target: resolved once, so that a call
 // only looks.
 type route struct {
 	caller, callee string
+	asked          target // what it was resolved for
+	name           string // of the declared route; `orders/beta` where orders hands the call over
+	via            string // the service that hands the call over; empty: the callee was called itself
+	choices        []choice
+	handed         *choice // at a peer: what the route that hands the call over matches
 	kind           fleet.Kind
 	port           fleet.Port
 	places         []*place
@@ -45,11 +48,13 @@ type route struct {
 	load           *load
 	edge           *observe.Edge
 
-	refusal *refusal       // the caller may not, whatever it sends
-	rules   []fleet.Allow  // narrows what it may send; nil: nothing
-	learned *fleet.Learned // let through although undeclared
-	timeout time.Duration  // 0: none
-	idle    time.Duration
+	refusal  *refusal       // the caller may not, whatever it sends
+	rules    []rule         // narrow what it may send; each must hold
+	learned  *fleet.Learned // let through although undeclared
+	timeout  time.Duration  // 0: none
+	declared bool           // a manifest says timeout
+	endless  bool           // no timeout may hold
+	idle     time.Duration
 }
 
 // maxRoutes bounds what one table keeps: names that applications make up must not fill the memory.
@@ -62,12 +67,16 @@ func (t *table) route(caller string, to target) *route {
 		return r.(*route)
 	}
 	r := t.resolve(caller, to)
-	r.edge = t.p.cfg.Recorder.Edge(r.caller, r.counted(), defaultRoute, r.port.Protocol)
+	r.edge = t.edge(r)
 	if t.kept.Add(1) > maxRoutes {
 		return r
 	}
 	kept, _ := t.routes.LoadOrStore(key, r)
 	return kept.(*route)
+}
+
+func (t *table) edge(r *route) *observe.Edge {
+	return t.p.cfg.Recorder.Edge(r.caller, r.counted(), r.name, r.port.Protocol)
 }
 
 // undeclared stands, in the edges, for every name that an application made up: each name an edge of its
@@ -83,8 +92,12 @@ func (r *route) counted() string {
 }
 
 func (t *table) resolve(caller string, to target) *route {
-	r := &route{caller: caller, callee: to.String(), kind: fleet.KindCall, idle: t.p.cfg.Idle}
+	r := &route{caller: caller, callee: to.String(), asked: to, name: fleet.DefaultRoute, kind: fleet.KindCall, idle: t.p.cfg.Idle}
 	r.port = fleet.Port{Number: to.port, Protocol: fleet.TCP}
+	if to.via != "" {
+		t.handed(r, to)
+		return r
+	}
 	if s := t.meant(caller, to); s != nil {
 		t.toService(r, s, to)
 		return r
@@ -111,11 +124,8 @@ func (t *table) meant(caller string, to target) *service {
 
 // toService routes to a service of the fleet.
 func (t *table) toService(r *route, s *service, to target) {
-	r.callee, r.service, r.load, r.places = s.Name, s, s.load, s.places
+	t.toPlaces(r, s, to)
 	r.port.Protocol = fleet.HTTP
-	if to.instance != "" {
-		r.places = slices.DeleteFunc(slices.Clone(s.places), func(pl *place) bool { return pl.instance != to.instance })
-	}
 	if r.refusal = t.choosePort(r, s, to.port); r.refusal != nil {
 		return
 	}
@@ -129,6 +139,16 @@ func (t *table) toService(r *route, s *service, to target) {
 		r.refusal = notRunning(s.Name)
 	}
 	t.bound(r, s)
+	if r.refusal == nil && to.instance == "" && r.port.Protocol != fleet.TCP {
+		r.choices = t.choices(r, s)
+	}
+}
+
+func (t *table) toPlaces(r *route, s *service, to target) {
+	r.callee, r.service, r.load, r.places = s.Name, s, s.load, s.places
+	if to.instance != "" {
+		r.places = slices.DeleteFunc(slices.Clone(s.places), func(pl *place) bool { return pl.instance != to.instance })
+	}
 }
 
 // choosePort finds the port that a call means (FOUNDATIONS, names, addresses, ports).
@@ -162,7 +182,7 @@ func (t *table) bound(r *route, s *service) {
 		declaredBounds(r, c, s.Name)
 	}
 	if s.Debug || c != nil && c.Debug || r.port.Protocol == fleet.TCP {
-		r.timeout = 0
+		r.timeout, r.declared, r.endless = 0, false, true
 	}
 }
 
@@ -172,7 +192,7 @@ func declaredBounds(r *route, c *service, callee string) {
 			continue
 		}
 		if call.Timeout > 0 {
-			r.timeout = time.Duration(call.Timeout)
+			r.timeout, r.declared = time.Duration(call.Timeout), true
 		}
 		if call.Idle > 0 {
 			r.idle = time.Duration(call.Idle)

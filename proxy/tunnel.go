@@ -63,6 +63,9 @@ func (t *tunnel) refuse(*exchange) {
 	_, _ = t.conn.Write(t.alert) // the connection is closed next, whatever comes of it
 }
 
+// field: bytes have none.
+func (t *tunnel) field(string, int) (string, bool) { return "", false }
+
 // dialTunnel opens a connection to x.place whose bytes are the application's. late is what it sent
 // already.
 func (x *exchange) dialTunnel() (c net.Conn, late []byte, o outcome) {
