@@ -137,10 +137,13 @@ func (s *http2Stream) download(e h2.Event) {
 	}
 }
 
-// broken is the outcome of an attempt whose stream, or connection, the endpoint ended.
+// broken is the outcome of an attempt whose stream, or connection, the endpoint ended. A gRPC server was
+// told the deadline, and resets what is in progress then: that may be heard before the timer here runs.
 func (s *http2Stream) broken(err *h2.StreamError) outcome {
 	o := outcome{reason: fleet.ReasonUpstreamReset, begun: s.begun, unseen: err.Unprocessed}
 	switch {
+	case err.Remote && s.timeIsUp():
+		return s.late()
 	case !err.Remote:
 		o.reason, o.detail = fleet.ReasonUpstreamMalformed, "answered with what is not HTTP/2: "+err.Reason
 	case s.begun:

@@ -26,10 +26,7 @@ func (s *http2Stream) fire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fires = time.Time{}
-	if s.until.IsZero() {
-		return
-	}
-	if time.Now().Before(s.until) {
+	if !s.timeIsUp() {
 		s.arm(s.until)
 		return
 	}
@@ -41,6 +38,9 @@ func (s *http2Stream) fire() {
 		s.event.Broadcast()
 	}
 }
+
+// timeIsUp reports whether the clock is to end the attempt, even if its timer has not run yet.
+func (s *http2Stream) timeIsUp() bool { return !s.until.IsZero() && !time.Now().Before(s.until) }
 
 // late is the outcome of an attempt that the clock ended.
 func (s *http2Stream) late() outcome {
@@ -87,7 +87,7 @@ func parseGRPCTimeout(v string) (time.Duration, bool) {
 }
 
 // grpcTimeout is what the application is told: what the caller said, at the first attempt, else what
-// is left of the deadline.
+// is left of the deadline, rounded up: an application that keeps time ends no sooner than this side.
 func (s *http2Stream) grpcTimeout() string {
 	if !s.grpc || s.deadline.IsZero() {
 		return s.timeout
@@ -97,10 +97,13 @@ func (s *http2Stream) grpcTimeout() string {
 	}
 	left := max(time.Until(s.deadline), time.Microsecond)
 	if left < 90*time.Second {
-		return strconv.FormatInt(int64(left/time.Microsecond), 10) + "u"
+		return strconv.FormatInt(units(left, time.Microsecond), 10) + "u"
 	}
-	return strconv.FormatInt(min(int64(left/time.Millisecond), 99_999_999), 10) + "m"
+	return strconv.FormatInt(min(units(left, time.Millisecond), 99_999_999), 10) + "m"
 }
+
+// units is how many units hold d.
+func units(d, unit time.Duration) int64 { return int64((d + unit - 1) / unit) }
 
 // bound sets what gRPC says of deadlines: grpc-timeout and a declared timeout hold, the default of
 // http does not, since nothing on the wire tells a unary call from a stream (FOUNDATIONS, calls).
