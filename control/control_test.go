@@ -313,3 +313,46 @@ func TestConcurrentApplies(t *testing.T) {
 		t.Errorf("%s", summary(c.Snapshot()))
 	}
 }
+
+// Faults are the operator's: what deploy puts neither has nor loses them.
+func TestFaults(t *testing.T) {
+	m := newMemory()
+	c := open(t, m)
+	apply(t, c, put(service("api"), service("web")))
+	faults := func(ids ...string) map[string][]fleet.Fault {
+		var all []fleet.Fault
+		for _, id := range ids {
+			all = append(all, fleet.Fault{ID: id, From: "web", To: "api", Abort: 503, Until: time.Now().Add(time.Hour)})
+		}
+		return map[string][]fleet.Fault{"api": all}
+	}
+	want := func(n int, version uint64) {
+		t.Helper()
+		s := c.Snapshot()
+		if got := s.Faults(time.Now()); len(got) != n || s.Version != version {
+			t.Errorf("version %d, faults %+v", s.Version, got)
+		}
+	}
+	apply(t, c, fleet.Change{Reason: "fault", Faults: faults("f1", "f2")})
+	want(2, 2)
+	with := service("api", "api-1")
+	with.Faults = faults("ignored")["api"]
+	apply(t, c, put(with))
+	want(2, 3)
+	c = open(t, m)
+	want(2, 3)
+	if got := c.Snapshot().Faults(time.Now().Add(2 * time.Hour)); len(got) != 0 {
+		t.Errorf("after their end: %+v", got)
+	}
+	apply(t, c, fleet.Change{Reason: "both", Put: []fleet.Service{service("api")}, Faults: faults("f3")})
+	want(1, 4)
+	apply(t, c, fleet.Change{Reason: "none", Faults: faults()})
+	want(0, 5)
+	if _, err := c.Apply(t.Context(), fleet.Change{Faults: map[string][]fleet.Fault{"ghost": nil}}); err == nil || !strings.Contains(err.Error(), `"ghost"`) {
+		t.Errorf("of nobody: %v", err)
+	}
+	apply(t, c, fleet.Change{Reason: "fault", Faults: faults("f4")})
+	apply(t, c, fleet.Change{Remove: []string{"api"}})
+	apply(t, c, put(service("api")))
+	want(0, 8)
+}

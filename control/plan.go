@@ -49,9 +49,12 @@ func (s *state) plan(c fleet.Change, now time.Time) (*plan, error) {
 	p := &plan{Entry: Entry{Version: s.version + 1, Time: now.UTC(), Reason: c.Reason}}
 	free := s.allocator()
 	for i := range c.Put {
-		if err := s.planPut(p, &c.Put[i], free); err != nil {
+		if err := s.planPut(p, &c.Put[i], c.Faults, free); err != nil {
 			return nil, err
 		}
+	}
+	if err := s.planFaults(p, c); err != nil {
+		return nil, err
 	}
 	for _, name := range c.Remove {
 		s.planRemove(p, name)
@@ -59,7 +62,24 @@ func (s *state) plan(c fleet.Change, now time.Time) (*plan, error) {
 	return p, s.checkInstances(p)
 }
 
-func (s *state) planPut(p *plan, put *fleet.Service, free func() (uint16, error)) error {
+// planFaults changes the faults of services that the change does not put.
+func (s *state) planFaults(p *plan, c fleet.Change) error {
+	for _, name := range slices.Sorted(maps.Keys(c.Faults)) {
+		if slices.ContainsFunc(c.Put, func(put fleet.Service) bool { return put.Name == name }) {
+			continue
+		}
+		old := s.records[name]
+		if old == nil || old.Removed || slices.Contains(c.Remove, name) {
+			return fmt.Errorf("faults of %q: no such service is known", name)
+		}
+		if err := s.planPut(p, old.Service, c.Faults, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *state) planPut(p *plan, put *fleet.Service, faults map[string][]fleet.Fault, free func() (uint16, error)) error {
 	service, err := clone(put)
 	if err != nil {
 		return err
@@ -70,8 +90,12 @@ func (s *state) planPut(p *plan, put *fleet.Service, free func() (uint16, error)
 			return err
 		}
 	}
+	service.Faults = faults[service.Name]
 	if old != nil {
 		service.Index = old.Service.Index
+		if _, set := faults[service.Name]; !set {
+			service.Faults = old.Service.Faults
+		}
 	}
 	if old != nil && !old.Removed && same(old.Service, service) {
 		return nil

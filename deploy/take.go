@@ -203,5 +203,6 @@ func (s *State) replan() {
 // equal compares what two snapshots say of a service.
 func equal(a, b fleet.Service) bool {
 	a.Version, a.Index, b.Version, b.Index = 0, 0, 0, 0
+	a.Faults, b.Faults = nil, nil // not deploy's
 	return reflect.DeepEqual(a, b)
 }

@@ -36,6 +36,9 @@ type Observation struct {
 	Reason     string `json:"reason,omitempty"`      // why it was refused or failed: one of the Reason values
 	Detail     string `json:"detail,omitempty"`      // a sentence: what failed and what to do next
 
+	// Fault says what an operator's fault did to it: `f3: delay 2s`; empty where none met it.
+	Fault string `json:"fault,omitempty"`
+
 	// Learned is the manifest line that this exchange lacked and that learning let pass.
 	Learned *Learned `json:"learned,omitempty"`
 
@@ -89,6 +92,8 @@ const (
 	ReasonUnknownCaller     Reason = "unknown-caller"     // a publish by what is no service of the fleet
 	ReasonStorageFull       Reason = "storage-full"       // a quota or the disk is full: the event was not accepted
 	ReasonStorageFailed     Reason = "storage-failed"     // the broker cannot write: the event was not accepted
+	ReasonRateLimited       Reason = "rate-limited"       // the callee's `rate` is used up, or the caller's fair share of it
+	ReasonFaultInjected     Reason = "fault-injected"     // an operator's fault ended it: nothing is broken
 	ReasonMeshTLS           Reason = "tls-to-mesh-name"   // TLS to a service's name; the mesh encrypts, call http
 	ReasonUDP               Reason = "udp"                // UDP other than DNS
 )

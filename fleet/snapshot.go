@@ -37,6 +37,8 @@ type Service struct {
 	Serial int `json:"serial,omitempty"`
 	// Nodes are where the service ran last, the newest first: its $SHOAL_STATE is there.
 	Nodes []string `json:"nodes,omitempty"`
+	// Faults are those of calls to this service; some may have ended. [Change.Faults] sets them.
+	Faults []Fault `json:"faults,omitempty"`
 }
 
 // Endpoint is one place that answers for a service.
@@ -245,10 +247,12 @@ func (r Ranges) Index(a netip.Addr) (i uint16, names, ok bool) {
 	return 0, false, false
 }
 
-// Change is one step of desired state, applied whole: deploy is its only writer. Version and Index of
-// the services in Put are control's to set; what Put holds is ignored.
+// Change is one step of desired state, applied whole. Put and Remove are deploy's to write, Faults the
+// operator's. Version, Index and Faults of the services in Put are control's to set; what Put holds is
+// ignored.
 type Change struct {
-	Reason string    `json:"reason"` // for the history: `rollout orders 1f3c9a`
-	Put    []Service `json:"put,omitempty"`
-	Remove []string  `json:"remove,omitempty"`
+	Reason string             `json:"reason"` // for the history: `rollout orders 1f3c9a`
+	Put    []Service          `json:"put,omitempty"`
+	Remove []string           `json:"remove,omitempty"`
+	Faults map[string][]Fault `json:"faults,omitempty"` // service -> all that it is to have
 }

@@ -17,6 +17,9 @@ type Status struct {
 	// Failure says why what shoal.work declares now is not in force: what it declared before is.
 	Failure string `json:"failure,omitempty"`
 
+	// Faults are those that operators have injected and that are active.
+	Faults []Fault `json:"faults,omitempty"`
+
 	Topics        []TopicStatus        `json:"topics,omitempty"`
 	Subscriptions []SubscriptionStatus `json:"subscriptions,omitempty"`
 }
@@ -57,6 +60,8 @@ type ServiceStatus struct {
 	LastLog   []string         `json:"last_log,omitempty"`
 	Attached  string           `json:"attached,omitempty"` // address that took its place
 	Debug     bool             `json:"debug,omitempty"`
+	Routes    []Route          `json:"routes,omitempty"`
+	Rate      *Rate            `json:"rate,omitempty"`
 	Instances []InstanceStatus `json:"instances"`
 }
 

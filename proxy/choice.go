@@ -190,7 +190,7 @@ func (t *table) leaf(r *route, s *service, declared *fleet.Route, to string) *ro
 		t.handOver(&leaf, s, to)
 	}
 	leaf.limitTime(time.Duration(declared.Timeout))
-	leaf.edge = t.edge(&leaf)
+	t.finish(&leaf)
 	return &leaf
 }
 

@@ -63,7 +63,7 @@ type outcome struct {
 // call is the walk of a call, the first of the three: every exchange of every protocol takes it,
 // from the head of its request to its record.
 func (x *exchange) call(s stream) {
-	if x.match(s) && x.authorize() && x.limit() {
+	if x.match(s) && x.authorize() && x.disturb() && x.limit() {
 		for x.balance() {
 			if o := s.forward(x); !x.retry(o) {
 				break
@@ -177,7 +177,7 @@ func (x *exchange) attempt() {
 	a := &x.attempts[min(x.tries, maxAttempts-1)]
 	x.tries++
 	*a = fleet.Attempt{Instance: x.place.instance}
-	if x.tries > 1 || x.waited > 0 {
+	if x.tries > 1 || x.waited > 0 || x.obs.Fault != "" {
 		a.Start = time.Since(x.obs.Time)
 	}
 }

@@ -85,7 +85,15 @@ func (s *http2Stream) start(b *h2.Batch) {
 	x := &s.exchange
 	matched := x.match(s)
 	s.bound()
-	if !matched || !x.authorize() || !x.terminable() || !x.limit() {
+	if !matched || !x.authorize() || !x.terminable() {
+		s.end(b)
+		return
+	}
+	if x.route.faults != nil {
+		go s.disturbed() // may take its time
+		return
+	}
+	if !x.limit() {
 		s.end(b)
 		return
 	}
@@ -97,6 +105,17 @@ func (s *http2Stream) start(b *h2.Batch) {
 		x.tries--
 	}
 	go s.walk()
+}
+
+// disturbed is exchange.call from disturb on.
+func (s *http2Stream) disturbed() {
+	if s.disturb() && s.limit() {
+		s.walk()
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end(nil)
 }
 
 // walk is exchange.call from balance on, for an exchange that has to wait.

@@ -11,6 +11,7 @@ import (
 // refusal is what Shoal itself answers, in words that a person can act on. It is immutable.
 type refusal struct {
 	status int // HTTP
+	grpc   int // 0: as status says
 	reason fleet.Reason
 	detail string // what failed, a sentence
 	remedy string // what to do next; may span lines
@@ -18,6 +19,9 @@ type refusal struct {
 
 // grpcStatus maps a refusal to a gRPC status code (google.golang.org/grpc/codes).
 func (f *refusal) grpcStatus() int {
+	if f.grpc != 0 {
+		return f.grpc
+	}
 	switch f.status {
 	case 400:
 		return 13 // INTERNAL, as the gRPC specification maps it

@@ -44,7 +44,7 @@ func (s *session) relay(x *exchange, u *upstream, b *buffer) outcome {
 	if whole {
 		return outcome{}
 	}
-	x.headAfter = time.Since(x.obs.Time)
+	x.headAfter = time.Since(x.obs.Time) - x.last().Start
 	return s.stream(x, u, b, &body)
 }
 

@@ -47,6 +47,7 @@ type route struct {
 	service        *service // nil: outside the fleet
 	load           *load
 	edge           *observe.Edge
+	faults         []fault // an operator's
 
 	refusal  *refusal       // the caller may not, whatever it sends
 	rules    []rule         // narrow what it may send; each must hold
@@ -67,7 +68,7 @@ func (t *table) route(caller string, to target) *route {
 		return r.(*route)
 	}
 	r := t.resolve(caller, to)
-	r.edge = t.edge(r)
+	t.finish(r)
 	if t.kept.Add(1) > maxRoutes {
 		return r
 	}
@@ -75,8 +76,10 @@ func (t *table) route(caller string, to target) *route {
 	return kept.(*route)
 }
 
-func (t *table) edge(r *route) *observe.Edge {
-	return t.p.cfg.Recorder.Edge(r.caller, r.counted(), r.name, r.port.Protocol)
+// finish resolves what depends on where a route leads in the end.
+func (t *table) finish(r *route) {
+	r.edge = t.p.cfg.Recorder.Edge(r.caller, r.counted(), r.name, r.port.Protocol)
+	r.faults = t.faults(r)
 }
 
 // undeclared stands, in the edges, for every name that an application made up: each name an edge of its
