@@ -172,6 +172,13 @@ func TestValuesTravelWhole(t *testing.T) {
 		Debug: func(_ context.Context, service string, on bool) error {
 			return fmt.Errorf("%s %v", service, on)
 		},
+		AddFault: func(_ context.Context, f fleet.Fault) (fleet.Fault, error) {
+			f.ID = "f1"
+			return f, nil
+		},
+		RemoveFaults: func(_ context.Context, ids []string, by string) ([]string, error) {
+			return append(ids, by), nil
+		},
 		Learned: func(context.Context) ([]fleet.Learned, error) {
 			return []fleet.Learned{{Service: "web", Section: "publishes", Entry: "orders.placed"}}, nil
 		},
@@ -206,6 +213,13 @@ func TestValuesTravelWhole(t *testing.T) {
 	}
 	if err := c.Debug(t.Context(), "web", true); err == nil || err.Error() != "web true" {
 		t.Errorf("Debug: %v", err)
+	}
+	fault := fleet.Fault{From: "web", To: "orders", Delay: fleet.Duration(time.Second), Percent: 0.5, Until: at}
+	if f, err := c.AddFault(t.Context(), fault); err != nil || f.ID != "f1" || f.Delay != fault.Delay || !f.Until.Equal(at) {
+		t.Errorf("AddFault = %+v, %v", f, err)
+	}
+	if gone, err := c.RemoveFaults(t.Context(), []string{"f1"}, "me"); err != nil || fmt.Sprint(gone) != "[f1 me]" {
+		t.Errorf("RemoveFaults = %v, %v", gone, err)
 	}
 	if vars, err := c.Env(t.Context(), "web"); err != nil || !vars[0].Secret || vars[1].Value != "web" {
 		t.Errorf("Env = %+v, %v", vars, err)

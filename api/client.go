@@ -182,6 +182,28 @@ func (c *Client) Debug(ctx context.Context, service string, on bool) error {
 	return c.onlyHub(ctx, "debug", err)
 }
 
+// AddFault puts a fault in force, and returns it with its id.
+func (c *Client) AddFault(ctx context.Context, f fleet.Fault) (fleet.Fault, error) {
+	b, err := json.Marshal(f)
+	if err != nil {
+		return f, err
+	}
+	res, err := c.hub.rpc.AddFault(ctx, connect.NewRequest(&pb.AddFaultRequest{FaultJson: b}))
+	if err != nil {
+		return f, c.onlyHub(ctx, "fault add", err)
+	}
+	return f, json.Unmarshal(res.Msg.FaultJson, &f)
+}
+
+// RemoveFaults ends faults, or all where none is named, and returns the ids of those that are gone.
+func (c *Client) RemoveFaults(ctx context.Context, ids []string, by string) ([]string, error) {
+	res, err := c.hub.rpc.RemoveFaults(ctx, connect.NewRequest(&pb.RemoveFaultsRequest{Ids: ids, By: by}))
+	if err != nil {
+		return nil, c.onlyHub(ctx, "fault rm", err)
+	}
+	return res.Msg.Ids, nil
+}
+
 // Env returns the variables of the host's view, or of a service's own.
 func (c *Client) Env(ctx context.Context, service string) ([]Var, error) {
 	res, err := c.node.rpc.Env(ctx, connect.NewRequest(&pb.EnvRequest{Service: service}))

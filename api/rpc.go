@@ -105,6 +105,36 @@ func (r rpc) Debug(ctx context.Context, req *connect.Request[pb.DebugRequest]) (
 	return connect.NewResponse(&pb.DebugResponse{}), nil
 }
 
+func (r rpc) AddFault(ctx context.Context, req *connect.Request[pb.AddFaultRequest]) (*connect.Response[pb.AddFaultResponse], error) {
+	if r.s.AddFault == nil {
+		return nil, r.s.missing("fault add")
+	}
+	var f fleet.Fault
+	if err := json.Unmarshal(req.Msg.FaultJson, &f); err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	f, err := r.s.AddFault(ctx, f)
+	if err != nil {
+		return nil, refuse(err)
+	}
+	b, err := json.Marshal(f)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&pb.AddFaultResponse{FaultJson: b}), nil
+}
+
+func (r rpc) RemoveFaults(ctx context.Context, req *connect.Request[pb.RemoveFaultsRequest]) (*connect.Response[pb.RemoveFaultsResponse], error) {
+	if r.s.RemoveFaults == nil {
+		return nil, r.s.missing("fault rm")
+	}
+	gone, err := r.s.RemoveFaults(ctx, req.Msg.Ids, req.Msg.By)
+	if err != nil {
+		return nil, refuse(err)
+	}
+	return connect.NewResponse(&pb.RemoveFaultsResponse{Ids: gone}), nil
+}
+
 func (r rpc) Env(ctx context.Context, req *connect.Request[pb.EnvRequest]) (*connect.Response[pb.EnvResponse], error) {
 	if r.s.Env == nil {
 		return nil, r.s.missing("env")

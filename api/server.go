@@ -31,8 +31,12 @@ type Server struct {
 	Upgrade func(ctx context.Context, executable string, send func(fleet.Progress) error) error
 	Publish func(ctx context.Context, p Publication) (id string, err error)
 	// Attach holds until ctx ends.
-	Attach  func(ctx context.Context, service, address string, send func(fleet.Progress) error) error
-	Debug   func(ctx context.Context, service string, on bool) error
+	Attach func(ctx context.Context, service, address string, send func(fleet.Progress) error) error
+	Debug  func(ctx context.Context, service string, on bool) error
+	// AddFault gives the fault its id. RemoveFaults without ids removes all, and names them.
+	AddFault     func(ctx context.Context, f fleet.Fault) (fleet.Fault, error)
+	RemoveFaults func(ctx context.Context, ids []string, by string) (gone []string, err error)
+
 	Env     func(ctx context.Context, service string) ([]Var, error) // service empty: the host's view
 	Logs    func(ctx context.Context, r LogsRequest, send func(LogLine) error) error
 	Exec    func(ctx context.Context, r ExecRequest) (exitCode int, err error)

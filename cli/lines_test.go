@@ -143,3 +143,53 @@ func TestALogIsBounded(t *testing.T) {
 		}
 	}
 }
+
+func TestRouteLines(t *testing.T) {
+	st := fleet.Status{
+		Services: []fleet.ServiceStatus{
+			{Name: "orders", Ports: []fleet.Port{{Number: 8080}}, Rate: &fleet.Rate{Limit: 500, Per: fleet.Duration(time.Second), Burst: 1000}, Routes: []fleet.Route{
+				{Name: "beta", Match: fleet.Match{Headers: []fleet.HeaderMatch{{Name: "x-beta", Value: "1"}, {Name: "x-debug"}}}, Timeout: fleet.Duration(2 * time.Second),
+					Split: []fleet.Share{{Service: "orders-next", Weight: 1}}},
+				{Name: "canary", Match: fleet.Match{Path: "/v2/*", Methods: []string{"GET", "HEAD"}}, Sticky: fleet.Sticky{Cookie: "session"},
+					Split: []fleet.Share{{Service: "orders", Weight: 2}, {Service: "orders-next", Weight: 1}}, Mirror: &fleet.Mirror{Service: "audit", Percent: 0.5}},
+			}},
+			{Name: "mailer"},
+			{Name: "web", Ports: []fleet.Port{{Number: 8080}}},
+		},
+		Edges: []fleet.EdgeStats{
+			{From: "web", To: "orders", Route: "canary", Requests: 6, Errors: 1}, {From: "web", To: "orders-next", Route: "orders/canary", Requests: 4},
+			{From: "web", To: "orders-next", Route: "canary", Requests: 100}, {From: "gateway", To: "web", Route: "default", Requests: 3},
+		},
+	}
+	lines, err := routeLines(style{}, st, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, strings.Join(lines, "\n"), `
+SERVICE  ROUTE    MATCH             GOES TO                                                                  TIMEOUT  REQUESTS  ERRORS
+orders   beta     x-beta=1 x-debug  orders-next                                                              2s       0         0
+orders   canary   GET,HEAD /v2/*    orders 66.7%, orders-next 33.3% by cookie session; 0.5% copied to audit           10        1
+orders   default  every other call  orders (all routes together: 500/s, burst 1000)                                   0         0
+web      default  every call        web                                                                               3         0`)
+	if _, err := routeLines(style{}, st, []string{"wbe"}); err == nil || !strings.Contains(err.Error(), "no service is called wbe") {
+		t.Error(err)
+	}
+}
+
+func TestFaultIsShown(t *testing.T) {
+	o := fleet.Observation{Kind: fleet.KindCall, RequestID: "01F", Caller: "web", Callee: "orders", Protocol: fleet.HTTP, Route: "beta",
+		Method: "GET", Path: "/", Status: 503, Reason: string(fleet.ReasonFaultInjected), Fault: "f1: abort 503"}
+	got := explain(style{}, &o)
+	for _, part := range []string{"It was refused with status 503", "an operator's fault ended it, and nothing is broken (fault-injected)", "An operator's fault met it: f1: abort 503."} {
+		if !strings.Contains(got, part) {
+			t.Errorf("%q lacks %q", got, part)
+		}
+	}
+	if line := tapLine(style{}, &o); !strings.Contains(line, "by beta  503 (fault f1: abort 503) fault-injected") {
+		t.Error(line)
+	}
+	o.Status, o.Reason, o.Fault = 200, "", "f1: delay 2s"
+	if line := tapLine(style{}, &o); !strings.Contains(line, "200 (fault f1: delay 2s)") {
+		t.Error(line)
+	}
+}

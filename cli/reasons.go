@@ -33,6 +33,10 @@ func meaning(o *fleet.Observation) string {
 		return "what was published is no CloudEvent"
 	case fleet.ReasonMeshTLS:
 		return fmt.Sprintf("%s is reached by plain http: the mesh encrypts", o.Callee)
+	case fleet.ReasonRateLimited:
+		return fmt.Sprintf("the `rate` of %s is used up, or this caller's share of it", o.Callee)
+	case fleet.ReasonFaultInjected:
+		return "an operator's fault ended it, and nothing is broken"
 	case fleet.ReasonUDP:
 		return "UDP other than DNS does not leave a service"
 	}

@@ -114,6 +114,9 @@ func (a *app) statusLines(st fleet.Status) []string {
 	if st.Failure != "" {
 		lines = append(lines, s.red("what is declared now is not in force: "+printable(st.Failure)), "")
 	}
+	if len(st.Faults) > 0 {
+		lines = append(lines, a.faultLine(s, st.Faults), "")
+	}
 	lines = append(lines, serviceLines(s, st.Services)...)
 	if len(st.Edges) > 0 {
 		lines = append(lines, "")

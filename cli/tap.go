@@ -40,6 +40,9 @@ func tapLine(s style, o *fleet.Observation) string {
 	if what := asked(o); what != "" {
 		parts = append(parts, what)
 	}
+	if o.Route != "" && o.Route != fleet.DefaultRoute {
+		parts = append(parts, "by "+o.Route)
+	}
 	parts = append(parts, outcome(s, o), latency(o.Duration), s.faint(o.RequestID))
 	return strings.Join(parts, columnGap)
 }
@@ -66,6 +69,9 @@ func outcome(s style, o *fleet.Observation) string {
 	if tries := len(o.Attempts); tries > 1 {
 		text += fmt.Sprintf(" (%d attempts)", tries)
 	}
+	if o.Fault != "" {
+		text += " (fault " + printable(o.Fault) + ")"
+	}
 	switch {
 	case o.Reason != "":
 		return s.red(strings.TrimPrefix(text+" "+o.Reason, "done "))
@@ -73,6 +79,8 @@ func outcome(s style, o *fleet.Observation) string {
 		return s.red(text)
 	case o.Learned != nil:
 		return s.yellow(text + " learned")
+	case o.Fault != "":
+		return s.yellow(text)
 	}
 	return s.green(text)
 }

@@ -45,6 +45,9 @@ func explain(s style, o *fleet.Observation) string {
 	fmt.Fprintf(&b, "%s  request %s\n", o.Time.Local().Format("2006-01-02 15:04:05.000"), s.bold(o.RequestID))
 	fmt.Fprintf(&b, "%s\n", printable(opening(o)))
 	fmt.Fprintf(&b, "%s\n", verdict(s, o))
+	if o.Fault != "" {
+		fmt.Fprintf(&b, "%s\n", s.yellow("An operator's fault met it: "+printable(o.Fault)+"."))
+	}
 	for i, try := range o.Attempts {
 		fmt.Fprintf(&b, "  attempt %d: %s, after %s, took %s: %s\n", i+1, try.Instance, latency(try.Start), latency(try.Duration), printable(try.Outcome))
 	}
@@ -133,7 +136,7 @@ func refused(o *fleet.Observation) bool {
 	case fleet.ReasonUndeclaredCall, fleet.ReasonNotAllowed, fleet.ReasonUndeclaredEgress, fleet.ReasonUnboundNeed,
 		fleet.ReasonUnknownService, fleet.ReasonNotRunning, fleet.ReasonUnknownPort, fleet.ReasonNotExposed,
 		fleet.ReasonUndeclaredTopic, fleet.ReasonMeshTLS, fleet.ReasonUDP, fleet.ReasonTooLarge, fleet.ReasonMalformed,
-		fleet.ReasonUnknownCaller, fleet.ReasonMalformedEvent:
+		fleet.ReasonUnknownCaller, fleet.ReasonMalformedEvent, fleet.ReasonRateLimited, fleet.ReasonFaultInjected:
 		return true
 	}
 	return false

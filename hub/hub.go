@@ -71,6 +71,7 @@ type hub struct {
 	joined    chan struct{} // closed when a node has first said what it runs
 	joinOnce  sync.Once
 	upping    sync.Mutex // held while one `up` loads
+	faulting  sync.Mutex // held while faults change
 	downing   bool       // no session may begin any more; guarded by upping
 	session   atomic.Pointer[session]
 	unwatched atomic.Pointer[string] // why the session of the hub before this one is not taken up yet

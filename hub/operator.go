@@ -29,6 +29,10 @@ func (h *hub) operator() *api.Server {
 		Publish: h.publish,
 		Attach:  h.attach,
 		Debug:   h.engine.Debug,
+
+		AddFault:     h.addFault,
+		RemoveFaults: h.removeFaults,
+
 		Why:     h.why,
 		Tap:     h.tap,
 		Learned: func(context.Context) ([]fleet.Learned, error) { return h.recorder.Learned(), nil },
@@ -175,11 +179,23 @@ func (h *hub) status(ctx context.Context) (fleet.Status, error) {
 		Hub:  fleet.ProcessStatus{PID: os.Getpid(), Started: h.started},
 		Node: node.Process, Gateway: node.Gateway, Metrics: node.Metrics,
 		Services: h.engine.Status(), Edges: mergeEdges(h.link.Edges(), h.recorder.Edges()),
-		Failure: h.failure(),
-		Topics:  h.broker.Topics(), Subscriptions: h.broker.Subscriptions(),
+		Failure: h.failure(), Faults: h.control.Snapshot().Faults(time.Now()),
+		Topics: h.broker.Topics(), Subscriptions: h.broker.Subscriptions(),
 	}
 	exposed(s.Services, h.control.Snapshot(), node.Gateway)
+	routed(s.Services, h.control.Snapshot())
 	return s, nil
+}
+
+// routed sets what each service does with calls.
+func routed(services []fleet.ServiceStatus, snapshot *fleet.Snapshot) {
+	for i := range services {
+		for _, s := range snapshot.Services {
+			if s.Name == services[i].Name {
+				services[i].Routes, services[i].Rate = s.Manifest.Routes, s.Manifest.Rate
+			}
+		}
+	}
 }
 
 // mergeEdges puts what the hub's own proxy saw, deliveries and the operator's events, beside what the

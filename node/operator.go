@@ -81,6 +81,7 @@ func (n *node) fleetStatus(context.Context) (fleet.Status, error) {
 	}
 	instances := n.supervisor.Statuses()
 	if snapshot := n.proxy.Snapshot(); snapshot != nil {
+		s.Faults = snapshot.Faults(time.Now())
 		for _, service := range snapshot.Services {
 			s.Services = append(s.Services, serviceStatus(service, instances))
 		}
@@ -91,7 +92,7 @@ func (n *node) fleetStatus(context.Context) (fleet.Status, error) {
 func serviceStatus(service *fleet.Service, instances []fleet.InstanceStatus) fleet.ServiceStatus {
 	s := fleet.ServiceStatus{
 		Name: service.Name, Owner: service.Manifest.Owner, Ports: service.Manifest.Ports,
-		State: fleet.ServiceStopped, Debug: service.Debug, Instances: []fleet.InstanceStatus{},
+		State: fleet.ServiceStopped, Debug: service.Debug, Routes: service.Manifest.Routes, Rate: service.Manifest.Rate, Instances: []fleet.InstanceStatus{},
 	}
 	ready := 0
 	for _, i := range instances {

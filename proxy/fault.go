@@ -19,15 +19,18 @@ type fault struct {
 	abort  *refusal // nil: the call goes on
 }
 
-// faults compiles those that calls of r may meet.
+// faults compiles those that calls of r may meet: of the service that was called, and of the one that
+// answers in its place.
 func (t *table) faults(r *route) []fault {
-	if r.service == nil {
-		return nil
-	}
 	var all []fault
-	for _, f := range r.service.Faults {
-		if (f.From == r.caller || f.From == fleet.Anyone) && f.Active(time.Now()) {
-			all = append(all, newFault(f))
+	for _, s := range []*service{t.services[r.via], r.service} {
+		if s == nil {
+			continue
+		}
+		for _, f := range s.Faults {
+			if (f.From == r.caller || f.From == fleet.Anyone) && f.Active(time.Now()) {
+				all = append(all, newFault(f))
+			}
 		}
 	}
 	return all

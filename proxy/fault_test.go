@@ -143,6 +143,25 @@ func TestFaultDelays(t *testing.T) {
 	}
 }
 
+// A call that is handed over meets the faults of both: whom it was for, and who answers.
+func TestFaultsOfHandOvers(t *testing.T) {
+	over := routed(handOver("v2", fleet.Match{Path: "/v2/*"}, fleet.Share{Service: "inventory-next", Weight: 1}))
+	for name, services := range map[string][]*fleet.Service{
+		"called":  {inventory(over, faulty(fleet.Fault{ID: "f1", Abort: 418})), next()},
+		"answers": {inventory(over), next(faulty(fleet.Fault{ID: "f1", Abort: 418}))},
+	} {
+		_, addr := routedWorld(t, services[0], services[1])
+		res, err := http.Get("http://" + addr + "/v2/a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != 418 {
+			t.Errorf("%s: %s", name, res.Status)
+		}
+	}
+}
+
 func TestFaultsOfGRPC(t *testing.T) {
 	for fault, want := range map[fleet.Fault]codes.Code{
 		{Abort: 503}:                         codes.Unavailable,

@@ -1069,6 +1069,190 @@ func (*DebugResponse) Descriptor() ([]byte, []int) {
 	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{22}
 }
 
+type AddFaultRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	FaultJson     []byte                 `protobuf:"bytes,1,opt,name=fault_json,json=faultJson,proto3" json:"fault_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddFaultRequest) Reset() {
+	*x = AddFaultRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddFaultRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddFaultRequest) ProtoMessage() {}
+
+func (x *AddFaultRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddFaultRequest.ProtoReflect.Descriptor instead.
+func (*AddFaultRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *AddFaultRequest) GetFaultJson() []byte {
+	if x != nil {
+		return x.FaultJson
+	}
+	return nil
+}
+
+type AddFaultResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	FaultJson     []byte                 `protobuf:"bytes,1,opt,name=fault_json,json=faultJson,proto3" json:"fault_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddFaultResponse) Reset() {
+	*x = AddFaultResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddFaultResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddFaultResponse) ProtoMessage() {}
+
+func (x *AddFaultResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddFaultResponse.ProtoReflect.Descriptor instead.
+func (*AddFaultResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *AddFaultResponse) GetFaultJson() []byte {
+	if x != nil {
+		return x.FaultJson
+	}
+	return nil
+}
+
+type RemoveFaultsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ids           []string               `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"` // empty: all
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`   // who asks
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveFaultsRequest) Reset() {
+	*x = RemoveFaultsRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveFaultsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveFaultsRequest) ProtoMessage() {}
+
+func (x *RemoveFaultsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveFaultsRequest.ProtoReflect.Descriptor instead.
+func (*RemoveFaultsRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *RemoveFaultsRequest) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *RemoveFaultsRequest) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type RemoveFaultsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ids           []string               `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveFaultsResponse) Reset() {
+	*x = RemoveFaultsResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveFaultsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveFaultsResponse) ProtoMessage() {}
+
+func (x *RemoveFaultsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveFaultsResponse.ProtoReflect.Descriptor instead.
+func (*RemoveFaultsResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *RemoveFaultsResponse) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
 type EnvRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
@@ -1078,7 +1262,7 @@ type EnvRequest struct {
 
 func (x *EnvRequest) Reset() {
 	*x = EnvRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[23]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1274,7 @@ func (x *EnvRequest) String() string {
 func (*EnvRequest) ProtoMessage() {}
 
 func (x *EnvRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[23]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1287,7 @@ func (x *EnvRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvRequest.ProtoReflect.Descriptor instead.
 func (*EnvRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{23}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *EnvRequest) GetService() string {
@@ -1122,7 +1306,7 @@ type EnvResponse struct {
 
 func (x *EnvResponse) Reset() {
 	*x = EnvResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[24]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1318,7 @@ func (x *EnvResponse) String() string {
 func (*EnvResponse) ProtoMessage() {}
 
 func (x *EnvResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[24]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1331,7 @@ func (x *EnvResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvResponse.ProtoReflect.Descriptor instead.
 func (*EnvResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{24}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *EnvResponse) GetVars() []*Var {
@@ -1168,7 +1352,7 @@ type Var struct {
 
 func (x *Var) Reset() {
 	*x = Var{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[25]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +1364,7 @@ func (x *Var) String() string {
 func (*Var) ProtoMessage() {}
 
 func (x *Var) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[25]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +1377,7 @@ func (x *Var) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Var.ProtoReflect.Descriptor instead.
 func (*Var) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{25}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Var) GetName() string {
@@ -1228,7 +1412,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[26]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1240,7 +1424,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[26]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1253,7 +1437,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{26}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LogsRequest) GetServices() []string {
@@ -1290,7 +1474,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[27]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1302,7 +1486,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[27]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1315,7 +1499,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{27}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LogsResponse) GetService() string {
@@ -1371,7 +1555,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[28]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1567,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[28]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +1580,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{28}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ExecRequest) GetService() string {
@@ -1474,7 +1658,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[29]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1486,7 +1670,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[29]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1499,7 +1683,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{29}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExecResponse) GetStdout() []byte {
@@ -1539,7 +1723,7 @@ type WhyRequest struct {
 
 func (x *WhyRequest) Reset() {
 	*x = WhyRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[30]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1735,7 @@ func (x *WhyRequest) String() string {
 func (*WhyRequest) ProtoMessage() {}
 
 func (x *WhyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[30]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1748,7 @@ func (x *WhyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
 func (*WhyRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{30}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *WhyRequest) GetRequestId() string {
@@ -1583,7 +1767,7 @@ type WhyResponse struct {
 
 func (x *WhyResponse) Reset() {
 	*x = WhyResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[31]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1595,7 +1779,7 @@ func (x *WhyResponse) String() string {
 func (*WhyResponse) ProtoMessage() {}
 
 func (x *WhyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[31]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1608,7 +1792,7 @@ func (x *WhyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
 func (*WhyResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{31}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WhyResponse) GetObservationsJson() [][]byte {
@@ -1628,7 +1812,7 @@ type TapRequest struct {
 
 func (x *TapRequest) Reset() {
 	*x = TapRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[32]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1640,7 +1824,7 @@ func (x *TapRequest) String() string {
 func (*TapRequest) ProtoMessage() {}
 
 func (x *TapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[32]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1653,7 +1837,7 @@ func (x *TapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TapRequest.ProtoReflect.Descriptor instead.
 func (*TapRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{32}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TapRequest) GetServices() []string {
@@ -1679,7 +1863,7 @@ type TapResponse struct {
 
 func (x *TapResponse) Reset() {
 	*x = TapResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[33]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1691,7 +1875,7 @@ func (x *TapResponse) String() string {
 func (*TapResponse) ProtoMessage() {}
 
 func (x *TapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[33]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1704,7 +1888,7 @@ func (x *TapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TapResponse.ProtoReflect.Descriptor instead.
 func (*TapResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{33}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TapResponse) GetObservationJson() []byte {
@@ -1722,7 +1906,7 @@ type LearnedRequest struct {
 
 func (x *LearnedRequest) Reset() {
 	*x = LearnedRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[34]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1918,7 @@ func (x *LearnedRequest) String() string {
 func (*LearnedRequest) ProtoMessage() {}
 
 func (x *LearnedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[34]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1931,7 @@ func (x *LearnedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LearnedRequest.ProtoReflect.Descriptor instead.
 func (*LearnedRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{34}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{38}
 }
 
 type LearnedResponse struct {
@@ -1759,7 +1943,7 @@ type LearnedResponse struct {
 
 func (x *LearnedResponse) Reset() {
 	*x = LearnedResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[35]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1771,7 +1955,7 @@ func (x *LearnedResponse) String() string {
 func (*LearnedResponse) ProtoMessage() {}
 
 func (x *LearnedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[35]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1784,7 +1968,7 @@ func (x *LearnedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LearnedResponse.ProtoReflect.Descriptor instead.
 func (*LearnedResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{35}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *LearnedResponse) GetLearnedJson() [][]byte {
@@ -1802,7 +1986,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[36]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +1998,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[36]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +2011,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{36}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{40}
 }
 
 type InfoResponse struct {
@@ -1847,7 +2031,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[37]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +2043,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[37]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +2056,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{37}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *InfoResponse) GetProcess() string {
@@ -2002,7 +2186,18 @@ const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\fDebugRequest\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x10\n" +
 	"\x03off\x18\x02 \x01(\bR\x03off\"\x0f\n" +
-	"\rDebugResponse\"&\n" +
+	"\rDebugResponse\"0\n" +
+	"\x0fAddFaultRequest\x12\x1d\n" +
+	"\n" +
+	"fault_json\x18\x01 \x01(\fR\tfaultJson\"1\n" +
+	"\x10AddFaultResponse\x12\x1d\n" +
+	"\n" +
+	"fault_json\x18\x01 \x01(\fR\tfaultJson\"7\n" +
+	"\x13RemoveFaultsRequest\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"(\n" +
+	"\x14RemoveFaultsResponse\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\"&\n" +
 	"\n" +
 	"EnvRequest\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\"9\n" +
@@ -2064,7 +2259,7 @@ const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"executable\x18\b \x01(\tR\n" +
 	"executable\x12\x14\n" +
-	"\x05owned\x18\t \x01(\bR\x05owned2\x8a\r\n" +
+	"\x05owned\x18\t \x01(\bR\x05owned2\xc0\x0e\n" +
 	"\bOperator\x12A\n" +
 	"\x02Up\x12\x1c.shoal.operator.v1.UpRequest\x1a\x1b.shoal.operator.v1.Progress0\x01\x12E\n" +
 	"\x04Down\x12\x1e.shoal.operator.v1.DownRequest\x1a\x1b.shoal.operator.v1.Progress0\x01\x12M\n" +
@@ -2075,7 +2270,9 @@ const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\aUpgrade\x12!.shoal.operator.v1.UpgradeRequest\x1a\x1b.shoal.operator.v1.Progress0\x01\x12P\n" +
 	"\aPublish\x12!.shoal.operator.v1.PublishRequest\x1a\".shoal.operator.v1.PublishResponse\x12I\n" +
 	"\x06Attach\x12 .shoal.operator.v1.AttachRequest\x1a\x1b.shoal.operator.v1.Progress0\x01\x12J\n" +
-	"\x05Debug\x12\x1f.shoal.operator.v1.DebugRequest\x1a .shoal.operator.v1.DebugResponse\x12D\n" +
+	"\x05Debug\x12\x1f.shoal.operator.v1.DebugRequest\x1a .shoal.operator.v1.DebugResponse\x12S\n" +
+	"\bAddFault\x12\".shoal.operator.v1.AddFaultRequest\x1a#.shoal.operator.v1.AddFaultResponse\x12_\n" +
+	"\fRemoveFaults\x12&.shoal.operator.v1.RemoveFaultsRequest\x1a'.shoal.operator.v1.RemoveFaultsResponse\x12D\n" +
 	"\x03Env\x12\x1d.shoal.operator.v1.EnvRequest\x1a\x1e.shoal.operator.v1.EnvResponse\x12I\n" +
 	"\x04Logs\x12\x1e.shoal.operator.v1.LogsRequest\x1a\x1f.shoal.operator.v1.LogsResponse0\x01\x12K\n" +
 	"\x04Exec\x12\x1e.shoal.operator.v1.ExecRequest\x1a\x1f.shoal.operator.v1.ExecResponse(\x010\x01\x12D\n" +
@@ -2101,51 +2298,55 @@ func file_shoal_operator_v1_operator_proto_rawDescGZIP() []byte {
 	return file_shoal_operator_v1_operator_proto_rawDescData
 }
 
-var file_shoal_operator_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_shoal_operator_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_shoal_operator_v1_operator_proto_goTypes = []any{
-	(*NodesRequest)(nil),    // 0: shoal.operator.v1.NodesRequest
-	(*NodesResponse)(nil),   // 1: shoal.operator.v1.NodesResponse
-	(*TokenRequest)(nil),    // 2: shoal.operator.v1.TokenRequest
-	(*TokenResponse)(nil),   // 3: shoal.operator.v1.TokenResponse
-	(*RevokeRequest)(nil),   // 4: shoal.operator.v1.RevokeRequest
-	(*RevokeResponse)(nil),  // 5: shoal.operator.v1.RevokeResponse
-	(*RotateRequest)(nil),   // 6: shoal.operator.v1.RotateRequest
-	(*RotateResponse)(nil),  // 7: shoal.operator.v1.RotateResponse
-	(*RenewRequest)(nil),    // 8: shoal.operator.v1.RenewRequest
-	(*RenewResponse)(nil),   // 9: shoal.operator.v1.RenewResponse
-	(*Progress)(nil),        // 10: shoal.operator.v1.Progress
-	(*UpRequest)(nil),       // 11: shoal.operator.v1.UpRequest
-	(*DownRequest)(nil),     // 12: shoal.operator.v1.DownRequest
-	(*StatusRequest)(nil),   // 13: shoal.operator.v1.StatusRequest
-	(*StatusResponse)(nil),  // 14: shoal.operator.v1.StatusResponse
-	(*FollowRequest)(nil),   // 15: shoal.operator.v1.FollowRequest
-	(*RestartRequest)(nil),  // 16: shoal.operator.v1.RestartRequest
-	(*UpgradeRequest)(nil),  // 17: shoal.operator.v1.UpgradeRequest
-	(*PublishRequest)(nil),  // 18: shoal.operator.v1.PublishRequest
-	(*PublishResponse)(nil), // 19: shoal.operator.v1.PublishResponse
-	(*AttachRequest)(nil),   // 20: shoal.operator.v1.AttachRequest
-	(*DebugRequest)(nil),    // 21: shoal.operator.v1.DebugRequest
-	(*DebugResponse)(nil),   // 22: shoal.operator.v1.DebugResponse
-	(*EnvRequest)(nil),      // 23: shoal.operator.v1.EnvRequest
-	(*EnvResponse)(nil),     // 24: shoal.operator.v1.EnvResponse
-	(*Var)(nil),             // 25: shoal.operator.v1.Var
-	(*LogsRequest)(nil),     // 26: shoal.operator.v1.LogsRequest
-	(*LogsResponse)(nil),    // 27: shoal.operator.v1.LogsResponse
-	(*ExecRequest)(nil),     // 28: shoal.operator.v1.ExecRequest
-	(*ExecResponse)(nil),    // 29: shoal.operator.v1.ExecResponse
-	(*WhyRequest)(nil),      // 30: shoal.operator.v1.WhyRequest
-	(*WhyResponse)(nil),     // 31: shoal.operator.v1.WhyResponse
-	(*TapRequest)(nil),      // 32: shoal.operator.v1.TapRequest
-	(*TapResponse)(nil),     // 33: shoal.operator.v1.TapResponse
-	(*LearnedRequest)(nil),  // 34: shoal.operator.v1.LearnedRequest
-	(*LearnedResponse)(nil), // 35: shoal.operator.v1.LearnedResponse
-	(*InfoRequest)(nil),     // 36: shoal.operator.v1.InfoRequest
-	(*InfoResponse)(nil),    // 37: shoal.operator.v1.InfoResponse
-	nil,                     // 38: shoal.operator.v1.PublishRequest.AttributesEntry
+	(*NodesRequest)(nil),         // 0: shoal.operator.v1.NodesRequest
+	(*NodesResponse)(nil),        // 1: shoal.operator.v1.NodesResponse
+	(*TokenRequest)(nil),         // 2: shoal.operator.v1.TokenRequest
+	(*TokenResponse)(nil),        // 3: shoal.operator.v1.TokenResponse
+	(*RevokeRequest)(nil),        // 4: shoal.operator.v1.RevokeRequest
+	(*RevokeResponse)(nil),       // 5: shoal.operator.v1.RevokeResponse
+	(*RotateRequest)(nil),        // 6: shoal.operator.v1.RotateRequest
+	(*RotateResponse)(nil),       // 7: shoal.operator.v1.RotateResponse
+	(*RenewRequest)(nil),         // 8: shoal.operator.v1.RenewRequest
+	(*RenewResponse)(nil),        // 9: shoal.operator.v1.RenewResponse
+	(*Progress)(nil),             // 10: shoal.operator.v1.Progress
+	(*UpRequest)(nil),            // 11: shoal.operator.v1.UpRequest
+	(*DownRequest)(nil),          // 12: shoal.operator.v1.DownRequest
+	(*StatusRequest)(nil),        // 13: shoal.operator.v1.StatusRequest
+	(*StatusResponse)(nil),       // 14: shoal.operator.v1.StatusResponse
+	(*FollowRequest)(nil),        // 15: shoal.operator.v1.FollowRequest
+	(*RestartRequest)(nil),       // 16: shoal.operator.v1.RestartRequest
+	(*UpgradeRequest)(nil),       // 17: shoal.operator.v1.UpgradeRequest
+	(*PublishRequest)(nil),       // 18: shoal.operator.v1.PublishRequest
+	(*PublishResponse)(nil),      // 19: shoal.operator.v1.PublishResponse
+	(*AttachRequest)(nil),        // 20: shoal.operator.v1.AttachRequest
+	(*DebugRequest)(nil),         // 21: shoal.operator.v1.DebugRequest
+	(*DebugResponse)(nil),        // 22: shoal.operator.v1.DebugResponse
+	(*AddFaultRequest)(nil),      // 23: shoal.operator.v1.AddFaultRequest
+	(*AddFaultResponse)(nil),     // 24: shoal.operator.v1.AddFaultResponse
+	(*RemoveFaultsRequest)(nil),  // 25: shoal.operator.v1.RemoveFaultsRequest
+	(*RemoveFaultsResponse)(nil), // 26: shoal.operator.v1.RemoveFaultsResponse
+	(*EnvRequest)(nil),           // 27: shoal.operator.v1.EnvRequest
+	(*EnvResponse)(nil),          // 28: shoal.operator.v1.EnvResponse
+	(*Var)(nil),                  // 29: shoal.operator.v1.Var
+	(*LogsRequest)(nil),          // 30: shoal.operator.v1.LogsRequest
+	(*LogsResponse)(nil),         // 31: shoal.operator.v1.LogsResponse
+	(*ExecRequest)(nil),          // 32: shoal.operator.v1.ExecRequest
+	(*ExecResponse)(nil),         // 33: shoal.operator.v1.ExecResponse
+	(*WhyRequest)(nil),           // 34: shoal.operator.v1.WhyRequest
+	(*WhyResponse)(nil),          // 35: shoal.operator.v1.WhyResponse
+	(*TapRequest)(nil),           // 36: shoal.operator.v1.TapRequest
+	(*TapResponse)(nil),          // 37: shoal.operator.v1.TapResponse
+	(*LearnedRequest)(nil),       // 38: shoal.operator.v1.LearnedRequest
+	(*LearnedResponse)(nil),      // 39: shoal.operator.v1.LearnedResponse
+	(*InfoRequest)(nil),          // 40: shoal.operator.v1.InfoRequest
+	(*InfoResponse)(nil),         // 41: shoal.operator.v1.InfoResponse
+	nil,                          // 42: shoal.operator.v1.PublishRequest.AttributesEntry
 }
 var file_shoal_operator_v1_operator_proto_depIdxs = []int32{
-	38, // 0: shoal.operator.v1.PublishRequest.attributes:type_name -> shoal.operator.v1.PublishRequest.AttributesEntry
-	25, // 1: shoal.operator.v1.EnvResponse.vars:type_name -> shoal.operator.v1.Var
+	42, // 0: shoal.operator.v1.PublishRequest.attributes:type_name -> shoal.operator.v1.PublishRequest.AttributesEntry
+	29, // 1: shoal.operator.v1.EnvResponse.vars:type_name -> shoal.operator.v1.Var
 	11, // 2: shoal.operator.v1.Operator.Up:input_type -> shoal.operator.v1.UpRequest
 	12, // 3: shoal.operator.v1.Operator.Down:input_type -> shoal.operator.v1.DownRequest
 	13, // 4: shoal.operator.v1.Operator.Status:input_type -> shoal.operator.v1.StatusRequest
@@ -2156,42 +2357,46 @@ var file_shoal_operator_v1_operator_proto_depIdxs = []int32{
 	18, // 9: shoal.operator.v1.Operator.Publish:input_type -> shoal.operator.v1.PublishRequest
 	20, // 10: shoal.operator.v1.Operator.Attach:input_type -> shoal.operator.v1.AttachRequest
 	21, // 11: shoal.operator.v1.Operator.Debug:input_type -> shoal.operator.v1.DebugRequest
-	23, // 12: shoal.operator.v1.Operator.Env:input_type -> shoal.operator.v1.EnvRequest
-	26, // 13: shoal.operator.v1.Operator.Logs:input_type -> shoal.operator.v1.LogsRequest
-	28, // 14: shoal.operator.v1.Operator.Exec:input_type -> shoal.operator.v1.ExecRequest
-	30, // 15: shoal.operator.v1.Operator.Why:input_type -> shoal.operator.v1.WhyRequest
-	32, // 16: shoal.operator.v1.Operator.Tap:input_type -> shoal.operator.v1.TapRequest
-	34, // 17: shoal.operator.v1.Operator.Learned:input_type -> shoal.operator.v1.LearnedRequest
-	36, // 18: shoal.operator.v1.Operator.Info:input_type -> shoal.operator.v1.InfoRequest
-	0,  // 19: shoal.operator.v1.Operator.Nodes:input_type -> shoal.operator.v1.NodesRequest
-	2,  // 20: shoal.operator.v1.Operator.Token:input_type -> shoal.operator.v1.TokenRequest
-	4,  // 21: shoal.operator.v1.Operator.Revoke:input_type -> shoal.operator.v1.RevokeRequest
-	6,  // 22: shoal.operator.v1.Operator.Rotate:input_type -> shoal.operator.v1.RotateRequest
-	8,  // 23: shoal.operator.v1.Operator.Renew:input_type -> shoal.operator.v1.RenewRequest
-	10, // 24: shoal.operator.v1.Operator.Up:output_type -> shoal.operator.v1.Progress
-	10, // 25: shoal.operator.v1.Operator.Down:output_type -> shoal.operator.v1.Progress
-	14, // 26: shoal.operator.v1.Operator.Status:output_type -> shoal.operator.v1.StatusResponse
-	14, // 27: shoal.operator.v1.Operator.Watch:output_type -> shoal.operator.v1.StatusResponse
-	10, // 28: shoal.operator.v1.Operator.Follow:output_type -> shoal.operator.v1.Progress
-	10, // 29: shoal.operator.v1.Operator.Restart:output_type -> shoal.operator.v1.Progress
-	10, // 30: shoal.operator.v1.Operator.Upgrade:output_type -> shoal.operator.v1.Progress
-	19, // 31: shoal.operator.v1.Operator.Publish:output_type -> shoal.operator.v1.PublishResponse
-	10, // 32: shoal.operator.v1.Operator.Attach:output_type -> shoal.operator.v1.Progress
-	22, // 33: shoal.operator.v1.Operator.Debug:output_type -> shoal.operator.v1.DebugResponse
-	24, // 34: shoal.operator.v1.Operator.Env:output_type -> shoal.operator.v1.EnvResponse
-	27, // 35: shoal.operator.v1.Operator.Logs:output_type -> shoal.operator.v1.LogsResponse
-	29, // 36: shoal.operator.v1.Operator.Exec:output_type -> shoal.operator.v1.ExecResponse
-	31, // 37: shoal.operator.v1.Operator.Why:output_type -> shoal.operator.v1.WhyResponse
-	33, // 38: shoal.operator.v1.Operator.Tap:output_type -> shoal.operator.v1.TapResponse
-	35, // 39: shoal.operator.v1.Operator.Learned:output_type -> shoal.operator.v1.LearnedResponse
-	37, // 40: shoal.operator.v1.Operator.Info:output_type -> shoal.operator.v1.InfoResponse
-	1,  // 41: shoal.operator.v1.Operator.Nodes:output_type -> shoal.operator.v1.NodesResponse
-	3,  // 42: shoal.operator.v1.Operator.Token:output_type -> shoal.operator.v1.TokenResponse
-	5,  // 43: shoal.operator.v1.Operator.Revoke:output_type -> shoal.operator.v1.RevokeResponse
-	7,  // 44: shoal.operator.v1.Operator.Rotate:output_type -> shoal.operator.v1.RotateResponse
-	9,  // 45: shoal.operator.v1.Operator.Renew:output_type -> shoal.operator.v1.RenewResponse
-	24, // [24:46] is the sub-list for method output_type
-	2,  // [2:24] is the sub-list for method input_type
+	23, // 12: shoal.operator.v1.Operator.AddFault:input_type -> shoal.operator.v1.AddFaultRequest
+	25, // 13: shoal.operator.v1.Operator.RemoveFaults:input_type -> shoal.operator.v1.RemoveFaultsRequest
+	27, // 14: shoal.operator.v1.Operator.Env:input_type -> shoal.operator.v1.EnvRequest
+	30, // 15: shoal.operator.v1.Operator.Logs:input_type -> shoal.operator.v1.LogsRequest
+	32, // 16: shoal.operator.v1.Operator.Exec:input_type -> shoal.operator.v1.ExecRequest
+	34, // 17: shoal.operator.v1.Operator.Why:input_type -> shoal.operator.v1.WhyRequest
+	36, // 18: shoal.operator.v1.Operator.Tap:input_type -> shoal.operator.v1.TapRequest
+	38, // 19: shoal.operator.v1.Operator.Learned:input_type -> shoal.operator.v1.LearnedRequest
+	40, // 20: shoal.operator.v1.Operator.Info:input_type -> shoal.operator.v1.InfoRequest
+	0,  // 21: shoal.operator.v1.Operator.Nodes:input_type -> shoal.operator.v1.NodesRequest
+	2,  // 22: shoal.operator.v1.Operator.Token:input_type -> shoal.operator.v1.TokenRequest
+	4,  // 23: shoal.operator.v1.Operator.Revoke:input_type -> shoal.operator.v1.RevokeRequest
+	6,  // 24: shoal.operator.v1.Operator.Rotate:input_type -> shoal.operator.v1.RotateRequest
+	8,  // 25: shoal.operator.v1.Operator.Renew:input_type -> shoal.operator.v1.RenewRequest
+	10, // 26: shoal.operator.v1.Operator.Up:output_type -> shoal.operator.v1.Progress
+	10, // 27: shoal.operator.v1.Operator.Down:output_type -> shoal.operator.v1.Progress
+	14, // 28: shoal.operator.v1.Operator.Status:output_type -> shoal.operator.v1.StatusResponse
+	14, // 29: shoal.operator.v1.Operator.Watch:output_type -> shoal.operator.v1.StatusResponse
+	10, // 30: shoal.operator.v1.Operator.Follow:output_type -> shoal.operator.v1.Progress
+	10, // 31: shoal.operator.v1.Operator.Restart:output_type -> shoal.operator.v1.Progress
+	10, // 32: shoal.operator.v1.Operator.Upgrade:output_type -> shoal.operator.v1.Progress
+	19, // 33: shoal.operator.v1.Operator.Publish:output_type -> shoal.operator.v1.PublishResponse
+	10, // 34: shoal.operator.v1.Operator.Attach:output_type -> shoal.operator.v1.Progress
+	22, // 35: shoal.operator.v1.Operator.Debug:output_type -> shoal.operator.v1.DebugResponse
+	24, // 36: shoal.operator.v1.Operator.AddFault:output_type -> shoal.operator.v1.AddFaultResponse
+	26, // 37: shoal.operator.v1.Operator.RemoveFaults:output_type -> shoal.operator.v1.RemoveFaultsResponse
+	28, // 38: shoal.operator.v1.Operator.Env:output_type -> shoal.operator.v1.EnvResponse
+	31, // 39: shoal.operator.v1.Operator.Logs:output_type -> shoal.operator.v1.LogsResponse
+	33, // 40: shoal.operator.v1.Operator.Exec:output_type -> shoal.operator.v1.ExecResponse
+	35, // 41: shoal.operator.v1.Operator.Why:output_type -> shoal.operator.v1.WhyResponse
+	37, // 42: shoal.operator.v1.Operator.Tap:output_type -> shoal.operator.v1.TapResponse
+	39, // 43: shoal.operator.v1.Operator.Learned:output_type -> shoal.operator.v1.LearnedResponse
+	41, // 44: shoal.operator.v1.Operator.Info:output_type -> shoal.operator.v1.InfoResponse
+	1,  // 45: shoal.operator.v1.Operator.Nodes:output_type -> shoal.operator.v1.NodesResponse
+	3,  // 46: shoal.operator.v1.Operator.Token:output_type -> shoal.operator.v1.TokenResponse
+	5,  // 47: shoal.operator.v1.Operator.Revoke:output_type -> shoal.operator.v1.RevokeResponse
+	7,  // 48: shoal.operator.v1.Operator.Rotate:output_type -> shoal.operator.v1.RotateResponse
+	9,  // 49: shoal.operator.v1.Operator.Renew:output_type -> shoal.operator.v1.RenewResponse
+	26, // [26:50] is the sub-list for method output_type
+	2,  // [2:26] is the sub-list for method input_type
 	2,  // [2:2] is the sub-list for extension type_name
 	2,  // [2:2] is the sub-list for extension extendee
 	0,  // [0:2] is the sub-list for field type_name
@@ -2208,7 +2413,7 @@ func file_shoal_operator_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_operator_v1_operator_proto_rawDesc), len(file_shoal_operator_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -57,6 +57,10 @@ const (
 	OperatorAttachProcedure = "/shoal.operator.v1.Operator/Attach"
 	// OperatorDebugProcedure is the fully-qualified name of the Operator's Debug RPC.
 	OperatorDebugProcedure = "/shoal.operator.v1.Operator/Debug"
+	// OperatorAddFaultProcedure is the fully-qualified name of the Operator's AddFault RPC.
+	OperatorAddFaultProcedure = "/shoal.operator.v1.Operator/AddFault"
+	// OperatorRemoveFaultsProcedure is the fully-qualified name of the Operator's RemoveFaults RPC.
+	OperatorRemoveFaultsProcedure = "/shoal.operator.v1.Operator/RemoveFaults"
 	// OperatorEnvProcedure is the fully-qualified name of the Operator's Env RPC.
 	OperatorEnvProcedure = "/shoal.operator.v1.Operator/Env"
 	// OperatorLogsProcedure is the fully-qualified name of the Operator's Logs RPC.
@@ -95,6 +99,8 @@ type OperatorClient interface {
 	Publish(context.Context, *connect.Request[v1.PublishRequest]) (*connect.Response[v1.PublishResponse], error)
 	Attach(context.Context, *connect.Request[v1.AttachRequest]) (*connect.ServerStreamForClient[v1.Progress], error)
 	Debug(context.Context, *connect.Request[v1.DebugRequest]) (*connect.Response[v1.DebugResponse], error)
+	AddFault(context.Context, *connect.Request[v1.AddFaultRequest]) (*connect.Response[v1.AddFaultResponse], error)
+	RemoveFaults(context.Context, *connect.Request[v1.RemoveFaultsRequest]) (*connect.Response[v1.RemoveFaultsResponse], error)
 	Env(context.Context, *connect.Request[v1.EnvRequest]) (*connect.Response[v1.EnvResponse], error)
 	Logs(context.Context, *connect.Request[v1.LogsRequest]) (*connect.ServerStreamForClient[v1.LogsResponse], error)
 	Exec(context.Context) *connect.BidiStreamForClient[v1.ExecRequest, v1.ExecResponse]
@@ -180,6 +186,18 @@ func NewOperatorClient(httpClient connect.HTTPClient, baseURL string, opts ...co
 			connect.WithSchema(operatorMethods.ByName("Debug")),
 			connect.WithClientOptions(opts...),
 		),
+		addFault: connect.NewClient[v1.AddFaultRequest, v1.AddFaultResponse](
+			httpClient,
+			baseURL+OperatorAddFaultProcedure,
+			connect.WithSchema(operatorMethods.ByName("AddFault")),
+			connect.WithClientOptions(opts...),
+		),
+		removeFaults: connect.NewClient[v1.RemoveFaultsRequest, v1.RemoveFaultsResponse](
+			httpClient,
+			baseURL+OperatorRemoveFaultsProcedure,
+			connect.WithSchema(operatorMethods.ByName("RemoveFaults")),
+			connect.WithClientOptions(opts...),
+		),
 		env: connect.NewClient[v1.EnvRequest, v1.EnvResponse](
 			httpClient,
 			baseURL+OperatorEnvProcedure,
@@ -257,28 +275,30 @@ func NewOperatorClient(httpClient connect.HTTPClient, baseURL string, opts ...co
 
 // operatorClient implements OperatorClient.
 type operatorClient struct {
-	up      *connect.Client[v1.UpRequest, v1.Progress]
-	down    *connect.Client[v1.DownRequest, v1.Progress]
-	status  *connect.Client[v1.StatusRequest, v1.StatusResponse]
-	watch   *connect.Client[v1.StatusRequest, v1.StatusResponse]
-	follow  *connect.Client[v1.FollowRequest, v1.Progress]
-	restart *connect.Client[v1.RestartRequest, v1.Progress]
-	upgrade *connect.Client[v1.UpgradeRequest, v1.Progress]
-	publish *connect.Client[v1.PublishRequest, v1.PublishResponse]
-	attach  *connect.Client[v1.AttachRequest, v1.Progress]
-	debug   *connect.Client[v1.DebugRequest, v1.DebugResponse]
-	env     *connect.Client[v1.EnvRequest, v1.EnvResponse]
-	logs    *connect.Client[v1.LogsRequest, v1.LogsResponse]
-	exec    *connect.Client[v1.ExecRequest, v1.ExecResponse]
-	why     *connect.Client[v1.WhyRequest, v1.WhyResponse]
-	tap     *connect.Client[v1.TapRequest, v1.TapResponse]
-	learned *connect.Client[v1.LearnedRequest, v1.LearnedResponse]
-	info    *connect.Client[v1.InfoRequest, v1.InfoResponse]
-	nodes   *connect.Client[v1.NodesRequest, v1.NodesResponse]
-	token   *connect.Client[v1.TokenRequest, v1.TokenResponse]
-	revoke  *connect.Client[v1.RevokeRequest, v1.RevokeResponse]
-	rotate  *connect.Client[v1.RotateRequest, v1.RotateResponse]
-	renew   *connect.Client[v1.RenewRequest, v1.RenewResponse]
+	up           *connect.Client[v1.UpRequest, v1.Progress]
+	down         *connect.Client[v1.DownRequest, v1.Progress]
+	status       *connect.Client[v1.StatusRequest, v1.StatusResponse]
+	watch        *connect.Client[v1.StatusRequest, v1.StatusResponse]
+	follow       *connect.Client[v1.FollowRequest, v1.Progress]
+	restart      *connect.Client[v1.RestartRequest, v1.Progress]
+	upgrade      *connect.Client[v1.UpgradeRequest, v1.Progress]
+	publish      *connect.Client[v1.PublishRequest, v1.PublishResponse]
+	attach       *connect.Client[v1.AttachRequest, v1.Progress]
+	debug        *connect.Client[v1.DebugRequest, v1.DebugResponse]
+	addFault     *connect.Client[v1.AddFaultRequest, v1.AddFaultResponse]
+	removeFaults *connect.Client[v1.RemoveFaultsRequest, v1.RemoveFaultsResponse]
+	env          *connect.Client[v1.EnvRequest, v1.EnvResponse]
+	logs         *connect.Client[v1.LogsRequest, v1.LogsResponse]
+	exec         *connect.Client[v1.ExecRequest, v1.ExecResponse]
+	why          *connect.Client[v1.WhyRequest, v1.WhyResponse]
+	tap          *connect.Client[v1.TapRequest, v1.TapResponse]
+	learned      *connect.Client[v1.LearnedRequest, v1.LearnedResponse]
+	info         *connect.Client[v1.InfoRequest, v1.InfoResponse]
+	nodes        *connect.Client[v1.NodesRequest, v1.NodesResponse]
+	token        *connect.Client[v1.TokenRequest, v1.TokenResponse]
+	revoke       *connect.Client[v1.RevokeRequest, v1.RevokeResponse]
+	rotate       *connect.Client[v1.RotateRequest, v1.RotateResponse]
+	renew        *connect.Client[v1.RenewRequest, v1.RenewResponse]
 }
 
 // Up calls shoal.operator.v1.Operator.Up.
@@ -329,6 +349,16 @@ func (c *operatorClient) Attach(ctx context.Context, req *connect.Request[v1.Att
 // Debug calls shoal.operator.v1.Operator.Debug.
 func (c *operatorClient) Debug(ctx context.Context, req *connect.Request[v1.DebugRequest]) (*connect.Response[v1.DebugResponse], error) {
 	return c.debug.CallUnary(ctx, req)
+}
+
+// AddFault calls shoal.operator.v1.Operator.AddFault.
+func (c *operatorClient) AddFault(ctx context.Context, req *connect.Request[v1.AddFaultRequest]) (*connect.Response[v1.AddFaultResponse], error) {
+	return c.addFault.CallUnary(ctx, req)
+}
+
+// RemoveFaults calls shoal.operator.v1.Operator.RemoveFaults.
+func (c *operatorClient) RemoveFaults(ctx context.Context, req *connect.Request[v1.RemoveFaultsRequest]) (*connect.Response[v1.RemoveFaultsResponse], error) {
+	return c.removeFaults.CallUnary(ctx, req)
 }
 
 // Env calls shoal.operator.v1.Operator.Env.
@@ -403,6 +433,8 @@ type OperatorHandler interface {
 	Publish(context.Context, *connect.Request[v1.PublishRequest]) (*connect.Response[v1.PublishResponse], error)
 	Attach(context.Context, *connect.Request[v1.AttachRequest], *connect.ServerStream[v1.Progress]) error
 	Debug(context.Context, *connect.Request[v1.DebugRequest]) (*connect.Response[v1.DebugResponse], error)
+	AddFault(context.Context, *connect.Request[v1.AddFaultRequest]) (*connect.Response[v1.AddFaultResponse], error)
+	RemoveFaults(context.Context, *connect.Request[v1.RemoveFaultsRequest]) (*connect.Response[v1.RemoveFaultsResponse], error)
 	Env(context.Context, *connect.Request[v1.EnvRequest]) (*connect.Response[v1.EnvResponse], error)
 	Logs(context.Context, *connect.Request[v1.LogsRequest], *connect.ServerStream[v1.LogsResponse]) error
 	Exec(context.Context, *connect.BidiStream[v1.ExecRequest, v1.ExecResponse]) error
@@ -482,6 +514,18 @@ func NewOperatorHandler(svc OperatorHandler, opts ...connect.HandlerOption) (str
 		OperatorDebugProcedure,
 		svc.Debug,
 		connect.WithSchema(operatorMethods.ByName("Debug")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorAddFaultHandler := connect.NewUnaryHandler(
+		OperatorAddFaultProcedure,
+		svc.AddFault,
+		connect.WithSchema(operatorMethods.ByName("AddFault")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorRemoveFaultsHandler := connect.NewUnaryHandler(
+		OperatorRemoveFaultsProcedure,
+		svc.RemoveFaults,
+		connect.WithSchema(operatorMethods.ByName("RemoveFaults")),
 		connect.WithHandlerOptions(opts...),
 	)
 	operatorEnvHandler := connect.NewUnaryHandler(
@@ -578,6 +622,10 @@ func NewOperatorHandler(svc OperatorHandler, opts ...connect.HandlerOption) (str
 			operatorAttachHandler.ServeHTTP(w, r)
 		case OperatorDebugProcedure:
 			operatorDebugHandler.ServeHTTP(w, r)
+		case OperatorAddFaultProcedure:
+			operatorAddFaultHandler.ServeHTTP(w, r)
+		case OperatorRemoveFaultsProcedure:
+			operatorRemoveFaultsHandler.ServeHTTP(w, r)
 		case OperatorEnvProcedure:
 			operatorEnvHandler.ServeHTTP(w, r)
 		case OperatorLogsProcedure:
@@ -649,6 +697,14 @@ func (UnimplementedOperatorHandler) Attach(context.Context, *connect.Request[v1.
 
 func (UnimplementedOperatorHandler) Debug(context.Context, *connect.Request[v1.DebugRequest]) (*connect.Response[v1.DebugResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.Debug is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) AddFault(context.Context, *connect.Request[v1.AddFaultRequest]) (*connect.Response[v1.AddFaultResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.AddFault is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) RemoveFaults(context.Context, *connect.Request[v1.RemoveFaultsRequest]) (*connect.Response[v1.RemoveFaultsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.RemoveFaults is not implemented"))
 }
 
 func (UnimplementedOperatorHandler) Env(context.Context, *connect.Request[v1.EnvRequest]) (*connect.Response[v1.EnvResponse], error) {
