@@ -55,8 +55,3 @@ func CheckName(name string) error {
 	}
 	return nil
 }
-
-// SPIFFEID returns the identity of a service in a trust domain, as the SPIFFE-ID standard writes it.
-func SPIFFEID(trustDomain, service string) string {
-	return "spiffe://" + trustDomain + "/" + service
-}
