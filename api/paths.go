@@ -3,7 +3,9 @@ package api
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,7 +30,7 @@ type Paths struct {
 	Shims             string // folder: one socket per instance
 
 	HubDir, NodeDir string // what each process stores
-	Up              string // file: what is up, for a hub that starts again; `down` removes it
+	Up              string // file: what is up, for a hub that starts again; there from `up` to `down`
 	HubLog, NodeLog string // what each process says
 	Logs, State     string // folders: per service
 }
@@ -126,6 +128,36 @@ func (p Paths) Prepare() error {
 		}
 	}
 	return writeFile(filepath.Join(p.Data, noteFile), p.Runtime+"\n")
+}
+
+// ErrUnwanted is why a hub or node in the background ends as soon as it has started: it was on its way
+// when the fleet was stopped.
+var ErrUnwanted = errors.New("the fleet is not meant to run: `shoal down` has stopped it; `shoal up -d` starts it")
+
+// Want notes that the fleet is meant to run in the background, until [Paths.Forget].
+func (p Paths) Want() error {
+	f, err := os.OpenFile(p.Up, os.O_WRONLY|os.O_CREATE, 0o600) // what a hub has written there stays
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// Forget notes that the fleet is not meant to run any more. Hub and node look for the note once they
+// hold their locks, so that after Forget each of them either ends by itself or is seen to hold its lock.
+func (p Paths) Forget() error {
+	if err := os.Remove(p.Up); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// CheckWanted returns [ErrUnwanted] where the fleet is not meant to run in the background.
+func (p Paths) CheckWanted() error {
+	if _, err := os.Stat(p.Up); errors.Is(err, fs.ErrNotExist) {
+		return ErrUnwanted
+	}
+	return nil
 }
 
 // Remove removes the runtime folder, once nothing of the fleet runs.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -23,14 +22,8 @@ func (a *app) down() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			info, err := c.Running(ctx)
-			if errors.Is(err, api.ErrNotRunning) {
-				info, err = a.takeUp(ctx, c, p, err)
-			}
+			name, err := a.stopAll(ctx, c, p)
 			if err != nil {
-				return err
-			}
-			if err := c.Down(ctx, a.newPlain(a.out).progress); err != nil {
 				return err
 			}
 			if err := gone(ctx, c, p); err != nil {
@@ -39,39 +32,78 @@ func (a *app) down() *cobra.Command {
 			if err := p.Remove(); err != nil {
 				return fmt.Errorf("everything is stopped, but the runtime folder is left: %w", err)
 			}
-			fmt.Fprintf(a.out, "%s is down\n", info.Fleet)
+			fmt.Fprintf(a.out, "%s is down\n", name)
 			return nil
 		}),
 	}
 }
 
-// takeUp starts a node where hub and node were both killed and instances run on under their shims, so
-// that these can be stopped in order. Where there are none it returns notRunning.
-func (a *app) takeUp(ctx context.Context, c *api.Client, p api.Paths, notRunning error) (api.Info, error) {
+// stopAll stops the fleet, by whichever process answers. Those that die before they are done, and what
+// runs on without them, it ends itself.
+func (a *app) stopAll(ctx context.Context, c *api.Client, p api.Paths) (fleet string, err error) {
+	info, err := c.Running(ctx)
+	if err == nil {
+		err = c.Down(ctx, a.newPlain(a.out).progress)
+	}
+	if !errors.Is(err, api.ErrNotRunning) {
+		return info.Fleet, err
+	}
+	swept, err := a.sweep(ctx, c, p)
+	if err == nil && swept == "" && info.Fleet == "" {
+		return "", api.ErrNotRunning
+	}
+	return cmp.Or(info.Fleet, swept), err
+}
+
+// sweep ends what is left where neither hub nor node answers: one of them that is just starting, and
+// instances that run on under their shims. It returns the fleet's name where there was anything.
+func (a *app) sweep(ctx context.Context, c *api.Client, p api.Paths) (fleet string, err error) {
+	if err := p.Forget(); err != nil {
+		return "", err
+	}
+	for _, which := range []api.Process{api.Hub, api.Node} {
+		if _, held := daemon.Locked(lockOf(p, which)); !held {
+			continue
+		}
+		fleet = "the fleet"
+		if err := daemon.End(lockOf(p, which)); err != nil {
+			return "", err
+		}
+	}
 	left, err := filepath.Glob(filepath.Join(p.Shims, "*.sock"))
-	file, ok, fileErr := a.workspaceFile()
-	executable, exeErr := os.Executable()
-	if err := errors.Join(err, fileErr, exeErr); err != nil || len(left) == 0 || !ok {
-		return api.Info{}, errors.Join(notRunning, err)
+	if err != nil || len(left) == 0 {
+		return fleet, err
 	}
-	node, err := spawn(executable, p, api.Node, &processFlags{data: p.Data, workspace: file}, nil)
+	return a.stopShims(ctx, c, p)
+}
+
+// stopShims starts a node that takes over the instances which were left, so that it can stop them in
+// order. It owns that node, which ends with it.
+func (a *app) stopShims(ctx context.Context, c *api.Client, p api.Paths) (fleet string, err error) {
+	file, ok, err := a.workspaceFile()
 	if err != nil {
-		return api.Info{}, err
+		return "", err
 	}
-	died := make(chan *process, 1)
-	go node.await(died)
+	if !ok {
+		return "", fmt.Errorf("instances run on, and no shoal.work is found here: name it with --workspace; they are in %s", p.Shims)
+	}
+	o, err := startOwned(p, &processFlags{data: p.Data, workspace: file}, api.Node)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, o.stop()) }()
 	ctx, cancel := context.WithTimeout(ctx, answerPatience)
 	defer cancel()
 	for {
 		info, err := c.Info(ctx, api.Node)
 		if err == nil {
-			return info, nil
+			return info.Fleet, c.Down(context.WithoutCancel(ctx), a.newPlain(a.out).progress)
 		}
 		select {
-		case <-died:
-			return info, fmt.Errorf("what runs on cannot be stopped: %w", node.death())
+		case node := <-o.died:
+			return "", fmt.Errorf("what runs on cannot be stopped: %w", node.death())
 		case <-ctx.Done():
-			return info, err
+			return "", err
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

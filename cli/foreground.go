@@ -88,8 +88,8 @@ type owned struct {
 	paths     api.Paths
 }
 
-// startOwned starts hub and node as children. The caller calls stop on every path.
-func startOwned(p api.Paths, f *processFlags) (*owned, error) {
+// startOwned starts hub and node, or one of them, as children. The caller calls stop on every path.
+func startOwned(p api.Paths, f *processFlags, which ...api.Process) (*owned, error) {
 	executable, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("the path of this binary: %w", err)
@@ -99,8 +99,8 @@ func startOwned(p api.Paths, f *processFlags) (*owned, error) {
 		return nil, err
 	}
 	defer read.Close()
-	o := &owned{owner: write, died: make(chan *process, 2), paths: p}
-	for _, which := range []api.Process{api.Hub, api.Node} {
+	o := &owned{owner: write, died: make(chan *process, len(which)), paths: p}
+	for _, which := range which {
 		child, err := spawn(executable, p, which, f, read)
 		if err != nil {
 			return nil, errors.Join(err, o.stop())

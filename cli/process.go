@@ -146,13 +146,15 @@ func stopped(ctx context.Context) (context.Context, context.CancelFunc) {
 	return ctx, stop
 }
 
-// startDetached starts hub or node in a session of its own, writing to its log.
+// startDetached starts hub or node in a session of its own, writing to its log. Where that ends before
+// this process does, it leaves no zombie.
 func startDetached(executable string, p api.Paths, which api.Process, f *processFlags) error {
 	cmd, err := spawn(executable, p, which, f, nil)
 	if err != nil {
 		return err
 	}
-	return cmd.Process.Release()
+	go func() { _ = cmd.Wait() }()
+	return nil
 }
 
 func spawn(executable string, p api.Paths, which api.Process, f *processFlags, owner *os.File) (*process, error) {

@@ -168,6 +168,9 @@ func (a *app) startMissing(ctx context.Context, c *api.Client, p plan) error {
 	if err := api.InitData(p.paths.Data); err != nil {
 		return err
 	}
+	if err := p.paths.Want(); err != nil {
+		return fmt.Errorf("the data folder cannot be written: %w", err)
+	}
 	died := make(chan *process, 2)
 	var started []*process
 	for _, which := range []api.Process{api.Hub, api.Node} {
@@ -182,9 +185,13 @@ func (a *app) startMissing(ctx context.Context, c *api.Client, p plan) error {
 		go child.await(died)
 	}
 	err = bothAnswer(ctx, c, p.paths, died)
-	if err != nil {
-		end(started) // half a fleet is of use to nobody
+	if err == nil {
+		return nil
 	}
+	if len(started) == 2 { // half a fleet is of use to nobody
+		err = errors.Join(err, p.paths.Forget())
+	}
+	end(started)
 	return err
 }
 

@@ -67,7 +67,7 @@ func startNew(ctx context.Context, c *api.Client, p plan) (*owned, error) {
 	if err := api.InitData(p.paths.Data); err != nil {
 		return nil, err
 	}
-	return startOwned(p.paths, p.flags)
+	return startOwned(p.paths, p.flags, api.Hub, api.Node)
 }
 
 // attend goes through the life of a foreground fleet: start, follow, stop.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -53,29 +55,16 @@ func serve() {
 
 func TestLockIsHeldByOneAndEndsWithIt(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	read, write, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(os.Args[0], path)
-	cmd.Env = append(os.Environ(), "DAEMON_TEST=hold", ownerEnv+"=0")
-	cmd.Stdin = read
-	out, _ := cmd.StdoutPipe()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if line, _ := bufio.NewReader(out).ReadString('\n'); line != "locked\n" {
-		t.Fatalf("the holder said %q", line)
-	}
+	cmd, end := startHolder(t, path)
 	if pid, locked := Locked(path); !locked || pid != cmd.Process.Pid {
 		t.Errorf("Locked = %d, %v; want %d, true", pid, locked, cmd.Process.Pid)
 	}
 	if _, err := Lock(path); err == nil || !strings.Contains(err.Error(), fmt.Sprint(cmd.Process.Pid)) {
 		t.Errorf("a second Lock: %v; want an error that names process %d", err, cmd.Process.Pid)
 	}
-	_ = write.Close()
-	if err := cmd.Wait(); err != nil {
-		t.Fatalf("the holder did not end with its owner: %v", err)
+	end()
+	if !cmd.ProcessState.Success() {
+		t.Fatalf("the holder did not end with its owner: %v", cmd.ProcessState)
 	}
 	if _, locked := Locked(path); locked {
 		t.Error("the lock outlived its holder")
@@ -133,5 +122,102 @@ func TestTakenDefaultMovesAndFixedFails(t *testing.T) {
 	defer l.Close()
 	if l.Addr().String() == address {
 		t.Error("two listeners share one address")
+	}
+}
+
+// startHolder starts a process that holds the lock at path until end is called.
+func startHolder(t *testing.T, path string) (cmd *exec.Cmd, end func()) {
+	t.Helper()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	cmd = exec.Command(os.Args[0], path)
+	cmd.Env = append(os.Environ(), "DAEMON_TEST=hold", ownerEnv+"=0")
+	cmd.Stdin, cmd.Stderr = read, os.Stderr
+	out, _ := cmd.StdoutPipe()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, _ := bufio.NewReader(out).ReadString('\n'); line != "locked\n" {
+		t.Fatalf("the holder said %q", line)
+	}
+	end = sync.OnceFunc(func() {
+		_ = write.Close()
+		_ = cmd.Wait()
+	})
+	t.Cleanup(end)
+	return cmd, end
+}
+
+// Whoever asks whether a lock is held, however often, keeps nobody from taking it.
+func TestProbesAreInNobodysWay(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	if f, err := Lock(path); err != nil {
+		t.Fatal(err)
+	} else {
+		_ = f.Close() // its holder lives on, and so is believed at first
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var probes sync.WaitGroup
+	for range 4 {
+		probes.Go(func() {
+			for ctx.Err() == nil {
+				Locked(path)
+			}
+		})
+	}
+	for range 50 {
+		f, err := Lock(path)
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		if pid, locked := Locked(path); !locked || pid != os.Getpid() {
+			t.Errorf("Locked = %d, %v while this process holds it", pid, locked)
+		}
+		_ = f.Close()
+	}
+	cancel()
+	probes.Wait()
+}
+
+// What a dead holder wrote is not taken for the id of the next one.
+func TestOnlyALivingHoldersIDIsBelieved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	first, _ := startHolder(t, path)
+	_ = first.Process.Kill()
+	_ = first.Wait()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := tryLock(f); err != nil { // as one that has not written itself yet
+		t.Fatal(err)
+	}
+	if pid, locked := Locked(path); !locked || pid != 0 {
+		t.Errorf("Locked = %d, %v; want an unknown process", pid, locked)
+	}
+	if err := writeHolder(f); err != nil {
+		t.Fatal(err)
+	}
+	if pid, _ := Locked(path); pid != os.Getpid() {
+		t.Errorf("Locked = %d; want %d", pid, os.Getpid())
+	}
+}
+
+func TestEndEndsWhoeverHoldsTheLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	if err := End(path); err != nil {
+		t.Errorf("nobody holds it: %v", err)
+	}
+	cmd, _ := startHolder(t, path)
+	if err := End(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Error("it ended by itself")
 	}
 }

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix && !linux
 
 package daemon
 
@@ -9,3 +9,6 @@ import (
 )
 
 func tryLock(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) }
+
+// probe fails while a process holds the lock. What it takes, shared with other probes, ends with the file.
+func probe(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) }

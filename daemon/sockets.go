@@ -143,7 +143,7 @@ func (s *Sockets) Lock(path string) error {
 		}
 	}
 	s.lock = f
-	return writePID(f)
+	return writeHolder(f)
 }
 
 // Names among the files that are handed over, besides the listeners'.
@@ -201,6 +201,7 @@ func (s *Sockets) Handover(successor Spawn) error {
 	_ = tell.Close() // the successor's copy is the last: its end ends the read
 	go func() { _ = cmd.Wait() }()
 	if n, _ := ready.Read(make([]byte, 1)); n == 0 {
+		_ = writeHolder(s.lock) // it may have written itself; this one holds the lock on
 		return fmt.Errorf("process %d, started from %s, ended before it served; its log says why", cmd.Process.Pid, successor.Executable)
 	}
 	return nil

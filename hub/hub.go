@@ -164,6 +164,9 @@ func assemble(c Config) (*hub, error) {
 
 // open takes the lock and reads the fleet's name.
 func (h *hub) open() error {
+	if err := h.wanted(); err != nil {
+		return err
+	}
 	if err := h.Paths.Prepare(); err != nil {
 		return err
 	}
@@ -174,12 +177,23 @@ func (h *hub) open() error {
 	if err := h.sockets.Lock(filepath.Join(h.Paths.HubDir, "lock")); err != nil {
 		return err
 	}
+	if err := h.wanted(); err != nil { // once the lock is held: see Paths.Forget
+		return err
+	}
 	w, err := workspace.Open(workspace.Config{File: h.Workspace, Cache: h.Cache, Data: h.Paths.Data})
 	if err != nil {
 		return err
 	}
 	h.fleet = w.Settings().Fleet
 	return nil
+}
+
+// wanted keeps a hub from starting that was on its way when the fleet was stopped.
+func (h *hub) wanted() error {
+	if h.Sibling == nil {
+		return nil
+	}
+	return h.Paths.CheckWanted()
 }
 
 // joinEvents joins the broker to a proxy of the hub's own: `events` and `pubsub` are services that it
@@ -317,6 +331,8 @@ func (h *hub) serveOperator(ctx context.Context) error {
 	return api.Serve(ctx, h.listeners.operator, h.operator().Handler())
 }
 
+func (h *hub) nodeLock() string { return filepath.Join(h.Paths.NodeDir, "lock") }
+
 // watchNode starts the node again where it has died. In a foreground `up` nobody does: the first
 // death ends the fleet.
 func (h *hub) watchNode(ctx context.Context) error {
@@ -325,7 +341,7 @@ func (h *hub) watchNode(ctx context.Context) error {
 		return ctx.Err()
 	}
 	return daemon.Guard{
-		Lock:  filepath.Join(h.Paths.NodeDir, "lock"),
+		Lock:  h.nodeLock(),
 		Start: h.Sibling,
 		Hold:  h.stopping.Load,
 		Log:   h.Log.With("restarting", "node"),

@@ -12,6 +12,7 @@ import (
 
 	"github.com/shoalrun/shoal/api"
 	"github.com/shoalrun/shoal/broker"
+	"github.com/shoalrun/shoal/daemon"
 	"github.com/shoalrun/shoal/fleet"
 )
 
@@ -52,7 +53,8 @@ func (h *hub) info(context.Context) (api.Info, error) {
 const nodePatience = 20 * time.Second
 
 // down stops every service in order, then the node, then this process. Once begun it ends, though
-// nobody may wait for it any more: half a fleet serves no one.
+// nobody may wait for it any more: half a fleet serves no one. A node that dies meanwhile is started
+// again, since what it ran runs on; after the last command, no node is to start any more.
 func (h *hub) down(ctx context.Context, send func(fleet.Progress) error) error {
 	err := h.progress.during(ctx, send, func(ctx context.Context) error {
 		ctx = context.WithoutCancel(ctx)
@@ -63,10 +65,10 @@ func (h *hub) down(ctx context.Context, send func(fleet.Progress) error) error {
 		if err := errors.Join(err, h.whatRuns(waiting)); err != nil {
 			return fmt.Errorf("what it runs may be running still: %w; its log: %s", err, h.Paths.NodeLog)
 		}
-		h.stopping.Store(true)
-		return errors.Join(h.forgetUp(), h.engine.Stop(ctx), h.driver.Shutdown(ctx, h.Node))
+		return errors.Join(h.engine.Stop(ctx), h.driver.Shutdown(ctx, h.Node))
 	})
 	h.stopping.Store(true)
+	err = errors.Join(err, h.Paths.Forget(), daemon.End(h.nodeLock()))
 	h.quit(errShutdown)
 	return err
 }

@@ -352,17 +352,10 @@ func (h *hub) rememberUp(r api.UpRequest) error {
 	return os.WriteFile(h.Paths.Up, b, 0o600)
 }
 
-func (h *hub) forgetUp() error {
-	if err := os.Remove(h.Paths.Up); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
 // resume takes up the session of the hub before this one. In a foreground `up` there was none.
 func (h *hub) resume(ctx context.Context) error {
 	b, err := os.ReadFile(h.Paths.Up)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(b) == 0 {
 		return hold(ctx)
 	}
 	var r api.UpRequest
@@ -370,7 +363,7 @@ func (h *hub) resume(ctx context.Context) error {
 		err = json.Unmarshal(b, &r)
 	}
 	if h.Owned && !h.sockets.Successor {
-		return errors.Join(h.forgetUp(), hold(ctx))
+		return errors.Join(h.Paths.Forget(), hold(ctx))
 	}
 	select {
 	case <-ctx.Done():

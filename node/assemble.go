@@ -52,6 +52,9 @@ func assemble(ctx context.Context, c Config) (*node, error) {
 
 // open takes the lock and reads what the operator wrote.
 func (n *node) open() error {
+	if err := n.wanted(); err != nil {
+		return err
+	}
 	if err := n.Paths.Prepare(); err != nil {
 		return err
 	}
@@ -62,6 +65,9 @@ func (n *node) open() error {
 	if err := n.sockets.Lock(filepath.Join(n.Paths.NodeDir, "lock")); err != nil {
 		return err
 	}
+	if err := n.wanted(); err != nil { // once the lock is held: see Paths.Forget
+		return err
+	}
 	w, err := workspace.Open(workspace.Config{File: n.Workspace, Data: n.Paths.Data})
 	if err != nil {
 		return err
@@ -69,6 +75,14 @@ func (n *node) open() error {
 	n.settings = w.Settings()
 	n.secrets = w.Secrets()
 	return nil
+}
+
+// wanted keeps a node from starting that was on its way when the fleet was stopped.
+func (n *node) wanted() error {
+	if n.Sibling == nil {
+		return nil
+	}
+	return n.Paths.CheckWanted()
 }
 
 func (n *node) chooseMode(ctx context.Context) {

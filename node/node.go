@@ -75,10 +75,9 @@ type node struct {
 	snapshots  *snapshots
 	listeners  listeners
 
-	quit       context.CancelCauseFunc // ends Run
-	hubStarted atomic.Int64            // when this node last started the hub, in ns since 1970
-	stopping   atomic.Bool             // everything is being stopped: nothing is restarted
-	leaving    atomic.Bool             // a successor has taken over: instances are its
+	quit     context.CancelCauseFunc // ends Run
+	stopping atomic.Bool             // everything is being stopped: nothing is restarted
+	leaving  atomic.Bool             // a successor has taken over: instances are its
 }
 
 // Run runs a node until ctx ends, the hub or an operator shuts it down, or a part of it fails. What
@@ -197,15 +196,10 @@ func (n *node) watchHub(ctx context.Context) error {
 	}
 	return daemon.Guard{
 		Lock:  n.hubLock(),
-		Start: n.startHub,
+		Start: n.Sibling,
 		Hold:  n.stopping.Load,
 		Log:   n.Log.With("restarting", "hub"),
 	}.Run(ctx)
-}
-
-func (n *node) startHub() error {
-	n.hubStarted.Store(time.Now().UnixNano())
-	return n.Sibling()
 }
 
 // servePeers carries what other processes call: the hub's deliveries.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"syscall"
 	"time"
@@ -44,31 +43,13 @@ func (n *node) info(context.Context) (api.Info, error) {
 	}, nil
 }
 
-// down stops everything without the hub, which is gone: or is just starting again, and is stopped too.
+// down stops everything without the hub, which is gone: or is just starting again, and is ended too.
 func (n *node) down(_ context.Context, send func(fleet.Progress) error) error {
 	n.stopping.Store(true)
-	err := send(fleet.Progress{Time: time.Now(), Phase: fleet.PhaseStop, Text: "the hub is gone; the node stops its instances, all at once"})
-	if removed := os.Remove(n.Paths.Up); !errors.Is(removed, fs.ErrNotExist) {
-		err = errors.Join(err, removed)
-	}
-	err = errors.Join(err, n.endHub(), n.stopAll())
+	told := send(fleet.Progress{Time: time.Now(), Phase: fleet.PhaseStop, Text: "the hub is gone; the node stops its instances, all at once"})
+	err := errors.Join(told, n.Paths.Forget(), daemon.End(n.hubLock()), n.stopAll())
 	n.quit(errShutdown)
 	return err
-}
-
-// hubStart bounds how long a hub that was just started may take until it holds its lock.
-const hubStart = 2 * time.Second
-
-// endHub ends a hub that this node has just started again and that does not answer yet.
-func (n *node) endHub() error {
-	started := time.Unix(0, n.hubStarted.Load())
-	for time.Since(started) < hubStart {
-		if _, locked := daemon.Locked(n.hubLock()); locked {
-			break
-		}
-		time.Sleep(hubStart / 100)
-	}
-	return daemon.Terminate(n.hubLock())
 }
 
 // fleetStatus is what this node knows of the fleet: the last snapshot and its own instances.
