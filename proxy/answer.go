@@ -100,6 +100,9 @@ func (s *session) refusalHead(f *refusal, x *exchange, length int) []byte {
 	out = appendField(out, "Content-Length: ", strconv.Itoa(length))
 	out = appendField(out, reasonField, string(f.reason))
 	out = appendField(out, requestIDField, x.obs.RequestID)
+	if f.retry > 0 {
+		out = appendField(out, "Retry-After: ", f.retryAfter())
+	}
 	if s.grpc() {
 		out = append(out, "Content-Type: application/grpc\r\n"...)
 		out = appendField(out, "Grpc-Status: ", strconv.Itoa(f.grpcStatus()))

@@ -120,8 +120,12 @@ func (x *exchange) authorize() bool {
 	return true
 }
 
-// limit keeps one slow callee from taking everything that this process has.
+// limit keeps to the rate that the callee declares, and keeps one slow callee from taking everything
+// that this process has.
 func (x *exchange) limit() bool {
+	if !x.affordable() {
+		return false
+	}
 	x.counted = true
 	if x.route.load.inflight.Add(1) > int64(x.p.cfg.MaxInFlight) {
 		return x.refuse(tooBusy(x.route.callee, x.p.cfg.MaxInFlight))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"time"
 )
 
 // Parked returns how many connections wait without a goroutine.
@@ -13,4 +14,16 @@ func Parked(p *Proxy) int { return p.parking.count() }
 // take a network namespace, which the tests of sidecar have.
 func ServeCaptured(ctx context.Context, p *Proxy, l net.Listener, src Source, original func(net.Conn) (netip.AddrPort, error)) error {
 	return p.serve(ctx, l, &listener{source: src, aim: aimCapture, original: original})
+}
+
+// Flows returns the parts that callers have of a rate, as funcs that take one call at a time of the
+// test's own making.
+func Flows(perSecond float64, burst int, callers ...string) map[string]func(now time.Duration) bool {
+	r := newRate(perSecond, burst, 0)
+	all := map[string]func(time.Duration) bool{}
+	for _, c := range callers {
+		f := r.of(c)
+		all[c] = func(now time.Duration) bool { _, ok := f.take(int64(now)); return ok }
+	}
+	return all
 }

@@ -29,6 +29,9 @@ func (s *http2Stream) refuseGRPC(b *h2.Batch, f *refusal) {
 		{Name: "grpc-status", Value: strconv.Itoa(f.grpcStatus())},
 		{Name: "grpc-message", Value: percent(f.message())},
 	}
+	if f.retry > 0 {
+		status = append(status, h2.Field{Name: "grpc-retry-pushback-ms", Value: f.pushback()})
+	}
 	h := &h2.Head{Fields: status}
 	if !s.begun {
 		s.obs.Status = 200
@@ -47,6 +50,9 @@ func (s *http2Stream) refuseHTTP(b *h2.Batch, f *refusal) {
 		{Name: "shoal-reason", Value: string(f.reason)},
 		{Name: "x-request-id", Value: s.obs.RequestID},
 	}}
+	if f.retry > 0 {
+		h.Fields = append(h.Fields, h2.Field{Name: "retry-after", Value: f.retryAfter()})
+	}
 	if s.obs.Method == "HEAD" {
 		_ = s.down.SendHead(b, h, true)
 		return

@@ -4,14 +4,16 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/shoalrun/shoal/fleet"
 )
 
 // refusal is what Shoal itself answers, in words that a person can act on. It is immutable.
 type refusal struct {
-	status int // HTTP
-	grpc   int // 0: as status says
+	status int           // HTTP
+	grpc   int           // 0: as status says
+	retry  time.Duration // after which another try makes sense; 0: nobody knows
 	reason fleet.Reason
 	detail string // what failed, a sentence
 	remedy string // what to do next; may span lines
@@ -35,6 +37,16 @@ func (f *refusal) grpcStatus() int {
 		return 8 // RESOURCE_EXHAUSTED
 	}
 	return 14 // UNAVAILABLE
+}
+
+// retryAfter is the value of a Retry-After field: whole seconds (RFC 9110 section 10.2.3).
+func (f *refusal) retryAfter() string {
+	return strconv.FormatInt(int64((f.retry+time.Second-1)/time.Second), 10)
+}
+
+// pushback is the value of grpc-retry-pushback-ms (gRFC A6).
+func (f *refusal) pushback() string {
+	return strconv.FormatInt(int64((f.retry+time.Millisecond-1)/time.Millisecond), 10)
 }
 
 // text is what failed and, on the lines after it, what to do next.

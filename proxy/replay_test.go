@@ -70,6 +70,7 @@ func TestCallsDoNotAllocate(t *testing.T) {
 		t.Skip("the race detector allocates, and makes pools forget")
 	}
 	t.Run("plain", func(t *testing.T) { withoutAllocations(t, inventory()) })
+	t.Run("rated", func(t *testing.T) { withoutAllocations(t, inventory(rated(1_000_000, time.Second, 1_000_000))) })
 	t.Run("routed", func(t *testing.T) {
 		withoutAllocations(t, inventory(routed(
 			fleet.Route{Name: "other", Match: fleet.Match{Path: "/a", Methods: []string{"PUT"}}},

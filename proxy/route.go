@@ -48,6 +48,7 @@ type route struct {
 	load           *load
 	edge           *observe.Edge
 	faults         []fault // an operator's
+	flow           *flow   // of the callee's rate; nil: none
 
 	refusal  *refusal       // the caller may not, whatever it sends
 	rules    []rule         // narrow what it may send; each must hold
@@ -80,6 +81,7 @@ func (t *table) route(caller string, to target) *route {
 func (t *table) finish(r *route) {
 	r.edge = t.p.cfg.Recorder.Edge(r.caller, r.counted(), r.name, r.port.Protocol)
 	r.faults = t.faults(r)
+	r.flow = t.flow(r)
 }
 
 // undeclared stands, in the edges, for every name that an application made up: each name an edge of its

@@ -225,6 +225,13 @@ func TestHandOverGivesNoAccess(t *testing.T) {
 	}
 }
 
+// peerAt is the way to the one peer that listens at l.
+func peerAt(l net.Listener) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
+	}
+}
+
 // A node hands over to an instance elsewhere, where the same rules hold: a peer cannot make up a route,
 // nor send by one what it does not match.
 func TestHandOverBetweenPeers(t *testing.T) {
@@ -234,10 +241,7 @@ func TestHandOverBetweenPeers(t *testing.T) {
 	l := far.listen()
 	far.background(func(ctx context.Context) error { return far.p.ServePeer(ctx, l) })
 	far.attach("inventory-next-1", says("inventory-next"))
-	dial := func(ctx context.Context, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
-	}
-	near := newWorld(t, proxy.Config{Peer: dial}, services...)
+	near := newWorld(t, proxy.Config{Peer: peerAt(l)}, services...)
 	near.attach("inventory-1", says("inventory"))
 	addr := near.named("inventory", 80)
 	for _, client := range []*http.Client{near.client(), h2c(t)} {

@@ -26,7 +26,8 @@ type service struct {
 	*fleet.Service
 	places  []*place
 	load    *load
-	hub     bool // events or pubsub: the broker's, hosted by the hub
+	rate    *rate // nil: none
+	hub     bool  // events or pubsub: the broker's, hosted by the hub
 	aliases map[string]string
 }
 
@@ -34,6 +35,7 @@ type service struct {
 type load struct {
 	inflight atomic.Int64
 	budget   budget
+	rate     *rate // guarded by Proxy.mu
 }
 
 // The indexes of the broker's names in the virtual ranges.
@@ -50,6 +52,9 @@ func (p *Proxy) compileLocked(s *fleet.Snapshot) *table {
 	}
 	t.add(p.brokerLocked(fleet.Events, eventsIndex))
 	t.add(p.brokerLocked(fleet.Pubsub, pubsubIndex))
+	for _, s := range t.services {
+		t.rateLocked(s)
+	}
 	return t
 }
 
