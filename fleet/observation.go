@@ -21,7 +21,16 @@ type Observation struct {
 	Time      time.Time     `json:"time"`
 	Duration  time.Duration `json:"duration_ns"`
 
+	// The span of this exchange, in the trace that it is part of. SpanID is zero where somebody else makes the
+	// span: of the callee's half of a call between nodes.
+	TraceID  TraceID `json:"trace_id,omitzero"`
+	SpanID   SpanID  `json:"span_id,omitzero"`
+	ParentID SpanID  `json:"parent_span_id,omitzero"` // of who asked; zero where the trace begins here
+	LinkID   SpanID  `json:"link_span_id,omitzero"`   // of the same trace: the delivery attempt before this one
+	Sampled  bool    `json:"sampled,omitempty"`       // spans of this trace are kept
+
 	Caller   string   `json:"caller"`
+	From     string   `json:"caller_instance,omitempty"`
 	Callee   string   `json:"callee"` // service, need (`orders.db`) or external HOST:PORT
 	Protocol Protocol `json:"protocol"`
 	Route    string   `json:"route,omitempty"` // the declared route that matched; `default` where none is
@@ -39,6 +48,12 @@ type Observation struct {
 	// Fault says what an operator's fault did to it: `f3: delay 2s`; empty where none met it.
 	Fault string `json:"fault,omitempty"`
 
+	// Permission says which declarations let it pass: `orders/shoal.yaml:7 calls payments`.
+	Permission string `json:"permission,omitempty"`
+	// InFlight is how many exchanges the callee had in progress from this process, this one included, when it
+	// was let in; Limit is how many it may have. Both are 0 where no limit was asked.
+	InFlight int `json:"in_flight,omitempty"`
+	Limit    int `json:"limit,omitempty"`
 	// Learned is the manifest line that this exchange lacked and that learning let pass.
 	Learned *Learned `json:"learned,omitempty"`
 
@@ -63,6 +78,17 @@ type Attempt struct {
 	Start    time.Duration `json:"start_ns"` // since the observation's Time
 	Duration time.Duration `json:"duration_ns"`
 	Outcome  string        `json:"outcome"` // an HTTP status, or what went wrong
+	// SpanID is the span that the application is told as its parent: the callee's half of this attempt, or the
+	// exchange's own span where the callee has none.
+	SpanID SpanID `json:"span_id,omitzero"`
+	// PassedOver names an instance that was not asked because it is ejected; Ejected is how many those were.
+	PassedOver string `json:"passed_over,omitempty"`
+	Ejected    int    `json:"ejected,omitempty"`
+}
+
+// Unseen reports whether the application provably saw nothing of the attempt: no connection was made.
+func (a *Attempt) Unseen() bool {
+	return a.Outcome == string(ReasonConnectFailed) || a.Outcome == string(ReasonNoEndpoint)
 }
 
 // Reason is why Shoal itself ended or refused an exchange; the value of the `Shoal-Reason` header.

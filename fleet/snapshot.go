@@ -72,7 +72,8 @@ type Manifest struct {
 	// File is the manifest's path as a refusal shows it: `orders/shoal.yaml`.
 	File string `json:"file"`
 	// Lines gives the line of each top-level key that the file has (`calls`, `egress`, …), and 0,
-	// or nothing, for a key that it lacks. Refusals use it to say where to add a line.
+	// or nothing, for a key that it lacks. Refusals use it to say where to add a line. What lets a call pass
+	// is in it entry by entry, too: `calls.payments`, `needs.db`, `egress[0]`, `allow[0]`.
 	Lines map[string]int `json:"lines,omitempty"`
 
 	Service    string         `json:"service"`

@@ -14,7 +14,7 @@ func (p *parse) checkManifest() {
 	m := p.manifest
 	m.Lines = map[string]int{}
 	for path, at := range p.at {
-		if !strings.ContainsAny(path, ".[") {
+		if !strings.ContainsAny(path, ".[") || permits(path) {
 			m.Lines[path] = at.line
 		}
 	}
@@ -27,6 +27,13 @@ func (p *parse) checkManifest() {
 	slices.SortFunc(m.Ports, func(a, b fleet.Port) int { return cmp.Compare(a.Number, b.Number) })
 	slices.SortFunc(m.Calls, func(a, b fleet.Call) int { return strings.Compare(a.Service, b.Service) })
 	slices.SortFunc(m.Needs, func(a, b fleet.Need) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// permits reports whether path is of an entry that lets a call pass, whose line `why` shows.
+func permits(path string) bool {
+	return slices.ContainsFunc([]string{"calls.", "needs.", "egress[", "allow["}, func(key string) bool {
+		return strings.HasPrefix(path, key) && !strings.ContainsAny(path[len(key):], ".[")
+	})
 }
 
 func (p *parse) where(path string) position {

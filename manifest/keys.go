@@ -237,8 +237,9 @@ func setNeeds(p *parse, n *node) {
 }
 
 func setEgress(p *parse, n *node) {
-	for _, item := range n.items {
+	for i, item := range n.items {
 		e, _, _ := parseEgress(item.text)
+		p.mark(fmt.Sprintf("egress[%d]", i), item.position)
 		p.manifest.Egress = append(p.manifest.Egress, e)
 	}
 }

@@ -24,15 +24,17 @@ func (r *Recorder) Record(o *fleet.Observation) {
 	}
 }
 
-// Find returns what is still kept of one request, in order of time: one observation for each hop
-// that this process saw.
-func (r *Recorder) Find(requestID string) []fleet.Observation {
-	if requestID == "" {
+// Find returns what is still kept of one request, or of the trace of that id, in order of time: one
+// observation for each hop that this process saw.
+func (r *Recorder) Find(id string) []fleet.Observation {
+	if id == "" {
 		return nil
 	}
+	var trace fleet.TraceID
+	isTrace := trace.UnmarshalText([]byte(id)) == nil && trace != (fleet.TraceID{})
 	var found []fleet.Observation
 	take := func(s *slot) {
-		if s.is(requestID) {
+		if s.is(id) || isTrace && s.obs.TraceID == trace {
 			found = append(found, s.observation())
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/observe"
 	"github.com/shoalrun/shoal/wire/h1"
 )
 
@@ -150,6 +151,7 @@ func (s *session) reject(err error) {
 	x := &s.x
 	x.begin(s.p, s.from.source, &s.gone)
 	x.requestID(nil)
+	x.trace(observe.Trace{}, false)
 	x.obs.Protocol, x.obs.Kind, x.obs.Callee, x.obs.Route = fleet.HTTP, fleet.KindCall, s.target.String(), fleet.DefaultRoute
 	x.refusal = rejection(err)
 	if tls {

@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/observe"
 )
 
 // exchange is one call on its way through the proxy, whatever protocol carries it: a request and its
@@ -38,6 +39,7 @@ type exchange struct {
 	attempts   [maxAttempts]fleet.Attempt
 	id         [idSize]byte
 	generated  [ulidSize]byte
+	parent     [observe.TraceparentSize]byte // what the application is told, where its protocol wants a string
 }
 
 // stream is an exchange as the codec of its protocol holds it. HTTP/1.1 requests, HTTP/2 streams and
@@ -85,7 +87,7 @@ func (x *exchange) begin(p *Proxy, src Source, gone *atomic.Bool) {
 	x.avoid = [len(x.avoid)]*endpoint{}
 	x.deadline = time.Time{}
 	x.table = p.table.Load()
-	x.obs = fleet.Observation{Time: time.Now(), Caller: src.Service}
+	x.obs = fleet.Observation{Time: time.Now(), Caller: src.Service, From: src.Instance}
 }
 
 // match chooses among the routes that the callee declares. Its owner has set x.route to what the table
@@ -96,7 +98,7 @@ func (x *exchange) match(f fields) bool {
 	}
 	r := x.route
 	x.obs.Kind, x.obs.Callee, x.obs.Protocol, x.obs.Route = r.kind, r.callee, r.port.Protocol, r.name
-	x.obs.Learned = r.learned
+	x.obs.Learned, x.obs.Permission = r.learned, r.permission
 	if r.timeout > 0 {
 		x.deadline = x.obs.Time.Add(r.timeout)
 	}
@@ -127,7 +129,9 @@ func (x *exchange) limit() bool {
 		return false
 	}
 	x.counted = true
-	if x.route.load.inflight.Add(1) > int64(x.p.cfg.MaxInFlight) {
+	n := x.route.load.inflight.Add(1)
+	x.obs.InFlight, x.obs.Limit = int(n), x.p.cfg.MaxInFlight
+	if n > int64(x.p.cfg.MaxInFlight) {
 		return x.refuse(tooBusy(x.route.callee, x.p.cfg.MaxInFlight))
 	}
 	return true
@@ -147,6 +151,9 @@ func (x *exchange) observe() {
 	failed := x.obs.Failed()
 	if x.peer && (!failed || x.unreached()) {
 		return
+	}
+	if x.peer {
+		x.obs.SpanID = fleet.SpanID{} // who called makes the spans of both halves
 	}
 	if !x.peer {
 		r.edge.Done(x.obs.Duration, failed)
@@ -180,10 +187,23 @@ func (x *exchange) context(limit time.Duration) (context.Context, context.Cancel
 func (x *exchange) attempt() {
 	a := &x.attempts[min(x.tries, maxAttempts-1)]
 	x.tries++
-	*a = fleet.Attempt{Instance: x.place.instance}
+	*a = fleet.Attempt{Instance: x.place.instance, SpanID: x.calleeSpan()}
 	if x.tries > 1 || x.waited > 0 || x.obs.Fault != "" {
 		a.Start = time.Since(x.obs.Time)
 	}
+}
+
+// calleeSpan is the span under which the application's own spans hang: one for each attempt, since each is
+// another's work. What is outside the fleet has no half of its own here, and so no span but the call's; a
+// peer was given the span of the attempt that it carries on.
+func (x *exchange) calleeSpan() fleet.SpanID {
+	switch {
+	case x.peer:
+		return x.obs.ParentID
+	case x.route.service == nil && x.tries == 1:
+		return x.obs.SpanID
+	}
+	return observe.NewSpanID()
 }
 
 // last is the attempt in progress.
@@ -200,6 +220,20 @@ func (x *exchange) requestID(came []byte) {
 		copy(x.id[:], x.generated[:])
 	}
 	x.obs.RequestID = view(x.id[:n])
+}
+
+// trace continues the trace that the request's traceparent names, if it is a valid one, and begins one otherwise.
+func (x *exchange) trace(came observe.Trace, valid bool) {
+	if !valid {
+		came = x.p.cfg.Sampler.Begin()
+	}
+	x.obs.TraceID, x.obs.ParentID, x.obs.Sampled = came.ID, came.Parent, came.Sampled
+	x.obs.SpanID = observe.NewSpanID()
+}
+
+// appendTraceparent appends what the attempt in progress tells the application.
+func (x *exchange) appendTraceparent(dst []byte) []byte {
+	return observe.AppendTraceparent(dst, x.obs.TraceID, x.last().SpanID, x.obs.Sampled)
 }
 
 // idSize bounds the request ids that are kept.

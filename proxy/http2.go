@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/shoalrun/shoal/fleet"
@@ -110,6 +111,7 @@ func (s *http2Stream) describe(h *h2.Head) {
 	x.idempotent = idempotent(h.Method)
 	s.request = h2.Head{Method: h.Method, Scheme: h.Scheme, Authority: h.Authority, Path: h.Path}
 	id := ""
+	var t traceFields
 	edge := s.session.from.aim == aimEdge
 	for i := range h.Fields {
 		f := &h.Fields[i]
@@ -117,6 +119,11 @@ func (s *http2Stream) describe(h *h2.Head) {
 		case f.Name == "x-request-id":
 			id = f.Value
 			continue
+		case f.Name == "traceparent":
+			t.parent(f.Value)
+			continue
+		case f.Name == "tracestate":
+			t.state(f.Value)
 		case f.Name == "grpc-timeout":
 			s.timeout = f.Value
 			continue
@@ -134,6 +141,10 @@ func (s *http2Stream) describe(h *h2.Head) {
 		s.fields = append(s.fields, *f)
 	}
 	x.requestID([]byte(id))
+	x.trace(t.trace())
+	if t.dropsState() {
+		s.fields = slices.DeleteFunc(s.fields, func(f h2.Field) bool { return f.Name == "tracestate" })
+	}
 }
 
 // field is what stages look at: the fields that are forwarded.
@@ -156,7 +167,8 @@ func (s *http2Stream) field(name string, nth int) (string, bool) {
 // compose completes the request's head as x.place is to see it.
 func (s *http2Stream) compose() *h2.Head {
 	x := &s.exchange
-	f := append(s.fields, h2.Field{Name: "x-request-id", Value: x.obs.RequestID})
+	f := append(s.fields, h2.Field{Name: "x-request-id", Value: x.obs.RequestID},
+		h2.Field{Name: "traceparent", Value: view(x.appendTraceparent(x.parent[:0]))})
 	if x.route.service != nil {
 		f = append(f, h2.Field{Name: "shoal-caller", Value: x.source.Service})
 	}

@@ -34,7 +34,7 @@ func (c *http2Session) findForPeer(s *http2Stream) {
 	to, ok := parsePeerTarget(h.Get(peerTarget))
 	to.via = h.Get(peerVia)
 	x.source = Source{Service: service, Instance: instance}
-	x.obs.Caller = service
+	x.obs.Caller, x.obs.From = service, instance
 	if ok && x.table.speaksFor(speaker(c.nc, node), service) {
 		x.route = x.table.route(service, to)
 		return

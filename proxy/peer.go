@@ -52,7 +52,7 @@ func (s *session) findForPeer(x *exchange) {
 	to, ok := parsePeerTarget(string(s.req.Get(s.head, peerTarget)))
 	to.via = string(s.req.Get(s.head, peerVia))
 	x.source = Source{Service: service, Instance: instance}
-	x.obs.Caller = service
+	x.obs.Caller, x.obs.From = service, instance
 	if ok && x.table.speaksFor(who, service) {
 		x.route = x.table.route(service, to)
 		return
@@ -139,6 +139,7 @@ func (x *exchange) openPeer(c net.Conn) (late []byte, o outcome) {
 	authority := x.place.service + ":" + strconv.Itoa(int(x.route.port.Number))
 	out := appendField([]byte("CONNECT "+authority+" HTTP/1.1\r\n"), "Host: ", authority)
 	out = appendField(out, requestIDField, x.obs.RequestID)
+	out = append(x.appendTraceparent(append(out, traceField...)), '\r', '\n')
 	out = append(x.appendPeerFields(out), '\r', '\n')
 	_ = c.SetDeadline(time.Now().Add(dialTimeout))
 	if _, err := c.Write(out); err != nil {

@@ -15,6 +15,7 @@ const (
 	callerField    = "Shoal-Caller: "
 	reasonField    = "Shoal-Reason: "
 	requestIDField = "X-Request-Id: "
+	traceField     = "traceparent: " // in lower case, as the recommendation asks of senders
 )
 
 // exchange does one exchange, whose head is parsed. It reports whether the connection goes on.
@@ -39,9 +40,19 @@ func (s *session) describe(x *exchange) {
 	x.obs.BytesIn = int64(s.taken)
 	x.idempotent = idempotent(x.obs.Method)
 	var id []byte
+	var t traceFields
 	for i := range s.req.Fields {
 		f := &s.req.Fields[i]
 		switch f.Name.Len() {
+		case 10:
+			if f.Is(s.head, "tracestate") {
+				t.state(view(f.Value.Of(s.head)))
+			}
+		case 11:
+			if f.Is(s.head, "traceparent") {
+				t.parent(view(f.Value.Of(s.head)))
+				f.Drop = true // said once, with a span of ours
+			}
 		case 12:
 			if f.Is(s.head, "x-request-id") {
 				id = f.Value.Of(s.head)
@@ -63,6 +74,19 @@ func (s *session) describe(x *exchange) {
 		}
 	}
 	x.requestID(id)
+	x.trace(t.trace())
+	if t.dropsState() {
+		s.dropTracestate()
+	}
+}
+
+// dropTracestate keeps what belongs to no trace from being forwarded.
+func (s *session) dropTracestate() {
+	for i := range s.req.Fields {
+		if f := &s.req.Fields[i]; f.Is(s.head, "tracestate") {
+			f.Drop = true
+		}
+	}
 }
 
 // field is what stages look at: the fields that are forwarded.
@@ -162,6 +186,8 @@ func (s *session) compose(dst []byte, x *exchange) []byte {
 		dst = append(dst, "Connection: Upgrade\r\n"...)
 	}
 	dst = appendField(dst, requestIDField, x.obs.RequestID)
+	dst = x.appendTraceparent(append(dst, traceField...))
+	dst = append(dst, '\r', '\n')
 	if x.route.service != nil {
 		dst = appendField(dst, callerField, x.source.Service)
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"net"
 	"slices"
 	"strconv"
@@ -50,13 +51,14 @@ type route struct {
 	faults         []fault // an operator's
 	flow           *flow   // of the callee's rate; nil: none
 
-	refusal  *refusal       // the caller may not, whatever it sends
-	rules    []rule         // narrow what it may send; each must hold
-	learned  *fleet.Learned // let through although undeclared
-	timeout  time.Duration  // 0: none
-	declared bool           // a manifest says timeout
-	endless  bool           // no timeout may hold
-	idle     time.Duration
+	refusal    *refusal       // the caller may not, whatever it sends
+	rules      []rule         // narrow what it may send; each must hold
+	learned    *fleet.Learned // let through although undeclared
+	permission string         // by which declarations it passes, in words
+	timeout    time.Duration  // 0: none
+	declared   bool           // a manifest says timeout
+	endless    bool           // no timeout may hold
+	idle       time.Duration
 }
 
 // maxRoutes bounds what one table keeps: names that applications make up must not fill the memory.
@@ -140,6 +142,7 @@ func (t *table) toService(r *route, s *service, to target) {
 	if r.refusal = t.permit(r, s); r.refusal != nil {
 		return
 	}
+	r.permission = t.permission(r, s)
 	if !s.Deployed {
 		r.refusal = notRunning(s.Name)
 	}
@@ -212,6 +215,7 @@ func (t *table) toNeed(r *route, n *fleet.Need) {
 		r.refusal = unboundNeed(r.caller, t.services[r.caller], n)
 		return
 	}
+	r.permission = entry(t.services[r.caller], "needs", "."+n.Name) + " needs " + n.Name + ", bound to " + n.Bound
 	t.outside(r, n.Bound)
 }
 
@@ -244,14 +248,16 @@ func (t *table) declaredEgress(r *route, to target) *refusal {
 	if c == nil {
 		return undeclaredEgress(r.caller, nil, to)
 	}
-	for _, e := range c.Manifest.Egress {
+	for i, e := range c.Manifest.Egress {
 		if (e.Port == 0 || e.Port == to.port) && matchesHost(e.Host, to.host) {
+			r.permission = entry(c, "egress", fmt.Sprintf("[%d]", i)) + " declares egress to " + e.Host
 			return nil
 		}
 	}
 	if !c.Learn {
 		return undeclaredEgress(r.caller, c, to)
 	}
+	r.permission = "no declaration of " + r.caller + ": learning lets it pass"
 	r.learned = &fleet.Learned{Service: c.Name, Section: "egress", Entry: to.String()}
 	return nil
 }

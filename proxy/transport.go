@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/shoalrun/shoal/observe"
 )
 
 // Transport returns a RoundTripper whose requests are calls of caller: an operator's, a delivery's, or
@@ -94,6 +96,7 @@ func (t *openingTunnel) call(l *listener, to target) {
 	x.begin(l.p, l.source, &t.gone)
 	x.route = x.table.route(l.source.Service, to)
 	x.requestID(nil)
+	x.trace(observe.Trace{}, false)
 	x.call(t)
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/observe"
 )
 
 // tunnel is a connection whose bytes are the application's own: a tcp port, a need, egress.
@@ -32,6 +33,7 @@ func (l *listener) callTunnel(t *tunnel, to target) {
 	x.begin(l.p, l.source, nil)
 	x.route = x.table.route(l.source.Service, to)
 	x.requestID(nil)
+	x.trace(observe.Trace{}, false)
 	x.call(t)
 }
 
