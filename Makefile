@@ -5,7 +5,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 EXAMPLES := $(patsubst %/go.mod,%,$(wildcard examples/*/*/go.mod))
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test bench lint cross examples generate help
+.PHONY: build demo test conformance bench lint cross examples generate help
 
 build: ## make bin/shoal, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/shoal ./cmd/shoal
@@ -21,6 +21,9 @@ test: build ## run every test, with the race detector where a C compiler exists
 	export CGO_ENABLED=$${race:+1}; export CGO_ENABLED=$${CGO_ENABLED:-0}; \
 	if [ "$$SHOAL_SKIPS" = fail ]; then go run ./test/skips go test $$race -json -timeout 30m ./...; \
 	else go test $$race -timeout 30m ./...; fi
+
+conformance: ## run h2spec and gRPC's interop client against Shoal, and every ambiguous message, over every path
+	go test -tags conformance -timeout 20m ./test/conformance
 
 bench: build ## measure, and write test/bench/out/latest.json; figures are printed, never asserted
 	go test -run '^$$' -bench . -benchtime 1s ./observe ./wire/...
@@ -44,4 +47,4 @@ generate: ## make api/gen again from api/proto (needs protoc)
 	api/generate.sh
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile

@@ -154,10 +154,12 @@ func (s *session) reject(err error) {
 	x.trace(observe.Trace{}, false)
 	x.obs.Protocol, x.obs.Kind, x.obs.Callee, x.obs.Route = fleet.HTTP, fleet.KindCall, s.target.String(), fleet.DefaultRoute
 	x.refusal = rejection(err)
-	if tls {
+	switch {
+	case tls:
 		x.refusal = tlsToHTTP(s.target)
 		_ = s.write(accessDenied) // the connection is closed next
-	} else {
+	case x.refusal.status == 0: // another protocol than HTTP: there is nothing that it would understand
+	default:
 		s.refuse(x)
 	}
 	x.obs.Reason, x.obs.Detail = string(x.refusal.reason), x.refusal.text()

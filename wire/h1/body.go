@@ -1,6 +1,9 @@
 package h1
 
-import "strconv"
+import (
+	"fmt"
+	"strconv"
+)
 
 type kind uint8
 
@@ -17,12 +20,16 @@ type Body struct {
 	Guard string
 
 	kind   kind
+	padded bool // white space may follow a chunk's size, as old servers send it
 	state  state
 	left   int64 // bytes of the body or of the chunk; -1 before the first digit of a size
 	line   int   // bytes of the chunk line, or of all trailers, so far
 	name   [nameSize]byte
 	nameAt int
 }
+
+// maxDigits bounds the digits of a chunk's size, zeros before it included: 64 bits.
+const maxDigits = 16
 
 // nameSize is how much of a trailer's name is kept: the longest of the forbidden ones.
 const nameSize = 24
@@ -32,7 +39,7 @@ type state uint8
 
 const (
 	size      state = iota // the hexadecimal digits of a chunk's size
-	extension              // after `;`, or white space before it
+	extension              // after `;`
 	sizeLF                 // after the CR of a chunk line
 	data                   //
 	dataCR                 // after the data
@@ -148,7 +155,7 @@ func (b *Body) chunkLine(c byte) error {
 	case c == '\r':
 		b.state = sizeLF
 		return nil
-	case c == ';' || blank(c):
+	case c == ';', b.padded && blank(c):
 		b.state = extension
 		return nil
 	}
@@ -156,8 +163,8 @@ func (b *Body) chunkLine(c byte) error {
 }
 
 func (b *Body) digit(c byte) error {
-	if b.left > 1<<52 {
-		return malformed("a chunk's size of more than 14 digits")
+	if b.left > 1<<52 || b.line > maxDigits {
+		return malformed(fmt.Sprintf("a chunk's size of more than %d digits", maxDigits))
 	}
 	v := c - '0'
 	if v > 9 {
@@ -231,7 +238,9 @@ func (b *Body) trailerName(c byte) error {
 // allowed refuses what would frame, route or vouch for a message that is over (RFC 9110 section 6.5.1).
 func (b *Body) allowed(name string) error {
 	switch name {
-	case "content-length", "transfer-encoding", "host", "connection", "upgrade", "te", "trailer":
+	case "content-length", "transfer-encoding", "host", "connection", "upgrade", "te", "trailer", "keep-alive", "proxy-connection",
+		"expect", "authorization", "proxy-authorization", "cookie", "forwarded", "x-request-id",
+		"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto":
 		return malformed("the trailer field " + name + ", which belongs in a head")
 	}
 	if b.Guard != "" && len(name) >= len(b.Guard) && name[:len(b.Guard)] == b.Guard {

@@ -17,7 +17,7 @@ func chunkedBody(t *testing.T) h1.Body {
 	return r.Body()
 }
 
-const chunks = "5\r\nhello\r\n1 ;x=\"y\"\r\n \r\n00a\r\n0123456789\r\n0;last\r\nX-Sum: 1\r\nY:\r\n\r\n"
+const chunks = "5\r\nhello\r\n1;x=\"y\"\r\n \r\n00a\r\n0123456789\r\n0;last\r\nX-Sum: 1\r\nY:\r\n\r\n"
 
 // However the bytes arrive, the body has the same end and the same content.
 func TestChunkedInPieces(t *testing.T) {

@@ -42,8 +42,8 @@ func (l Limits) fields() int {
 	return DefaultFields
 }
 
-// Error is why a message was rejected. Status is what a server answers for it: 400, 414, 431, 501
-// or 505. TooLarge tells a limit, which Text names, from a violation of the grammar.
+// Error is why a message was rejected. Status is what a server answers for it: 400, 431, 501 or 505; 0
+// where it is of another protocol, whose speaker an answer would only confuse. TooLarge tells a limit, which Text names, from a violation of the grammar.
 type Error struct {
 	Status   int
 	Text     string

@@ -70,6 +70,9 @@ func (r *Request) parseLine(b []byte) (int, error) {
 		return 0, malformed("a request target that is empty or has an invalid character")
 	}
 	r.Target = Span{int32(i + 1), int32(j)}
+	if other(b[j+1:]) {
+		return 0, &Error{Text: "a first line of another protocol than HTTP"}
+	}
 	minor, err := version(b[j+1:])
 	r.Minor = minor
 	if err != nil {
@@ -79,6 +82,13 @@ func (r *Request) parseLine(b []byte) (int, error) {
 		return 0, malformed("a request line that goes on after the version")
 	}
 	return j + 11, nil
+}
+
+// other reports whether a request line ends, as those of RTSP, SIP or a damaged preface of HTTP/2 do,
+// in a word that does not claim to be HTTP: who sent it understands no answer of ours.
+func other(version []byte) bool {
+	word, _, _ := bytes.Cut(version, []byte{'\r'})
+	return len(word) > 0 && !HasPrefixFold(word, "http/") && bytes.IndexByte(word, ' ') < 0
 }
 
 // version reads `HTTP/1.x`; at least the two bytes of a CRLF follow in b.
@@ -103,6 +113,9 @@ func (r *Request) locate(b []byte) error {
 		r.Form, r.Host = Authority, r.Target
 		if bytes.IndexByte(t, ':') < 1 {
 			return malformed("a CONNECT without HOST:PORT")
+		}
+		if r.Chunked || r.Length > 0 {
+			return malformed("a CONNECT with a body, which the tunnel's own bytes follow") // RFC 9110 section 9.3.6
 		}
 	case t[0] == '/':
 		r.Form, r.Path = Origin, r.Target

@@ -74,7 +74,7 @@ func (r *Response) Body(head bool) Body {
 	case head, r.Status < 200, r.Status == 204, r.Status == 304:
 		return Body{}
 	case r.Chunked:
-		return Body{kind: chunked, left: -1}
+		return Body{kind: chunked, left: -1, padded: true}
 	case r.Length == 0:
 		return Body{}
 	case r.Length > 0:
