@@ -57,6 +57,19 @@ func (u *upstream) write(x *exchange, p []byte) error {
 	return err
 }
 
+// take, halt and resume make an upstream a pump's sink.
+func (u *upstream) take(p []byte, idle time.Duration) error {
+	if err := writeAll(u.Conn, p, idle); err != nil {
+		return err
+	}
+	u.sent += len(p)
+	return nil
+}
+
+func (u *upstream) halt() { _ = u.SetWriteDeadline(longAgo) } // fails only on a closed connection
+
+func (u *upstream) resume() { _ = u.SetWriteDeadline(time.Time{}) }
+
 // endOfStream: the orderly end of a connection, as far as the system tells.
 func endOfStream(err error) bool { return errors.Is(err, io.EOF) }
 

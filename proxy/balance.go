@@ -105,7 +105,7 @@ func (x *exchange) rank(pl *place, now int64) int {
 	switch {
 	case slices.Contains(x.avoid[:], pl.endpoint):
 		return failedBefore
-	case pl.ejected.Load() > now:
+	case pl.ejected.Load() > now, pl.via != nil && pl.via.unwell():
 		return ejected
 	}
 	return promising

@@ -18,7 +18,10 @@ func unacknowledged(syscall.RawConn) int { return 0 }
 
 // abort makes the next Close reset the connection, so that its other end sees no orderly end.
 func abort(c net.Conn) {
-	if t, ok := c.(*net.TCPConn); ok {
-		_ = t.SetLinger(0) // a connection that is gone already needs none
+	switch c := c.(type) {
+	case *net.TCPConn:
+		_ = c.SetLinger(0) // a connection that is gone already needs none
+	case *streamConn:
+		c.reset()
 	}
 }

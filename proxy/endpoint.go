@@ -36,9 +36,12 @@ type place struct {
 	*endpoint
 	service string
 	node    string
+	via     *peer  // the process of that node, where it is another one
 	address string // HOST:PORT outside Shoal
 	builtin func(net.Conn)
 	state   fleet.EndpointState
+
+	introductions atomic.Pointer[[]introduction] // to via
 }
 
 // reachable reports whether a dial makes sense now.
@@ -51,13 +54,13 @@ func (pl *place) reachable() bool {
 	case pl.local():
 		return pl.dialer.Load() != nil
 	}
-	return pl.p.cfg.Peer != nil
+	return pl.via != nil
 }
 
 func (pl *place) local() bool { return pl.node == pl.p.cfg.Node && pl.node != "" }
 
 // peer reports whether the way there leads through another process's proxy.
-func (pl *place) peer() bool { return pl.address == "" && pl.builtin == nil && !pl.local() }
+func (pl *place) peer() bool { return pl.via != nil }
 
 // Ejections after a failed dial: brief, and doubled up to a limit.
 const (
@@ -119,7 +122,7 @@ func (e *endpoint) leave() {
 	}
 }
 
-// dial opens a new connection to a place. For a peer the connection leads to the other proxy.
+// dial opens a new connection to a place that no other process stands before.
 func (pl *place) dial(ctx context.Context, port uint16, caller string) (net.Conn, error) {
 	switch {
 	case pl.builtin != nil:
@@ -127,27 +130,22 @@ func (pl *place) dial(ctx context.Context, port uint16, caller string) (net.Conn
 	case pl.address != "":
 		d := net.Dialer{Timeout: dialTimeout}
 		return d.DialContext(ctx, "tcp", pl.address)
-	case pl.local():
-		d := pl.dialer.Load()
-		if d == nil {
-			return nil, errDetached
-		}
-		c, err := (*d).Dial(ctx, port)
-		if err != nil {
-			return nil, err // not c: a nil *TCPConn in an interface
-		}
-		return c, nil
 	}
-	return pl.p.cfg.Peer(ctx, pl.node)
+	d := pl.dialer.Load()
+	if d == nil {
+		return nil, errDetached
+	}
+	c, err := (*d).Dial(ctx, port)
+	if err != nil {
+		return nil, err // not c: a nil *TCPConn in an interface
+	}
+	return c, nil
 }
 
 // pool returns the kept-alive connections to one port; those to a builtin name their caller.
 func (pl *place) pool(port uint16, caller string) *pool {
 	if pl.builtin == nil {
 		caller = ""
-	}
-	if pl.peer() {
-		port = 0
 	}
 	e := pl.endpoint
 	e.mu.Lock()

@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/shoalrun/shoal/wire/h2"
 )
 
 // Parked returns how many connections wait without a goroutine.
@@ -26,4 +28,15 @@ func Flows(perSecond float64, burst int, callers ...string) map[string]func(now 
 		all[c] = func(now time.Duration) bool { _, ok := f.take(int64(now)); return ok }
 	}
 	return all
+}
+
+// PeerStreams returns how many streams are open to other processes.
+func PeerStreams(p *Proxy) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, v := range p.peers {
+		v.each(func(c *h2.Conn) { n += c.Streams() })
+	}
+	return n
 }

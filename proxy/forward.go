@@ -41,6 +41,12 @@ func (s *session) forward(x *exchange) outcome {
 	if s.req.Form == h1.Authority {
 		return s.forwardConnect(x)
 	}
+	if x.place.peer() {
+		if s.upgradesPeer() {
+			return s.forwardUpgrade(x)
+		}
+		return s.forwardPeer(x)
+	}
 	u, o := x.connect()
 	if u == nil {
 		return o

@@ -23,6 +23,8 @@ type http2Session struct {
 	table *table // that route is of
 	route *route
 	host  string // that route is for, where requests name it
+
+	introduced map[string]introduced // by what peers say, for table
 }
 
 // serveHTTP2 takes over a connection whose first bytes, which it still holds, are HTTP/2's preface.
@@ -34,12 +36,17 @@ func (s *session) serveHTTP2() {
 	if s.from.aim == aimEdge {
 		c.remote, _, _ = net.SplitHostPort(s.conn.RemoteAddr().String()) // empty where it has none
 	}
-	c.conn = h2.NewServer(s.conn, s.p.http2Config(), c.accept)
-	if !s.from.keep(c) {
+	c.serve(s.p.http2Config(), early)
+}
+
+// serve serves requests until the connection ends.
+func (c *http2Session) serve(config h2.Config, early []byte) {
+	c.conn = h2.NewServer(c.nc, config, c.accept)
+	if !c.from.keep(c) {
 		c.conn.Shutdown()
 	}
-	defer s.from.drop(c)
-	_ = c.conn.Run(s.p.ctx, early) // what the client did wrong, it was told
+	defer c.from.drop(c)
+	_ = c.conn.Run(c.p.ctx, early) // what the client did wrong, it was told
 }
 
 // hurry lets the requests in progress end, or not.
@@ -53,6 +60,10 @@ func (c *http2Session) hurry(now bool) {
 
 // accept takes a request: as far as its answer, if nothing is to be waited for.
 func (c *http2Session) accept(st *h2.Stream, b *h2.Batch) {
+	if c.from.aim == aimPeer && st.Head().Method == "CONNECT" {
+		c.acceptConnect(st)
+		return
+	}
 	s := http2Streams.Get().(*http2Stream)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,7 +187,7 @@ func (s *http2Stream) compose() *h2.Head {
 		f = append(f, h2.Field{Name: "grpc-timeout", Value: t})
 	}
 	if x.place.peer() {
-		f = x.appendPeerHeaders(f)
+		f = x.appendPeerFields(f, s.http1)
 	}
 	if c := s.session; c.from.aim == aimEdge {
 		f = append(f, h2.Field{Name: "x-forwarded-for", Value: c.remote},

@@ -2,57 +2,65 @@ package proxy
 
 import (
 	"strconv"
-	"strings"
+	"time"
 
 	"github.com/shoalrun/shoal/fleet"
 	"github.com/shoalrun/shoal/wire/h2"
 )
 
-// appendPeerHeaders is appendPeerFields for HTTP/2.
-func (x *exchange) appendPeerHeaders(f []h2.Field) []h2.Field {
-	node := x.p.cfg.Node
-	if node == "" {
-		node = hubNode
+// appendPeerFields tells the peer before x.place whom the request is from and for, and how much time is
+// left, where that is less than it would give by itself.
+func (x *exchange) appendPeerFields(f []h2.Field, http1 bool) []h2.Field {
+	f = append(f, h2.Field{Name: peerField, Value: x.place.introduce(x.source, x.route, http1)})
+	fresh := x.tries <= 1 && x.waited == 0 && x.deadline.Equal(x.obs.Time.Add(x.route.timeout))
+	if fresh || x.deadline.IsZero() || x.obs.Protocol == fleet.GRPC {
+		return f
 	}
-	port := strconv.Itoa(int(x.route.port.Number))
-	if x.route.via != "" {
-		f = append(f, h2.Field{Name: peerVia, Value: x.route.name})
-	}
-	return append(f,
-		h2.Field{Name: peerNode, Value: node},
-		h2.Field{Name: peerSource, Value: x.source.Service + "/" + x.source.Instance},
-		h2.Field{Name: peerTarget, Value: x.place.service + "/" + x.place.instance + ":" + port})
+	left := max(time.Until(x.deadline).Milliseconds(), 1)
+	return append(f, h2.Field{Name: peerDeadline, Value: strconv.FormatInt(left, 10)})
 }
+
+// knownIntroductions bounds what one connection keeps.
+const knownIntroductions = 1024
 
 // findForPeer takes caller and target from a peer's fields, if the snapshot lets it speak for them.
 func (c *http2Session) findForPeer(s *http2Stream) {
-	x := &s.exchange
 	h := s.down.Head()
-	x.peer = true
-	node := h.Get(peerNode)
-	service, instance, _ := strings.Cut(h.Get(peerSource), "/")
-	to, ok := parsePeerTarget(h.Get(peerTarget))
-	to.via = h.Get(peerVia)
-	x.source = Source{Service: service, Instance: instance}
-	x.obs.Caller, x.obs.From = service, instance
-	if ok && x.table.speaksFor(speaker(c.nc, node), service) {
-		x.route = x.table.route(service, to)
-		return
-	}
-	x.route = &route{caller: service, callee: to.host, name: fleet.DefaultRoute, kind: fleet.KindCall, refusal: notPlaced(node, service)}
+	s.http1 = c.introduce(&s.exchange, h)
+	s.peerBound(h)
 }
 
-// peerRefusal looks at an answer that a peer gave itself, as session.peerRefusal does.
+// introduce sets what the peer's field says, and reports whether the caller speaks HTTP/1.1.
+func (c *http2Session) introduce(x *exchange, h *h2.Head) (http1 bool) {
+	field := h.Get(peerField)
+	if c.table != x.table || len(c.introduced) >= knownIntroductions {
+		c.table = x.table
+		c.introduced = map[string]introduced{}
+	}
+	n, known := c.introduced[field]
+	if !known {
+		n = x.table.introduced(c.nc, field)
+		c.introduced[field] = n
+	}
+	x.peer = true
+	x.source, x.route = n.source, n.route
+	x.obs.Caller, x.obs.From = n.source.Service, n.source.Instance
+	return n.http1
+}
+
+// peerBound ends the exchange when the peer's caller stops waiting.
+func (s *http2Stream) peerBound(h *h2.Head) {
+	ms, err := strconv.ParseUint(h.Get(peerDeadline), 10, 40)
+	s.latest = time.Time{}
+	if err == nil {
+		s.latest = s.obs.Time.Add(time.Duration(ms) * time.Millisecond)
+	}
+}
+
+// peerRefusal looks at an answer that a peer may have given itself.
 func (s *http2Stream) peerRefusal(h *h2.Head) outcome {
 	if !s.place.peer() {
 		return outcome{}
 	}
-	switch reason := fleet.Reason(h.Get("shoal-reason")); reason {
-	case "":
-	case fleet.ReasonNoEndpoint, fleet.ReasonConnectFailed:
-		return outcome{reason: reason, unseen: true, detail: "cannot be reached by its node"}
-	default:
-		s.obs.Reason = string(reason)
-	}
-	return outcome{}
+	return s.refusedByPeer(fleet.Reason(h.Get("shoal-reason")))
 }

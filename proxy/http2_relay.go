@@ -140,13 +140,18 @@ func (s *http2Stream) download(e h2.Event) {
 // broken is the outcome of an attempt whose stream, or connection, the endpoint ended. A gRPC server was
 // told the deadline, and resets what is in progress then: that may be heard before the timer here runs.
 func (s *http2Stream) broken(err *h2.StreamError) outcome {
-	o := outcome{reason: fleet.ReasonUpstreamReset, begun: s.begun, unseen: err.Unprocessed}
-	switch {
-	case err.Remote && s.timeIsUp():
+	if err.Remote && s.timeIsUp() {
 		return s.late()
+	}
+	return brokenStream(err, s.begun)
+}
+
+func brokenStream(err *h2.StreamError, begun bool) outcome {
+	o := outcome{reason: fleet.ReasonUpstreamReset, begun: begun, unseen: err.Unprocessed}
+	switch {
 	case !err.Remote:
 		o.reason, o.detail = fleet.ReasonUpstreamMalformed, "answered with what is not HTTP/2: "+err.Reason
-	case s.begun:
+	case begun:
 		o.detail = fmt.Sprintf("broke off in the middle of its answer (%s: %s)", err.Code, err.Reason)
 	default:
 		o.detail = fmt.Sprintf("ended the stream without an answer (%s: %s)", err.Code, err.Reason)

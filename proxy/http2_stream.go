@@ -25,7 +25,9 @@ type http2Stream struct {
 	request   h2.Head
 	fields    []h2.Field
 	authority string
-	timeout   string // grpc-timeout, as it came
+	timeout   string    // grpc-timeout, as it came
+	http1     bool      // the caller, behind a peer, speaks HTTP/1.1, and so is the application spoken to
+	latest    time.Time // when the caller behind a peer stops waiting; zero: as the route says
 	grpc      bool
 
 	replay  []byte // what came of the body, for as long as the request may have to be sent again
@@ -76,7 +78,7 @@ func (s *http2Stream) reset() {
 	s.request, s.authority, s.timeout, s.grpc = h2.Head{}, "", "", false
 	s.sent, s.ended, s.begun, s.answers, s.silence, s.expired = 0, false, false, false, false, false
 	s.bytesIn = 0
-	s.until = time.Time{}
+	s.until, s.latest, s.http1 = time.Time{}, time.Time{}, false
 	s.away.Store(false)
 }
 
@@ -97,7 +99,7 @@ func (s *http2Stream) start(b *h2.Batch) {
 		s.end(b)
 		return
 	}
-	if pl := x.choose(); pl != nil && pl.link(x.route.port.Number, x.source.Service).available() && x.enter(pl) {
+	if pl := x.choose(); pl != nil && !s.http1 && pl.link(x.route.port.Number, x.source.Service).available() && x.enter(pl) {
 		if s.open(b) {
 			return
 		}
@@ -142,7 +144,7 @@ func (s *http2Stream) attemptOnce() (o outcome, going bool) {
 		if x.left() {
 			return outcome{reason: fleet.ReasonCallerGone}, false
 		}
-		if l.speaksHTTP1(x.p.now()) {
+		if s.http1 || l.speaksHTTP1(x.p.now()) {
 			if s.grpc {
 				return noHTTP2(), false
 			}

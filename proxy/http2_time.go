@@ -92,7 +92,7 @@ func (s *http2Stream) grpcTimeout() string {
 	if !s.grpc || s.deadline.IsZero() {
 		return s.timeout
 	}
-	if s.tries <= 1 && s.timeout != "" {
+	if s.tries <= 1 && s.timeout != "" && !s.place.peer() {
 		return s.timeout
 	}
 	left := max(time.Until(s.deadline), time.Microsecond)
@@ -108,10 +108,13 @@ func units(d, unit time.Duration) int64 { return int64((d + unit - 1) / unit) }
 // bound sets what gRPC says of deadlines: grpc-timeout and a declared timeout hold, the default of
 // http does not, since nothing on the wire tells a unary call from a stream (FOUNDATIONS, calls).
 func (s *http2Stream) bound() {
+	x := &s.exchange
+	if !s.latest.IsZero() && (x.deadline.IsZero() || s.latest.Before(x.deadline)) {
+		x.deadline = s.latest
+	}
 	if !s.grpc {
 		return
 	}
-	x := &s.exchange
 	x.obs.Protocol = fleet.GRPC
 	if x.route.port.Protocol == fleet.HTTP && !x.route.declared {
 		x.deadline = time.Time{}

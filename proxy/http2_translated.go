@@ -43,9 +43,13 @@ func (t *translation) head() error {
 
 // convert makes a response's head one of HTTP/2.
 func (t *translation) convert(head []byte) *h2.Head {
-	h := &h2.Head{Status: t.res.Status, Length: t.res.Length, Fields: t.fields[:0]}
-	for i := range t.res.Fields {
-		f := &t.res.Fields[i]
+	return &h2.Head{Status: t.res.Status, Length: t.res.Length, Fields: responseFields(&t.res, head)}
+}
+
+// responseFields are the fields of a response that go on, for HTTP/2.
+func responseFields(res *h1.Response, head []byte) (out []h2.Field) {
+	for i := range res.Fields {
+		f := &res.Fields[i]
 		if f.Drop || f.Kind != h1.Other && f.Kind != h1.ContentLength {
 			continue
 		}
@@ -53,9 +57,9 @@ func (t *translation) convert(head []byte) *h2.Head {
 		if strings.HasPrefix(name, internalPrefix) {
 			continue
 		}
-		h.Fields = append(h.Fields, h2.Field{Name: name, Value: string(f.Value.Of(head))})
+		out = append(out, h2.Field{Name: name, Value: string(f.Value.Of(head))})
 	}
-	return h
+	return out
 }
 
 // answer passes the response on, whose head is in b.

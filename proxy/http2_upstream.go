@@ -23,6 +23,7 @@ type http2Upstream struct {
 type http2Link struct {
 	port            uint16
 	caller, address string
+	via             *peer // another process; nil: an application
 
 	dialing chan struct{} // held by who dials; a connection that it opens serves all who wait
 	conns   atomic.Pointer[[]*h2.Conn]
@@ -41,11 +42,11 @@ const (
 
 // link returns the way to a port; to a builtin name each caller has its own.
 func (pl *place) link(port uint16, caller string) *http2Link {
+	if pl.via != nil {
+		return &pl.via.calls
+	}
 	if pl.builtin == nil {
 		caller = ""
-	}
-	if pl.peer() {
-		port = 0
 	}
 	up := &pl.endpoint.h2
 	up.mu.Lock()
@@ -108,6 +109,9 @@ func (l *http2Link) available() bool {
 func (l *http2Link) connect(x *exchange) outcome {
 	ctx, cancel := x.context(dialTimeout)
 	defer cancel()
+	if l.via != nil {
+		return l.via.reach(ctx, x, l)
+	}
 	select {
 	case l.dialing <- struct{}{}:
 		defer func() { <-l.dialing }()
@@ -148,7 +152,7 @@ func unreachable(err error) outcome {
 // settle waits for the other side's SETTINGS: before them no request is sent, so that whoever turns
 // out to speak HTTP/1.1 only has not seen it.
 func (l *http2Link) settle(ctx context.Context, x *exchange, c *h2.Conn) outcome {
-	mayBePlain := x.route.port.Protocol != fleet.GRPC && !x.place.peer()
+	mayBePlain := x.route.port.Protocol != fleet.GRPC
 	wait := dialTimeout
 	if mayBePlain {
 		wait = plainWait

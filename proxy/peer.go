@@ -1,63 +1,106 @@
 package proxy
 
 import (
-	"bytes"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/shoalrun/shoal/fleet"
-	"github.com/shoalrun/shoal/wire/h1"
 )
 
-// The fields by which one proxy tells another whom a request is from and for. They never leave the
-// connections between peers.
-const (
-	peerNode   = "shoal-peer-node"   // who speaks: a node's name, or hub
-	peerSource = "shoal-peer-source" // service/instance
-	peerTarget = "shoal-peer-target" // service/instance:port
-	peerVia    = "shoal-peer-via"    // service/route that hands the call over to the target; absent: none does
-)
+// peerField is the field by which one proxy tells another whom a request is from and for:
+//
+//	NODE SERVICE/INSTANCE SERVICE/INSTANCE:PORT VERSION [SERVICE/ROUTE]
+//
+// NODE is who speaks: a node's name, or hub. VERSION is that of HTTP in which the caller speaks, 1 or 2:
+// the application is spoken to in the same. The route is the one that hands the call over to the target,
+// where one does. The field never leaves the connections between peers, and
+// is one, since each of a request's fields costs both sides time.
+const peerField = "shoal-peer"
 
-func (x *exchange) appendPeerFields(dst []byte) []byte {
-	node := x.p.cfg.Node
+// peerDeadline is the field that tells how many milliseconds are left, where that is less than what the
+// route allows: both sides know the route. gRPC has grpc-timeout.
+const peerDeadline = "shoal-peer-deadline"
+
+// introduction is the value of peerField for calls of one source.
+type introduction struct {
+	source Source
+	port   uint16
+	http1  bool
+	route  string
+	text   string
+}
+
+// introduce returns what tells the peer before pl that a request is from src, for a port of pl. It is made
+// once for each of the few sources that a process has.
+func (pl *place) introduce(src Source, r *route, http1 bool) string {
+	port, via := r.port.Number, ""
+	if r.via != "" {
+		via = r.name
+	}
+	for all := pl.introductions.Load(); ; all = pl.introductions.Load() {
+		var known []introduction
+		if all != nil {
+			known = *all
+		}
+		for i := range known {
+			if n := &known[i]; n.source == src && n.port == port && n.http1 == http1 && n.route == via {
+				return n.text
+			}
+		}
+		n := introduction{src, port, http1, via, pl.introductionOf(src, port, http1, via)}
+		if len(known) >= maxIntroductions {
+			return n.text
+		}
+		more := append(slices.Clip(known), n)
+		pl.introductions.CompareAndSwap(all, &more)
+	}
+}
+
+// maxIntroductions bounds what one place keeps.
+const maxIntroductions = 256
+
+func (pl *place) introductionOf(src Source, port uint16, http1 bool, via string) string {
+	node, version := pl.p.cfg.Node, " 2"
 	if node == "" {
 		node = hubNode
 	}
-	dst = appendField(dst, peerNode+": ", node)
-	dst = append(dst, peerSource+": "...)
-	dst = append(dst, x.source.Service...)
-	dst = append(dst, '/')
-	dst = append(dst, x.source.Instance...)
-	dst = append(dst, "\r\n"+peerTarget+": "...)
-	dst = append(dst, x.place.service...)
-	dst = append(dst, '/')
-	dst = append(dst, x.place.instance...)
-	dst = append(dst, ':')
-	dst = strconv.AppendUint(dst, uint64(x.route.port.Number), 10)
-	if x.route.via != "" {
-		dst = append(dst, "\r\n"+peerVia+": "...)
-		dst = append(dst, x.route.name...)
+	if http1 {
+		version = " 1"
 	}
-	return append(dst, '\r', '\n')
+	if via != "" {
+		version += " " + via
+	}
+	return node + " " + src.Service + "/" + src.Instance + " " +
+		pl.service + "/" + pl.instance + ":" + strconv.Itoa(int(port)) + version
 }
 
-// findForPeer takes caller and target from a peer's fields, if the snapshot lets it speak for them.
-func (s *session) findForPeer(x *exchange) {
-	x.peer = true
-	node := string(s.req.Get(s.head, peerNode))
-	who := speaker(s.conn, node)
-	service, instance, _ := strings.Cut(string(s.req.Get(s.head, peerSource)), "/")
-	to, ok := parsePeerTarget(string(s.req.Get(s.head, peerTarget)))
-	to.via = string(s.req.Get(s.head, peerVia))
-	x.source = Source{Service: service, Instance: instance}
-	x.obs.Caller, x.obs.From = service, instance
-	if ok && x.table.speaksFor(who, service) {
-		x.route = x.table.route(service, to)
-		return
+// introduced is what a peer's field says, and what the table makes of it.
+type introduced struct {
+	source Source
+	http1  bool
+	route  *route
+}
+
+// introduced reads a peer's field. The route is one that refuses, where the peer on c may not say that.
+func (t *table) introduced(c net.Conn, field string) introduced {
+	part := strings.SplitN(field, " ", 5)
+	if len(part) < 4 {
+		part = []string{"", "", "", ""}
 	}
-	x.route = &route{caller: service, callee: to.host, name: fleet.DefaultRoute, kind: fleet.KindCall, refusal: notPlaced(node, service)}
+	service, instance, _ := strings.Cut(part[1], "/")
+	n := introduced{source: Source{Service: service, Instance: instance}, http1: part[3] == "1"}
+	to, ok := parsePeerTarget(part[2])
+	if len(part) == 5 {
+		to.via = part[4]
+	}
+	if ok && t.speaksFor(speaker(c, part[0]), service) {
+		n.route = t.route(service, to)
+		return n
+	}
+	n.route = &route{caller: service, callee: to.host, name: fleet.DefaultRoute, kind: fleet.KindCall, refusal: notPlaced(part[0], service)}
+	return n
 }
 
 // spokesman is who speaks on a peer's connection.
@@ -110,73 +153,20 @@ func parsePeerTarget(text string) (target, bool) {
 func notPlaced(node, service string) *refusal {
 	return &refusal{
 		status: 403, reason: fleet.ReasonNotAllowed,
-		detail: "the peer \"" + node + "\" may not speak for \"" + service + "\": the snapshot does not place it there.",
+		detail: "the peer \"" + node + "\" may not speak for \"" + service + "\": the snapshot does not place it there, or its certificate names another.",
 		remedy: "Snapshots may be a moment apart; if this lasts, `shoal status` shows where the service runs.",
 	}
 }
 
-// peerRefusal looks at an answer that a peer gave itself. What says that it could not reach the
-// instance is as if this process had not reached it; any other refusal is passed on, and noted.
-func (s *session) peerRefusal(x *exchange, u *upstream, b *buffer) outcome {
-	if !x.place.peer() {
-		return outcome{}
-	}
-	reason := fleet.Reason(s.res.Get(b.bytes(), "shoal-reason"))
+// refusedByPeer looks at the reason in an answer that a peer gave itself. What says that it could not
+// reach the instance is as if this process had not reached it; any other refusal is passed on, and noted.
+func (x *exchange) refusedByPeer(reason fleet.Reason) outcome {
 	switch reason {
 	case "":
 	case fleet.ReasonNoEndpoint, fleet.ReasonConnectFailed:
-		s.abandon(x, u)
 		return outcome{reason: reason, unseen: true, detail: "cannot be reached by its node"}
 	default:
 		x.obs.Reason = string(reason)
 	}
 	return outcome{}
-}
-
-// openPeer asks the peer at the other end of c for a tunnel.
-func (x *exchange) openPeer(c net.Conn) (late []byte, o outcome) {
-	unreachable := outcome{reason: fleet.ReasonConnectFailed, unseen: true, detail: "cannot be reached by its node"}
-	authority := x.place.service + ":" + strconv.Itoa(int(x.route.port.Number))
-	out := appendField([]byte("CONNECT "+authority+" HTTP/1.1\r\n"), "Host: ", authority)
-	out = appendField(out, requestIDField, x.obs.RequestID)
-	out = append(x.appendTraceparent(append(out, traceField...)), '\r', '\n')
-	out = append(x.appendPeerFields(out), '\r', '\n')
-	_ = c.SetDeadline(time.Now().Add(dialTimeout))
-	if _, err := c.Write(out); err != nil {
-		return nil, unreachable
-	}
-	b := getBuffer()
-	defer putBuffer(b)
-	var res h1.Response
-	if err := readHead(c, b, &res); err != nil {
-		return nil, unreachable
-	}
-	_ = c.SetDeadline(time.Time{})
-	if res.Status != 200 {
-		unreachable.reason = fleet.Reason(res.Get(b.bytes(), "shoal-reason"))
-		if unreachable.reason == "" {
-			unreachable.reason = fleet.ReasonConnectFailed
-		}
-		unreachable.unseen = unreachable.reason == fleet.ReasonNoEndpoint || unreachable.reason == fleet.ReasonConnectFailed
-		return nil, unreachable
-	}
-	return bytes.Clone(b.bytes()[res.Size:]), outcome{}
-}
-
-// readHead reads the head of a response from c into b.
-func readHead(c net.Conn, b *buffer, res *h1.Response) error {
-	for {
-		n, err := h1.End(b.bytes(), 0, h1.Limits{Head: bufferSize})
-		if err != nil {
-			return err
-		}
-		if n > 0 {
-			return res.Parse(b.bytes()[:n], h1.Limits{})
-		}
-		n, err = c.Read(b.room(bufferSize))
-		b.w += n
-		if err != nil {
-			return err
-		}
-	}
 }

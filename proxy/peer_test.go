@@ -14,6 +14,7 @@ import (
 
 	"github.com/shoalrun/shoal/fleet"
 	"github.com/shoalrun/shoal/proxy"
+	"github.com/shoalrun/shoal/wire/h2"
 )
 
 // pair is a hub and a node, each with a proxy, that reach each other over Unix sockets. The hub hosts
@@ -184,24 +185,46 @@ func TestPeersAreNotBelieved(t *testing.T) {
 	p.node.attach("inventory-1", http.HandlerFunc(hello))
 	l := p.node.listen()
 	p.node.background(func(ctx context.Context) error { return p.node.p.ServePeer(ctx, l) })
-	for _, c := range []struct {
-		node, source, target string
-		status               int
-	}{
-		{"local", "orders/orders-1", "inventory/inventory-1:8080", 200},
-		{"local", "web/web-1", "inventory/inventory-1:8080", 403},
-		{"hub", "orders/orders-1", "inventory/inventory-1:8080", 403},
-		{"", "orders/orders-1", "inventory/inventory-1:8080", 403},
-		{"local", "events/", "inventory/inventory-1:8080", 403},
-		{"local", "orders/orders-1", "inventory/inventory-9:8080", 503},
-		{"local", "orders/orders-1", "nonsense", 403},
+	for field, status := range map[string]int{
+		"local orders/orders-1 inventory/inventory-1:8080 1": 200,
+		"local orders/orders-1 inventory/inventory-1:8080 2": 200,
+		"local web/web-1 inventory/inventory-1:8080 1":       403,
+		"hub orders/orders-1 inventory/inventory-1:8080 1":   403,
+		"x orders/orders-1 inventory/inventory-1:8080 1":     403,
+		"local events/ inventory/inventory-1:8080 1":         403,
+		"local orders/orders-1 inventory/inventory-9:8080 1": 503,
+		"local orders/orders-1 nonsense 1":                   403,
 	} {
-		res, _ := p.node.exchangeRaw(l.Addr().String(), fmt.Sprintf(
-			"GET / HTTP/1.1\r\nHost: x\r\nShoal-Peer-Node: %s\r\nShoal-Peer-Source: %s\r\nShoal-Peer-Target: %s\r\n\r\n", c.node, c.source, c.target))
-		if res.StatusCode != c.status {
-			t.Errorf("%+v: %s %v", c, res.Status, res.Header)
+		if got := askPeer(t, must(net.Dial("tcp", l.Addr().String())), field); got != status {
+			t.Errorf("%q: %d", field, got)
 		}
 	}
+}
+
+// askPeer makes a call as another process's proxy would, and returns the status of the answer.
+func askPeer(t *testing.T, nc net.Conn, field string) int {
+	t.Helper()
+	return askPeerFor(t, nc, "/", field)
+}
+
+func askPeerFor(t *testing.T, nc net.Conn, path, field string) int {
+	t.Helper()
+	c := h2.NewClient(nc, h2.Config{})
+	go func() { _ = c.Run(context.Background(), nil) }()
+	defer func() { c.Close(); <-c.Done() }()
+	st, err := c.Open(nil, &h2.Head{Method: "GET", Scheme: "http", Authority: "x", Path: path,
+		Fields: []h2.Field{{Name: "shoal-peer", Value: field}}}, true, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Release(nil)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	res, err := st.ReadHead(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.Status
 }
 
 func TestTransportStreamsBothWays(t *testing.T) {

@@ -112,6 +112,7 @@ type Proxy struct {
 	loads     map[string]*load
 	listeners map[*listener]struct{}
 	callers   map[string]*http.Transport
+	peers     map[string]*peer
 	changed   chan struct{} // closed, and made anew, when a table or a dialer changes
 	parking   parking
 }
@@ -137,7 +138,7 @@ func New(c Config) (*Proxy, error) {
 	p := &Proxy{
 		cfg: c.withDefaults(), epoch: time.Now(), watch: w,
 		endpoints: map[string]*endpoint{}, loads: map[string]*load{}, listeners: map[*listener]struct{}{},
-		callers: map[string]*http.Transport{},
+		callers: map[string]*http.Transport{}, peers: map[string]*peer{},
 		changed: make(chan struct{}),
 	}
 	p.quiet = sync.NewCond(&p.mu)
@@ -247,6 +248,7 @@ func (p *Proxy) closeAll() {
 		e.closeIdle(time.Now().Add(time.Hour))
 		e.endHTTP2()
 	}
+	p.endPeers()
 }
 
 func (p *Proxy) serving() []*listener {

@@ -20,7 +20,6 @@ type pump struct {
 	read    atomic.Bool // the whole body was taken from the caller
 
 	// Read by the session once done is closed.
-	sent int    // bytes written to the upstream of this attempt
 	took int64  // bytes taken from the caller
 	bad  error  // the body is malformed
 	lost bool   // the upstream takes no more
@@ -30,20 +29,30 @@ type pump struct {
 // finishTime is how long an answered exchange waits for the rest of its request's body.
 const finishTime = 500 * time.Millisecond
 
-// startPump begins, or after a failed attempt continues, to carry the body to u.
-func (s *session) startPump(x *exchange, u *upstream) {
+// sink is where a pump carries a body to.
+type sink interface {
+	// take writes all of p, a part of the body as it came, framing included. What makes no progress for
+	// idle fails.
+	take(p []byte, idle time.Duration) error
+	// halt ends a take in progress, and fails all later ones until resume.
+	halt()
+	resume()
+}
+
+// startPump begins, or after a failed attempt continues, to carry the body to a sink.
+func (s *session) startPump(x *exchange, to sink) {
 	if s.pump == nil {
 		s.pump = &pump{s: s, body: s.body, replay: append(make([]byte, 0, len(s.first)), s.first...)}
 	}
 	pm := s.pump
 	pm.done = make(chan struct{})
 	pm.stopped.Store(false)
-	pm.sent, pm.lost = 0, false
+	pm.lost = false
 	s.disarm()
-	go pm.run(u, x.route.idle)
+	go pm.run(to, x.route.idle)
 }
 
-func (pm *pump) run(u *upstream, idle time.Duration) {
+func (pm *pump) run(to sink, idle time.Duration) {
 	defer close(pm.done)
 	b := getBuffer()
 	defer putBuffer(b)
@@ -64,7 +73,7 @@ func (pm *pump) run(u *upstream, idle time.Duration) {
 		if k < n {
 			pm.rest = append(pm.rest, b.b[k:n]...)
 		}
-		if !pm.carry(u, b.b[:k], idle) {
+		if !pm.carry(to, b.b[:k], idle) {
 			return
 		}
 	}
@@ -111,43 +120,41 @@ func (pm *pump) take(p []byte) {
 
 // carry writes p upstream. An upstream that takes no more may have answered early: what it said is the
 // session's to read.
-func (pm *pump) carry(u *upstream, p []byte, idle time.Duration) bool {
+func (pm *pump) carry(to sink, p []byte, idle time.Duration) bool {
 	if pm.stopped.Load() {
 		return false
 	}
-	if writeAll(u.Conn, p, idle) != nil {
+	if to.take(p, idle) != nil {
 		pm.lost = true
 		return false
 	}
-	pm.sent += len(p)
 	return true
 }
 
 // stopPump ends the pump; what it has read stays for another attempt.
-func (s *session) stopPump(x *exchange, u *upstream) {
+func (s *session) stopPump(x *exchange, to sink) {
 	pm := s.pump
 	pm.stopped.Store(true)
 	_ = s.conn.SetReadDeadline(longAgo)
-	_ = u.SetWriteDeadline(longAgo)
+	to.halt()
 	<-pm.done
 	s.disarm()
-	u.sent += pm.sent
 	x.obs.BytesIn += pm.took
-	pm.sent, pm.took = 0, 0
+	pm.took = 0
 	x.replayable = x.replayable && pm.replay != nil
 }
 
 // finishPump waits a moment for the rest of the body, once the answer is complete, and reports whether
 // both connections can go on.
-func (s *session) finishPump(x *exchange, u *upstream) bool {
+func (s *session) finishPump(x *exchange, to sink) bool {
 	timer := time.NewTimer(finishTime)
 	defer timer.Stop()
 	select {
 	case <-s.pump.done:
 	case <-timer.C:
 	}
-	s.stopPump(x, u)
-	_ = u.SetWriteDeadline(time.Time{})
+	s.stopPump(x, to)
+	to.resume()
 	return s.pump.body.Done() && !s.pump.lost
 }
 

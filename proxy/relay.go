@@ -15,9 +15,6 @@ func (s *session) relay(x *exchange, u *upstream, b *buffer) outcome {
 	if s.res.Status == 101 {
 		return s.relayUpgrade(x, u, b)
 	}
-	if o := s.peerRefusal(x, u, b); o.reason != "" {
-		return o
-	}
 	head, rest := b.bytes()[:s.res.Size], b.bytes()[s.res.Size:]
 	body := s.res.Body(x.obs.Method == "HEAD")
 	n, err := body.Take(rest)
@@ -51,7 +48,7 @@ func (s *session) relay(x *exchange, u *upstream, b *buffer) outcome {
 // answer writes the head of the response and what came of its body in one piece: as they lie in the
 // buffer, where nothing has to be changed.
 func (s *session) answer(x *exchange, b *buffer, head, part []byte) error {
-	strip := !x.place.peer() && s.hideInternal(head)
+	strip := s.hideInternal(head)
 	if head[7] == '0' {
 		head[7] = '1' // a proxy speaks its own version (RFC 9110 section 2.5)
 	}

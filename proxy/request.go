@@ -125,9 +125,6 @@ func (s *session) find(x *exchange) {
 		s.findHost(x)
 	case aimEdge:
 		s.findExposed(x)
-	case aimPeer:
-		s.findForPeer(x)
-		return
 	}
 	x.route = s.route
 }
@@ -190,9 +187,6 @@ func (s *session) compose(dst []byte, x *exchange) []byte {
 	dst = append(dst, '\r', '\n')
 	if x.route.service != nil {
 		dst = appendField(dst, callerField, x.source.Service)
-	}
-	if x.place.peer() {
-		dst = x.appendPeerFields(dst)
 	}
 	if s.from.aim == aimEdge {
 		dst = s.appendForwarded(dst)

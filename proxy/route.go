@@ -16,7 +16,7 @@ import (
 type target struct {
 	host     string // a name, or an IP literal
 	port     uint16 // 0: the default port
-	instance string // a peer's choice; empty: ours
+	instance string // a peer's choice, which is in this process or nowhere; empty: ours
 	exact    bool   // host is a service's own name, not what a caller's code calls it
 	via      string // SERVICE/ROUTE that hands the call over, where a peer says so; empty: nobody does
 }
@@ -155,7 +155,7 @@ func (t *table) toService(r *route, s *service, to target) {
 func (t *table) toPlaces(r *route, s *service, to target) {
 	r.callee, r.service, r.load, r.places = s.Name, s, s.load, s.places
 	if to.instance != "" {
-		r.places = slices.DeleteFunc(slices.Clone(s.places), func(pl *place) bool { return pl.instance != to.instance })
+		r.places = slices.DeleteFunc(slices.Clone(s.places), func(pl *place) bool { return pl.instance != to.instance || pl.peer() })
 	}
 }
 

@@ -83,5 +83,6 @@ func (l *listener) servePeer(c net.Conn) {
 			return
 		}
 	}
-	l.serveHTTP(c, target{}, nil)
+	s := &http2Session{p: l.p, from: l, nc: c}
+	s.serve(l.p.peerConfig(nil), nil)
 }

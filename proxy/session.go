@@ -48,6 +48,8 @@ type session struct {
 	gone    atomic.Bool
 	closing atomic.Bool
 	waiting atomic.Pointer[upstream] // whom this session waits for
+	mesh    *meshCall                // to other nodes; nil before the first
+	calling atomic.Pointer[meshCall] // mesh, while the session waits for it
 }
 
 // next is what becomes of a session.
@@ -94,6 +96,9 @@ func (s *session) left() {
 	s.gone.Store(true)
 	if u := s.waiting.Load(); u != nil {
 		u.interrupt()
+	}
+	if c := s.calling.Load(); c != nil {
+		c.interrupt()
 	}
 }
 

@@ -69,10 +69,12 @@ func (p *Proxy) serviceLocked(fs *fleet.Service) *service {
 		if e.Worker != "" {
 			continue // speaks for the service, and takes no calls
 		}
-		s.places = append(s.places, &place{
+		pl := &place{
 			endpoint: p.endpointLocked(e.Instance), service: fs.Name,
 			node: e.Node, address: e.Address, state: e.State,
-		})
+		}
+		p.joinLocked(pl)
+		s.places = append(s.places, pl)
 	}
 	for _, c := range fs.Manifest.Calls {
 		if c.As != "" {
@@ -89,6 +91,7 @@ func (p *Proxy) brokerLocked(name string, index uint16) *service {
 		{Number: 80, Protocol: fleet.HTTP, Default: true}, {Number: 8085, Protocol: fleet.HTTP},
 	}}
 	pl := &place{endpoint: p.endpointLocked("hub/" + name), service: name, node: hubNode, builtin: p.cfg.Builtin[name]}
+	p.joinLocked(pl)
 	s := &service{Service: fs, load: p.loadLocked(name), hub: true}
 	if pl.builtin != nil || p.cfg.Peer != nil && slices.Contains(p.cfg.HubServices, name) {
 		s.places = []*place{pl}
@@ -121,6 +124,7 @@ func (p *Proxy) Install(s *fleet.Snapshot) {
 	t := p.compileLocked(s)
 	p.table.Store(t)
 	p.retireLocked(t)
+	p.retirePeersLocked(t)
 	p.mu.Unlock()
 	p.wake()
 }

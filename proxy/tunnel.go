@@ -71,16 +71,12 @@ func (t *tunnel) field(string, int) (string, bool) { return "", false }
 // dialTunnel opens a connection to x.place whose bytes are the application's. late is what it sent
 // already.
 func (x *exchange) dialTunnel() (c net.Conn, late []byte, o outcome) {
+	if x.place.peer() {
+		return x.openTunnel()
+	}
 	ctx, cancel := x.context(dialTimeout)
 	defer cancel()
 	c, err := x.place.dial(ctx, x.route.port.Number, x.source.Service)
-	if err == nil && x.place.peer() {
-		late, o = x.openPeer(c)
-		if o.reason != "" {
-			c.Close()
-			return nil, nil, o
-		}
-	}
 	if err != nil {
 		x.place.dialFailed()
 		return nil, nil, outcome{reason: fleet.ReasonConnectFailed, unseen: true, detail: "cannot be reached: " + err.Error()}
@@ -96,8 +92,12 @@ func join(caller, callee net.Conn, early, late []byte) (in, out int64) {
 	wg.Go(func() { in = carry(callee, caller, early) })
 	out = carry(caller, callee, late)
 	wg.Wait()
-	caller.Close()
-	callee.Close()
+	for _, c := range [...]net.Conn{caller, callee} {
+		c.Close()
+		if s, ok := c.(*streamConn); ok {
+			s.release()
+		}
+	}
 	return in, out
 }
 
@@ -162,7 +162,7 @@ func (s *session) forwardConnect(x *exchange) outcome {
 	}
 	x.obs.Status, s.begun = 200, true
 	if err := s.write([]byte("HTTP/1.1 200 Connection Established\r\n\r\n")); err != nil {
-		c.Close()
+		discard(c)
 		s.keep = false
 		return outcome{reason: fleet.ReasonCallerGone, begun: true}
 	}

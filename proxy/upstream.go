@@ -120,13 +120,15 @@ func (u *upstream) interrupt() { _ = u.SetReadDeadline(longAgo) }
 var longAgo = time.Unix(1, 0)
 
 // arm makes reads end at until. A deadline that is already set and comes earlier stays: who it
-// wakes looks at the clock and sets the right one, which is cheaper than setting one per exchange.
-func (u *upstream) arm(until time.Time) {
+// wakes looks at the clock and sets the right one, which is cheaper than setting one per exchange. It
+// reports whether it set one: it may have undone an interrupt then.
+func (u *upstream) arm(until time.Time) bool {
 	if u.armed.IsZero() && until.IsZero() || !u.armed.IsZero() && (until.IsZero() || !u.armed.After(until)) {
-		return
+		return false
 	}
 	u.armed = until
 	_ = u.SetReadDeadline(until)
+	return true
 }
 
 // again decides what a wait that a deadline ended was ended for.
@@ -150,7 +152,9 @@ func (u *upstream) roundTrip(x *exchange, out, in []byte) (int, error) {
 		return u.plainRoundTrip(x, out, in)
 	}
 	u.out, u.in, u.n, u.err = out, in, 0, nil
-	u.arm(x.deadline)
+	if u.arm(x.deadline) && x.left() {
+		return 0, errGone
+	}
 	for {
 		err := u.raw.Read(u.step)
 		switch {
@@ -198,7 +202,9 @@ func (u *upstream) plainRoundTrip(x *exchange, out, in []byte) (int, error) {
 
 // read reads more of an answer.
 func (u *upstream) read(x *exchange, p []byte, until time.Time) (int, error) {
-	u.arm(until)
+	if u.arm(until) && x.left() {
+		return 0, errGone
+	}
 	for {
 		n, err := u.Conn.Read(p)
 		if n > 0 || err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {

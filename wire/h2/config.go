@@ -24,6 +24,17 @@ type Config struct {
 	MaxControl int
 	// Idle closes a connection that had no stream for so long: 0 is never.
 	Idle time.Duration
+	// ExtendedConnect has a server take CONNECT with a protocol (RFC 8441).
+	ExtendedConnect bool
+	// HeaderTable is how many bytes of header fields each side may remember for the other: 4096.
+	HeaderTable uint32
+	// Silence is how long a connection with open streams may bring nothing before a PING asks for a sign
+	// of life. Without one, the connection ends after 2.5 times Silence in all, and its streams with it;
+	// a peer that is still taking what was written before the PING is waited for. 0 is never.
+	Silence time.Duration
+	// Suspect is called with true when half of the time for that sign has passed, and with false once it,
+	// or the end, has come. It must not block, nor call the connection. nil: nobody.
+	Suspect func(bool)
 	// WriteTimeout ends a connection whose peer takes no byte for so long: 1 min.
 	WriteTimeout time.Duration
 }
@@ -35,6 +46,7 @@ func (c Config) withDefaults() Config {
 	orElse(&c.MaxHeaderList, 64<<10)
 	orElse(&c.MaxOutput, 256<<10)
 	orElse(&c.MaxResets, 1000)
+	orElse(&c.HeaderTable, tableInit)
 	orElse(&c.MaxControl, 1000)
 	orElse(&c.WriteTimeout, time.Minute)
 	c.StreamWindow = min(max(c.StreamWindow, windowInit), windowMax)

@@ -23,15 +23,16 @@ var errStopped = errors.New("HTTP/2 connection closed")
 
 // Conn is one end of an HTTP/2 connection.
 type Conn struct {
-	cfg    Config
-	client bool
-	handle func(*Stream, *Batch)
-	nc     net.Conn
-	wire   transport
-	done   chan struct{}
-	agreed chan struct{} // closed with the peer's first SETTINGS
-	timer  *time.Timer
-	reads  atomic.Uint32 // grows with every read; tells the timer that the connection is alive
+	cfg      Config
+	client   bool
+	handle   func(*Stream, *Batch)
+	nc       net.Conn
+	wire     transport
+	combines bool // see FlushSoon
+	done     chan struct{}
+	agreed   chan struct{} // closed with the peer's first SETTINGS
+	timer    *time.Timer
+	reads    atomic.Uint32 // grows with every read; tells the timer that the connection is alive
 
 	reader // touched by the reading goroutine alone
 
@@ -55,6 +56,7 @@ type Conn struct {
 	stopping bool // the reading goroutine is to end
 	gone     bool // the peer sent GOAWAY
 	quiet    int  // ticks without a stream
+	silence  silence
 	err      error
 }
 
@@ -106,11 +108,13 @@ func newConn(nc net.Conn, cfg Config) *Conn {
 		streams: map[uint32]*Stream{}, sendWindow: windowInit,
 		peer: peerSettings{maxStreams: 100, window: windowInit},
 	}
+	c.combines = under(nc) != nil
 	c.writer.quiet.L = &c.mu
 	c.enc = hpack.NewEncoder(&c.writer)
 	c.window = int64(c.cfg.ConnWindow)
 	c.batch.owner = c
-	c.dec = hpack.NewDecoder(4096, c.field)
+	c.enc.SetMaxDynamicTableSizeLimit(c.cfg.HeaderTable)
+	c.dec = hpack.NewDecoder(c.cfg.HeaderTable, c.field)
 	c.dec.SetMaxStringLength(slack * int(c.cfg.MaxHeaderList))
 	return c
 }
@@ -122,6 +126,12 @@ func (c *Conn) appendSettings(p []byte) []byte {
 		set = append(set, [2]uint32{settingEnablePush, 0})
 	} else {
 		set = append(set, [2]uint32{settingMaxStreams, c.cfg.MaxStreams})
+	}
+	if c.cfg.ExtendedConnect && !c.client {
+		set = append(set, [2]uint32{settingConnect, 1})
+	}
+	if c.cfg.HeaderTable != tableInit {
+		set = append(set, [2]uint32{settingHeaderTable, c.cfg.HeaderTable})
 	}
 	p = appendFrame(p, 6*len(set), frameSettings, 0, 0)
 	for _, s := range set {
@@ -155,6 +165,9 @@ func (c *Conn) Run(ctx context.Context, initial []byte) error {
 }
 
 func (c *Conn) tickEvery() time.Duration {
+	if c.cfg.Silence > 0 {
+		return c.cfg.Silence / 2
+	}
 	if c.cfg.Idle > 0 {
 		return min(c.cfg.Idle, tick)
 	}
@@ -164,6 +177,7 @@ func (c *Conn) tickEvery() time.Duration {
 // tick ends an idle connection, and wakes a reading goroutine that was not woken for a while: a FIN
 // that came together with the last bytes makes no readiness edge of its own.
 func (c *Conn) tick() {
+	defer c.flush() // the PING that it may ask for
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopping {
@@ -178,8 +192,13 @@ func (c *Conn) tick() {
 		c.stopLocked(NoError, "idle")
 		return
 	}
-	if c.reads.Swap(0) == 0 {
+	heard := c.reads.Swap(0) > 0
+	if !heard {
 		c.poke()
+	}
+	if c.cfg.Silence > 0 && c.deadLocked(heard) {
+		c.lostLocked("the peer did not answer a PING")
+		return
 	}
 	c.timer.Reset(every)
 }

@@ -10,6 +10,7 @@ const (
 	settingInitialWindow = 0x4
 	settingMaxFrame      = 0x5
 	settingMaxHeaderList = 0x6
+	settingConnect       = 0x8 // RFC 8441
 )
 
 func (c *Conn) onSettings(f *frame) error {
@@ -50,7 +51,7 @@ func (c *Conn) onSettings(f *frame) error {
 func (c *Conn) settingLocked(id uint16, v uint32) error {
 	switch id {
 	case settingHeaderTable:
-		c.enc.SetMaxDynamicTableSize(v) // the encoder never uses more than 4096
+		c.enc.SetMaxDynamicTableSize(v) // of which the encoder uses no more than HeaderTable
 	case settingEnablePush:
 		if v > 1 || c.client && v == 1 {
 			return connError(ProtocolError, "SETTINGS_ENABLE_PUSH has no valid value")

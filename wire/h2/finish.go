@@ -16,18 +16,25 @@ func (c *Conn) finish(err error) error {
 		c.writer.out = appendGoAway(c.writer.out, c.acceptedID, ce.Code, ce.Reason)
 	}
 	c.stopping = true
+	if err == nil {
+		err = c.err // the tick found the peer dead
+	}
 	c.err = err
+	c.heardLocked()
 	c.timer.Stop()
 	left := make([]*Stream, 0, len(c.streams))
-	why := lost(err)
+	why, unsent := lost(err), lost(err)
+	unsent.Unprocessed = true
 	for _, s := range c.streams {
 		left = append(left, s)
-		s.err = why
+		if s.err = why; c.client && s.opened == c.writer.taken {
+			s.err = unsent // the request never left this process
+		}
 		s.closeLocked(false)
 	}
 	c.mu.Unlock()
 	for _, s := range left {
-		s.deliver(Event{Kind: Closed, Batch: &c.batch, Err: why})
+		s.deliver(Event{Kind: Closed, Batch: &c.batch, Err: s.err})
 	}
 	c.batch.flushOthers()
 	c.lastWords(ce != nil)

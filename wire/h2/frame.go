@@ -29,6 +29,7 @@ const (
 	windowMax  = 1<<31 - 1
 	windowInit = 65535
 	idMax      = 1<<31 - 1
+	tableInit  = 4096 // SETTINGS_HEADER_TABLE_SIZE before anybody says otherwise
 )
 
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -8,14 +8,17 @@ import (
 )
 
 // Field is one header field. Names are in lower case. A sensitive field is never put into a
-// compression table, here or behind the peer (RFC 7541 section 7.1.3).
+// compression table, here or behind the peer (RFC 7541 section 7.1.3). Sending one that is sensitive, or that
+// [Varies], keeps nothing of it; the strings of others are kept, so they must not be views of buffers.
 type Field = hpack.HeaderField
 
 // Head is a header list: a request's (Method is set), a response's (Status is set) or trailers
 // (neither is). Its strings may be kept; Fields may not be changed, nor kept beyond the stream.
 type Head struct {
 	Method, Scheme, Authority, Path string
-	Status                          int
+	// Protocol is what an extended CONNECT asks for (RFC 8441); such a request has a scheme and a path.
+	Protocol string
+	Status   int
 	// Length is the Content-Length, or -1.
 	Length int64
 	// Fields are the regular fields, in the order in which they came.
@@ -77,6 +80,8 @@ func (h *Head) pseudo(f *Field, kind list) string {
 		into = &h.Authority
 	case kind == request && f.Name == ":path":
 		into = &h.Path
+	case kind == request && f.Name == ":protocol":
+		into = &h.Protocol
 	case kind == response && f.Name == ":status":
 		return h.setStatus(f.Value)
 	default:
@@ -104,7 +109,10 @@ func (h *Head) setStatus(v string) string {
 }
 
 func (h *Head) checkRequest() string {
-	if h.Method == "CONNECT" {
+	if h.Protocol != "" && h.Method != "CONNECT" {
+		return ":protocol is for CONNECT"
+	}
+	if h.Method == "CONNECT" && h.Protocol == "" {
 		if h.Scheme != "" || h.Path != "" || h.Authority == "" {
 			return "CONNECT has :authority and neither :scheme nor :path"
 		}
@@ -231,27 +239,32 @@ func (h *Head) encode(enc *hpack.Encoder) {
 	}
 	for i := range h.Fields {
 		f := h.Fields[i]
-		f.Sensitive = f.Sensitive || varies(f.Name)
+		f.Sensitive = f.Sensitive || Varies(f.Name)
 		_ = enc.WriteField(f) // writes to memory; cannot fail
 	}
 }
 
 func (h *Head) encodeRequest(enc *hpack.Encoder) {
 	_ = enc.WriteField(Field{Name: ":method", Value: h.Method})
-	if h.Method != "CONNECT" {
+	if h.Protocol != "" {
+		_ = enc.WriteField(Field{Name: ":protocol", Value: h.Protocol})
+	}
+	if h.Method != "CONNECT" || h.Protocol != "" {
 		_ = enc.WriteField(Field{Name: ":scheme", Value: h.Scheme})
-		// A path with a query, or a long one, is most likely not sent again.
-		once := len(h.Path) > 64 || strings.IndexByte(h.Path, '?') >= 0
-		_ = enc.WriteField(Field{Name: ":path", Value: h.Path, Sensitive: once})
+		_ = enc.WriteField(Field{Name: ":path", Value: h.Path, Sensitive: Passing(h.Path)})
 	}
 	if h.Authority != "" {
 		_ = enc.WriteField(Field{Name: ":authority", Value: h.Authority})
 	}
 }
 
-// varies reports whether a field is worth no place in the compression table, because its value is
+// Passing reports whether a path, having a query or being long, is most likely not sent again. Such a path
+// gets no place in the compression table, and may be a view of a buffer.
+func Passing(path string) bool { return len(path) > 64 || strings.IndexByte(path, '?') >= 0 }
+
+// Varies reports whether a field is worth no place in the compression table, because its value is
 // seldom sent twice: evicting the others for it costs more than it saves.
-func varies(name string) bool {
+func Varies(name string) bool {
 	switch name {
 	case "x-request-id", "grpc-timeout", "content-length", "date", "etag", "traceparent", "tracestate",
 		"age", "last-modified", "if-none-match", "if-modified-since", "set-cookie", "grpc-message",

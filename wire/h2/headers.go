@@ -177,6 +177,9 @@ func (c *Conn) accept(s *Stream, end bool) {
 	}
 	s.fields, c.fields = c.fields, s.fields[:0]
 	why := s.head.parse(s.fields, request)
+	if why == "" && s.head.Protocol != "" && !c.cfg.ExtendedConnect {
+		why = "pseudo-header field :protocol, which was not offered"
+	}
 	if why == "" && end && s.head.Length > 0 {
 		why = "content-length, and no body"
 	}

@@ -3,6 +3,7 @@ package h2
 import (
 	"io"
 	"net"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -19,6 +20,7 @@ type sealed struct {
 	out     []byte // of the write under way
 	wrote   int
 	werr    error
+	sent    atomic.Int64
 	onWrite func(fd uintptr) bool
 	onFlush func(p []byte) (int, error)
 }
@@ -123,6 +125,7 @@ func (t *sealed) write(fd uintptr) bool {
 	switch errno {
 	case 0:
 		t.wrote = n
+		t.sent.Add(int64(n))
 	case syscall.EAGAIN:
 	default:
 		t.werr = errno
@@ -133,11 +136,13 @@ func (t *sealed) write(fd uintptr) bool {
 // writeRest waits for the socket to take what TLS has made already.
 func (t *sealed) writeRest(_ []byte, before func()) error {
 	for p := t.under.taken(); len(p) > 0; p = t.under.taken() {
-		if err := writePieces(t.under.Conn, p, before); err != nil {
+		if err := pieces(t.under.Conn, p, before, &t.sent); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (t *sealed) unacknowledged() int { return unacknowledged(t.rc) }
+func (t *sealed) confirmed() int64 { return t.sent.Load() - unacknowledged(t.rc) }
+
+func (t *sealed) written() int64 { return t.sent.Load() }

@@ -55,6 +55,7 @@ type Stream struct {
 	starved     bool // is in the connection's list
 	noBody      bool // the response to HEAD has none, whatever its Content-Length
 	pins        int
+	opened      uint64 // writer.taken when the request was put into the output
 	sendWindow  int64
 	recvWindow  int64
 	unacked     int // consumed, not returned as window
@@ -111,6 +112,7 @@ func (c *Conn) Open(b *Batch, h *Head, end bool, r Receiver) (*Stream, error) {
 	s.receiver = r
 	s.noBody = h.Method == "HEAD"
 	s.localEnd = end
+	s.opened = c.writer.taken
 	c.appendHeadLocked(s.id, h, end)
 	b.mark(c)
 	c.mu.Unlock()

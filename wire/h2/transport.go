@@ -1,6 +1,9 @@
 package h2
 
-import "net"
+import (
+	"net"
+	"sync/atomic"
+)
 
 // transport moves a connection's bytes.
 type transport interface {
@@ -11,18 +14,22 @@ type transport interface {
 	tryWrite(p []byte) (all bool, err error)
 	// writeRest waits until what tryWrite left of p is written. before is called before each piece.
 	writeRest(p []byte, before func()) error
-	// unacknowledged is how many bytes written the peer's system has not confirmed; -1 where nothing tells.
-	unacknowledged() int
+	// confirmed is how many bytes in all the peer's system has taken; where nothing tells, how many were
+	// written.
+	confirmed() int64
+	// written is how many bytes were written in all.
+	written() int64
 }
 
-// writePieces writes p in pieces, so that each can have a deadline of its own.
-func writePieces(nc net.Conn, p []byte, before func()) error {
+// pieces writes p in pieces, so that each can have a deadline of its own, and counts them.
+func pieces(nc net.Conn, p []byte, before func(), sent *atomic.Int64) error {
 	for len(p) > 0 {
 		n := min(len(p), keepBuffer)
 		before()
 		if _, err := nc.Write(p[:n]); err != nil {
 			return err
 		}
+		sent.Add(int64(n))
 		p = p[n:]
 	}
 	return nil
@@ -30,9 +37,12 @@ func writePieces(nc net.Conn, p []byte, before func()) error {
 
 // plain is a transport for connections that offer nothing better than blocking calls: TLS, pipes in
 // memory, other systems.
-type plain struct{ nc net.Conn }
+type plain struct {
+	nc   net.Conn
+	sent atomic.Int64
+}
 
-func (t plain) run(c *Conn) error {
+func (t *plain) run(c *Conn) error {
 	for {
 		n, err := t.nc.Read(c.space())
 		if n > 0 {
@@ -56,8 +66,10 @@ func (t plain) run(c *Conn) error {
 }
 
 // tryWrite leaves all of it to a goroutine that may wait.
-func (t plain) tryWrite([]byte) (bool, error) { return false, nil }
+func (t *plain) tryWrite([]byte) (bool, error) { return false, nil }
 
-func (t plain) writeRest(p []byte, before func()) error { return writePieces(t.nc, p, before) }
+func (t *plain) writeRest(p []byte, before func()) error { return pieces(t.nc, p, before, &t.sent) }
 
-func (t plain) unacknowledged() int { return -1 }
+func (t *plain) confirmed() int64 { return t.sent.Load() }
+
+func (t *plain) written() int64 { return t.sent.Load() }

@@ -2,6 +2,7 @@ package h2
 
 import (
 	"net"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -14,11 +15,11 @@ func newTransport(nc net.Conn) transport {
 		if rc := descriptor(b.Conn); rc != nil {
 			return newSealed(nc, b, rc)
 		}
-		return plain{nc}
+		return &plain{nc: nc}
 	}
 	rc := descriptor(nc)
 	if rc == nil {
-		return plain{nc}
+		return &plain{nc: nc}
 	}
 	t := &edge{nc: nc, rc: rc}
 	t.onWrite = t.write
@@ -51,6 +52,7 @@ type edge struct {
 	out     []byte // of the write under way
 	wrote   int
 	werr    error
+	sent    atomic.Int64
 	onWrite func(fd uintptr) bool // made once: no closure per write
 }
 
@@ -111,16 +113,19 @@ func (t *edge) tryWrite(p []byte) (bool, error) {
 func (t *edge) writeRest(p []byte, before func()) error {
 	n := t.wrote
 	t.wrote = 0
-	return writePieces(t.nc, p[n:], before)
+	return pieces(t.nc, p[n:], before, &t.sent)
 }
 
-func (t *edge) unacknowledged() int { return unacknowledged(t.rc) }
+func (t *edge) confirmed() int64 { return t.sent.Load() - unacknowledged(t.rc) }
+
+func (t *edge) written() int64 { return t.sent.Load() }
 
 func (t *edge) write(fd uintptr) bool {
 	n, errno := rawCall(syscall.SYS_WRITE, fd, t.out)
 	switch errno {
 	case 0:
 		t.wrote = n
+		t.sent.Add(int64(n))
 	case syscall.EAGAIN:
 	default:
 		t.werr = errno
@@ -128,12 +133,11 @@ func (t *edge) write(fd uintptr) bool {
 	return true
 }
 
-// unacknowledged asks the socket (SIOCOUTQ, tcp(7)); -1 where it does not tell.
-func unacknowledged(rc syscall.RawConn) int {
-	n := -1
+// unacknowledged asks the socket how many bytes its peer's system has not confirmed (SIOCOUTQ, tcp(7)).
+func unacknowledged(rc syscall.RawConn) (n int64) {
 	_ = rc.Control(func(fd uintptr) { // fails for a closed socket, which tells nothing
 		if q, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ); err == nil {
-			n = q
+			n = int64(q)
 		}
 	})
 	return n

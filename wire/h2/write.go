@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"runtime"
 	"sync"
 	"time"
 )
@@ -13,6 +14,7 @@ type writer struct {
 	blocked    bool      // the socket is full: drainOutput waits for it
 	broken     bool      // a write failed
 	last       bool      // Run is ending: its own write deadline holds
+	taken      uint64    // how often out was taken to be written
 	quiet      sync.Cond // signalled when neither writing nor blocked
 }
 
@@ -28,22 +30,44 @@ func (w *writer) Write(p []byte) (int, error) {
 type Batch struct {
 	owner *Conn
 	dirty []*Conn
+	later bool
 }
+
+// Later returns a batch for one who calls [Conn.FlushSoon] himself, once all is said.
+func Later() *Batch { return &Batch{later: true} }
 
 // mark has c flushed with the batch. The caller holds c.mu.
 func (b *Batch) mark(c *Conn) {
-	if b == nil || c.writer.queued {
+	if b == nil || b.later || c.writer.queued {
 		return
 	}
 	c.writer.queued = true
 	b.dirty = append(b.dirty, c)
 }
 
-// done writes at once where there is no batch. The caller does not hold c.mu.
+// done writes where there is no batch. The caller does not hold c.mu.
 func (b *Batch) done(c *Conn) {
 	if b == nil {
-		c.flush()
+		c.FlushSoon()
 	}
+}
+
+// FlushSoon writes what was said with [Later], after everybody who is ready has had a chance to add to it,
+// where that saves more than a write: a TLS record.
+func (c *Conn) FlushSoon() {
+	if !c.combines {
+		c.flush()
+		return
+	}
+	c.mu.Lock()
+	if c.writer.queued || len(c.writer.out) == 0 {
+		c.mu.Unlock()
+		return // somebody else will
+	}
+	c.writer.queued = true
+	c.mu.Unlock()
+	runtime.Gosched()
+	c.flush()
 }
 
 func (b *Batch) flush() {
@@ -91,6 +115,7 @@ func (c *Conn) flush() {
 
 func (w *writer) takeLocked() []byte {
 	p := w.out
+	w.taken++
 	w.out, w.spare = w.spare[:0], nil
 	return p
 }

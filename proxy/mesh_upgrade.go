@@ -1,0 +1,208 @@
+package proxy
+
+import (
+	"bytes"
+	"strings"
+	"time"
+
+	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/wire/h1"
+	"github.com/shoalrun/shoal/wire/h2"
+)
+
+// peerUpgraded tells the protocol that the application has changed to. An answer without it is an
+// ordinary one, whatever its status.
+const peerUpgraded = "shoal-peer-upgraded"
+
+// upgradesPeer reports whether the request changes its connection's protocol. One that is no GET goes
+// without that offer, which a proxy may leave out (RFC 9110 section 7.8).
+func (s *session) upgradesPeer() bool {
+	return s.req.Upgrade && s.x.obs.Method == "GET" && s.body.Done() && s.pump == nil
+}
+
+// forwardUpgrade takes a request that changes its connection's protocol, to WebSocket say, to another
+// node, as an extended CONNECT (RFC 8441) that carries the fields of HTTP/1.1.
+func (s *session) forwardUpgrade(x *exchange) outcome {
+	h := &h2.Head{
+		Method: "CONNECT", Protocol: string(s.req.Get(s.head, "upgrade")), Scheme: "http",
+		Authority: string(s.req.Host.Of(s.head)), Path: strings.Clone(x.obs.Path),
+	}
+	if h.Path == "" || h.Path[0] != '/' {
+		h.Path = "/" + h.Path
+	}
+	if h.Authority == "" {
+		h.Authority = x.place.service
+	}
+	for i := range s.req.Fields {
+		if f := &s.req.Fields[i]; !f.Drop && f.Kind == h1.Other {
+			h.Fields = append(h.Fields, h2.Field{Name: lower(f.Name.Of(s.head)), Value: string(f.Value.Of(s.head))})
+		}
+	}
+	if s.from.aim == aimEdge {
+		h.Fields = s.appendForwardedHeaders(h.Fields)
+	}
+	st, o := x.openStream(h)
+	if st == nil {
+		return o
+	}
+	res, o := x.opened(st)
+	if res == nil {
+		return o
+	}
+	return s.upgraded(x, st, res)
+}
+
+// upgraded passes the answer on, and joins the connections where the protocol has changed.
+func (s *session) upgraded(x *exchange, st *h2.Stream, res *h2.Head) outcome {
+	if o := x.refusedByPeer(fleet.Reason(res.Get("shoal-reason"))); o.reason != "" {
+		st.Release(nil)
+		return o
+	}
+	c := &streamConn{st}
+	protocol := res.Get(peerUpgraded)
+	head := &h2.Head{Status: res.Status}
+	for _, f := range res.Fields {
+		if f.Name != peerUpgraded {
+			head.Fields = append(head.Fields, f)
+		}
+	}
+	x.obs.Status, s.begun = res.Status, true
+	s.keep = false
+	end := "Connection: close\r\n\r\n"
+	if protocol != "" {
+		head.Status, x.obs.Status = 101, 101
+		end = "Connection: Upgrade\r\nUpgrade: " + protocol + "\r\n\r\n"
+	}
+	if s.write(append(appendStatus(nil, head), end...)) != nil {
+		discard(c)
+		return outcome{reason: fleet.ReasonCallerGone, begun: true}
+	}
+	if protocol == "" {
+		x.obs.BytesOut = carry(s.conn, c, nil)
+		discard(c)
+		return outcome{}
+	}
+	s.joinWith(x, c, nil)
+	return outcome{}
+}
+
+// upgrade asks the application to change the protocol, and joins the connections if it does.
+func (t *meshTunnel) upgrade(x *exchange) outcome {
+	x.fresh = true
+	u, o := x.connect()
+	if u == nil {
+		x.replayable = true
+		return o
+	}
+	b := getBuffer()
+	defer putBuffer(b)
+	var res h1.Response
+	if err := t.ask(x, u, b, &res); err != nil {
+		abort(u.Conn)
+		u.close()
+		return outcome{reason: fleet.ReasonUpstreamReset, detail: "closed the connection without an answer"}
+	}
+	t.begun, x.obs.Status = true, res.Status
+	x.headAfter = time.Since(x.obs.Time)
+	h := &h2.Head{Status: res.Status, Fields: responseFields(&res, b.bytes())}
+	if res.Status != 101 {
+		defer u.close()
+		return t.declined(x, u, b, &res, h)
+	}
+	h.Status = 200
+	h.Fields = append(h.Fields, h2.Field{Name: peerUpgraded, Value: string(res.Get(b.bytes(), "upgrade"))})
+	late := bytes.Clone(b.bytes()[res.Size:])
+	_ = u.SetDeadline(time.Time{})
+	if t.st.SendHead(nil, h, false) != nil {
+		u.close()
+		return outcome{reason: fleet.ReasonCallerGone, begun: true}
+	}
+	x.obs.BytesIn, x.obs.BytesOut = join(&streamConn{t.st}, u.Conn, nil, late)
+	x.p.watch.forget(u.watch)
+	return outcome{}
+}
+
+// ask sends the request and reads the head of the answer.
+func (t *meshTunnel) ask(x *exchange, u *upstream, b *buffer, res *h1.Response) error {
+	h := *t.st.Head()
+	h.Method = "GET"
+	h.Fields = nil
+	for _, f := range t.st.Head().Fields {
+		if !strings.HasPrefix(f.Name, internalPrefix) && f.Name != "x-request-id" && f.Name != "traceparent" {
+			h.Fields = append(h.Fields, f)
+		}
+	}
+	out := appendHTTP1(nil, &h, h.Authority, false)
+	out = append(out, "Connection: Upgrade\r\n"...)
+	out = appendField(out, "Upgrade: ", t.protocol)
+	out = appendField(out, requestIDField, x.obs.RequestID)
+	out = append(x.appendTraceparent(append(out, traceField...)), '\r', '\n')
+	if x.route.service != nil {
+		out = appendField(out, callerField, x.source.Service)
+	}
+	_ = u.SetDeadline(time.Now().Add(x.p.cfg.Timeout)) // fails only on a closed connection
+	if _, err := u.Conn.Write(append(out, '\r', '\n')); err != nil {
+		return err
+	}
+	return readHead(u.Conn, b, res, x.p.cfg.MaxHead)
+}
+
+// declined passes an ordinary answer on.
+func (t *meshTunnel) declined(x *exchange, u *upstream, b *buffer, res *h1.Response, h *h2.Head) outcome {
+	body := res.Body(false)
+	rest := b.bytes()[res.Size:]
+	if t.st.SendHead(nil, h, body.Done()) != nil {
+		return outcome{reason: fleet.ReasonCallerGone, begun: true}
+	}
+	for !body.Done() {
+		for len(rest) > 0 && !body.Done() {
+			content, n, err := body.Next(rest)
+			if err != nil {
+				t.st.Reset(nil, h2.InternalError)
+				return outcome{reason: fleet.ReasonUpstreamMalformed, begun: true}
+			}
+			if _, err := t.st.Write(content); err != nil {
+				return outcome{reason: fleet.ReasonCallerGone, begun: true}
+			}
+			x.obs.BytesOut += int64(len(content))
+			rest = rest[n:]
+		}
+		if body.Done() {
+			break
+		}
+		n, err := u.Conn.Read(b.b)
+		if n == 0 && err != nil {
+			if body.ToEnd() && endOfStream(err) {
+				break
+			}
+			t.st.Reset(nil, h2.InternalError)
+			return outcome{reason: fleet.ReasonUpstreamReset, begun: true, detail: "broke off in the middle of its answer"}
+		}
+		rest = b.b[:n]
+	}
+	_ = t.st.CloseWrite(nil) // a caller that is gone needs no end
+	return outcome{}
+}
+
+// readHead reads the head of a final response from u into b. Interim ones, 101 excepted, are skipped.
+func readHead(u interface{ Read([]byte) (int, error) }, b *buffer, res *h1.Response, limit int) error {
+	for {
+		n, err := h1.End(b.bytes(), 0, h1.Limits{Head: limit})
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			err := res.Parse(b.bytes()[:n], h1.Limits{})
+			if err != nil || res.Status >= 200 || res.Status == 101 {
+				return err
+			}
+			b.r += n
+			continue
+		}
+		n, err = u.Read(b.room(limit + bufferSize))
+		b.w += n
+		if err != nil && n == 0 {
+			return err
+		}
+	}
+}
