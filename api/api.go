@@ -43,7 +43,10 @@ type UpRequest struct {
 	Services  []string // empty: all; else these and everything that they call
 	Learn     bool     // let undeclared calls through, recorded
 	Update    bool     // move pins to the newest commit of their ref
-	Nodes     []string // where Services run; empty: as their manifests say
+	// Nodes are where Services are to run. What else is up stays up. Empty: as manifests say.
+	Nodes []string
+	// Place is what earlier requests said of that, by service; the hub's to write.
+	Place map[string][]string
 }
 
 // TokenRequest asks for a token by which a node joins the fleet, once.

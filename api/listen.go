@@ -50,6 +50,11 @@ func ServeUnix(ctx context.Context, path string, h http.Handler) error {
 // Serve serves h over HTTP/1.1 and HTTP/2 without TLS to peers of the same uid and to root, until ctx
 // ends; then it closes l, ends streams, and gives other requests 2 s. It returns nil where ctx ended it.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	return ServeProved(ctx, guarded{l}, h)
+}
+
+// ServeProved serves h as [Serve] does to peers whose right to ask l has made sure of.
+func ServeProved(ctx context.Context, l net.Listener, h http.Handler) error {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -61,7 +66,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	done := make(chan error, 1)
-	go func() { done <- srv.Serve(guarded{l}) }()
+	go func() { done <- srv.Serve(l) }()
 	select {
 	case err := <-done:
 		return fmt.Errorf("the operator API stopped: %w", err)

@@ -23,6 +23,8 @@ import (
 type processFlags struct {
 	data, workspace, mode  string
 	gateway, metrics, node string
+
+	speaks bool // it logs to its standard error, for whoever started it to keep
 }
 
 // listeners adds the flags that `up` has in common with the hidden verbs.
@@ -66,21 +68,6 @@ func (a *app) hub() *cobra.Command {
 	return cmd
 }
 
-func (a *app) node() *cobra.Command {
-	f := &processFlags{}
-	cmd := &cobra.Command{Use: "node", Hidden: true, Args: within(0, 0)}
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return a.process(cmd.Context(), api.Node, f, func(ctx context.Context, p ProcessArgs) error {
-			if a.config.Node == nil {
-				return errors.New("this binary has no node in it")
-			}
-			return a.config.Node(ctx, NodeArgs{ProcessArgs: p, Name: f.node, Gateway: f.gateway, Metrics: f.metrics})
-		})
-	}
-	f.hidden(cmd.Flags())
-	return cmd
-}
-
 func (f *processFlags) hidden(flags *pflag.FlagSet) {
 	f.listeners(flags)
 	flags.StringVar(&f.node, "node", "local", "this node's `NAME`")
@@ -88,7 +75,11 @@ func (f *processFlags) hidden(flags *pflag.FlagSet) {
 
 // process runs hub or node: its places, its bounded log, and a context that ends when it is to stop.
 func (a *app) process(ctx context.Context, which api.Process, f *processFlags, run func(context.Context, ProcessArgs) error) error {
-	f.data, f.workspace = a.data, a.workspace
+	p, err := a.paths()
+	if err != nil {
+		return err
+	}
+	f.data, f.workspace = p.Data, a.workspace
 	args, err := a.processArgs(which, f)
 	if err != nil {
 		return err
@@ -97,7 +88,7 @@ func (a *app) process(ctx context.Context, which api.Process, f *processFlags, r
 	if which == api.Hub {
 		log = args.Paths.HubLog
 	}
-	if !isTerminal(a.err) {
+	if !isTerminal(a.err) && !f.speaks {
 		bounded := newBoundedLog(log, logLimit)
 		slog.SetDefault(slog.New(slog.NewTextHandler(bounded, nil)))
 	}

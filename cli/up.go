@@ -19,6 +19,7 @@ import (
 type upFlags struct {
 	processFlags
 	detach, learn, update bool
+	on                    []string
 }
 
 func (a *app) up() *cobra.Command {
@@ -35,10 +36,14 @@ func (a *app) up() *cobra.Command {
 	flags.BoolVarP(&f.detach, "detach", "d", false, "run in the background; return when every service is healthy, else fail")
 	flags.BoolVar(&f.learn, "learn", false, "let undeclared calls through, recorded for `shoal learn`")
 	flags.BoolVar(&f.update, "update", false, "move pins to the newest commit of their ref")
+	flags.StringSliceVar(&f.on, "node", nil, "run the services that are named on these `NODES` of the fleet (default: as their manifests say)")
 	f.listeners(flags)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := f.check(); err != nil {
 			return err
+		}
+		if len(f.on) > 0 && len(args) == 0 {
+			return usagef("shoal up: --node says where the services that you name run: name them, as in `shoal up orders --node %s`", f.on[0])
 		}
 		plan, err := a.plan(cmd.Context(), f, args)
 		if err != nil {
@@ -86,7 +91,7 @@ func (a *app) plan(ctx context.Context, f *upFlags, args []string) (plan, error)
 		return plan{}, err
 	}
 	f.data, f.workspace = p.paths.Data, file
-	p.request = api.UpRequest{Workspace: file, Services: args, Learn: f.learn, Update: f.update}
+	p.request = api.UpRequest{Workspace: file, Services: args, Learn: f.learn, Update: f.update, Nodes: f.on}
 	return p, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Sockets are the listeners of a process by name. A successor that was started with them accepts on
@@ -17,6 +18,7 @@ type Sockets struct {
 	// Successor says, once the lock is taken, that another process handed it over.
 	Successor bool
 
+	mu        sync.Mutex // guards what follows: a socket may be opened late, while others are handed over
 	inherited map[string]*os.File
 	open      map[string]net.Listener
 	lock      *os.File
@@ -40,6 +42,8 @@ func NewSockets() *Sockets {
 
 // File returns the file that a predecessor handed over under name, or nil. It is the caller's.
 func (s *Sockets) File(name string) *os.File {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	f := s.inherited[name]
 	delete(s.inherited, name)
 	return f
@@ -58,7 +62,7 @@ func (s *Sockets) Unix(name, path string) (net.Listener, error) {
 		return nil, err
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false) // a successor may have it by then
-	s.open[name] = l
+	s.keep(name, l)
 	return l, os.Chmod(path, 0o600)
 }
 
@@ -74,8 +78,14 @@ func (s *Sockets) TCP(name, address string, fixed bool) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the %s cannot listen on %s: %w; name another address with `%s:` in shoal.work", name, address, err, name)
 	}
-	s.open[name] = l
+	s.keep(name, l)
 	return l, nil
+}
+
+func (s *Sockets) keep(name string, l net.Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open[name] = l
 }
 
 // Default listens at address, at the port that an earlier process moved to from there, or at the next
@@ -128,7 +138,7 @@ func (s *Sockets) take(name string) (net.Listener, error) {
 	if u, ok := l.(*net.UnixListener); ok {
 		u.SetUnlinkOnClose(false)
 	}
-	s.open[name] = l
+	s.keep(name, l)
 	return l, nil
 }
 
@@ -164,6 +174,8 @@ func (s *Sockets) Ready() {
 
 // Files returns what a successor needs by name: the lock, and a duplicate of every open listener.
 func (s *Sockets) Files() (map[string]*os.File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	files := map[string]*os.File{lockName: s.lock}
 	for name, l := range s.open {
 		filer, ok := l.(interface{ File() (*os.File, error) })

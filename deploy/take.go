@@ -95,7 +95,7 @@ func (s *State) recognise(v *service) {
 	for _, i := range v.instances {
 		_, known := v.target.Workers[i.worker()]
 		a := s.assignment(v, i.id, i.worker(), i.node)
-		if i.failed || i.leaving() || i.assignment.Once || i.worker() != "" && !known || !i.runs(a) {
+		if i.failed || i.leaving() || i.assignment.Once || i.worker() != "" && !known || !i.runs(a) || !slices.Contains(s.allowed(v), i.node) {
 			continue
 		}
 		i.untold = i.untold || i.assignment.Debug != a.Debug

@@ -8,9 +8,10 @@ import (
 // Mesh is what the processes of a fleet must know to reach each other from machine to machine. The hub
 // writes it; each node keeps the last one on disk.
 type Mesh struct {
-	Version uint64 `json:"version"` // grows with every change
-	Fleet   string `json:"fleet"`
-	Ranges  Ranges `json:"ranges"`
+	Fleet  string `json:"fleet"`
+	Ranges Ranges `json:"ranges"`
+	// Hub is the address of the hub's port; without a host, the one by which it was joined.
+	Hub string `json:"hub"`
 	// Nodes are those that other machines may call, sorted by name.
 	Nodes []Peer `json:"nodes,omitempty"`
 	// Bundle is whom to trust: identity.Bundle as JSON.

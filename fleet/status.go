@@ -1,6 +1,9 @@
 package fleet
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Status is the operator's view of the fleet. Its JSON is the documented, stable shape of
 // `shoal status --json`: fields are added, never renamed or removed.
@@ -41,6 +44,8 @@ type NodeStatus struct {
 	Metrics string        `json:"metrics,omitempty"` // HOST:PORT
 	// Peers is HOST:PORT where it awaits calls from other nodes; see [Peer]. Empty: it does not.
 	Peers string `json:"peers,omitempty"`
+	// Held is what its identity has in force: identity.Held as JSON.
+	Held json.RawMessage `json:"held,omitempty"`
 }
 
 // ServiceStatus is one service of the fleet.

@@ -31,6 +31,8 @@ import (
 	"github.com/shoalrun/shoal/daemon"
 	"github.com/shoalrun/shoal/deploy"
 	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/manifest"
+	"github.com/shoalrun/shoal/mesh"
 	"github.com/shoalrun/shoal/observe"
 	"github.com/shoalrun/shoal/proxy"
 	"github.com/shoalrun/shoal/workspace"
@@ -54,8 +56,10 @@ type Config struct {
 // hub is the assembled process. Its fields are set before anything runs.
 type hub struct {
 	Config
-	fleet   string
-	started time.Time
+	fleet    string
+	settings *manifest.Workspace // shoal.work, as it was at the start
+	secrets  *workspace.Secrets
+	started  time.Time
 
 	sockets   *daemon.Sockets
 	recorder  *observe.Recorder
@@ -63,6 +67,7 @@ type hub struct {
 	broker    *broker.Broker
 	control   *control.Control
 	link      *link
+	machines  *machines
 	driver    driver
 	engine    *deploy.Engine
 	progress  *progress
@@ -117,6 +122,7 @@ func (h *hub) run(ctx context.Context) error {
 		h.spreadSnapshots,
 		h.serveLink,
 		h.servePeers,
+		h.machines.run,
 		h.serveOperator,
 		h.watchNode,
 		h.resume,
@@ -159,6 +165,9 @@ func assemble(c Config) (*hub, error) {
 	if err := h.joinChange(); err != nil {
 		return nil, err
 	}
+	if err := h.machines.restore(context.Background()); err != nil {
+		return nil, err
+	}
 	return h, h.listen()
 }
 
@@ -185,6 +194,7 @@ func (h *hub) open() error {
 		return err
 	}
 	h.fleet = w.Settings().Fleet
+	h.settings, h.secrets, h.Cache = w.Settings(), w.Secrets(), w.Cache()
 	return nil
 }
 
@@ -216,10 +226,10 @@ func (h *hub) joinEvents() (err error) {
 	return err
 }
 
-// dialPeer connects to the peer listener of a node; on one machine there is only one.
+// dialPeer connects to the peer listener of a node: the one on this machine by its socket.
 func (h *hub) dialPeer(ctx context.Context, node string) (net.Conn, error) {
 	if node != h.Node {
-		return nil, fmt.Errorf("node %q is not part of this fleet", node)
+		return h.machines.dial(ctx, node, mesh.PeerProtocol)
 	}
 	return new(net.Dialer).DialContext(ctx, "unix", h.Paths.PeerNode)
 }
@@ -230,7 +240,11 @@ func (h *hub) joinChange() (err error) {
 	if err != nil {
 		return err
 	}
+	h.machines = newMachines(h, h.broker.Store(), h.settings)
 	h.link = newLink(h.control)
+	h.link.home, h.link.cache = h.Node, h.Cache
+	h.link.document, h.link.certify = h.machines.current, h.machines.certifyHome
+	h.link.declares, h.link.secrets = h.declares, h.secrets.Resolve
 	h.driver = driver{link: h.link}
 	h.engine, err = deploy.New(deploy.Config{
 		Node:     h.Node,
@@ -240,7 +254,7 @@ func (h *hub) joinChange() (err error) {
 	})
 	h.link.changed = func(s fleet.InstanceStatus) { h.engine.Observe(s) }
 	h.link.joined = h.nodeJoined
-	h.link.moved = h.nodesMoved
+	h.link.moved = func() { h.nodesMoved() }
 	return err
 }
 
@@ -269,12 +283,14 @@ func (h *hub) nodeJoined(node string, all []fleet.InstanceStatus) {
 }
 
 // nodesMoved tells deploy which nodes there are now.
-func (h *hub) nodesMoved() {
+func (h *hub) nodesMoved(removed ...string) {
+	now := h.link.live()
+	h.machines.placed(now)
 	var live []deploy.Node
-	for name, status := range h.link.live() {
+	for name, status := range now {
 		live = append(live, deploy.Node{Name: name, Mode: status.Mode})
 	}
-	h.engine.Nodes(live)
+	h.engine.Nodes(live, removed...)
 }
 
 // runEngine starts to decide only once it is known what runs already.
@@ -303,7 +319,7 @@ func (h *hub) listen() (err error) {
 	}{
 		{"operator", h.Paths.Hub, &h.listeners.operator},
 		{"link", h.Paths.Link, &h.listeners.link},
-		{"peers", h.Paths.PeerHub, &h.listeners.peers},
+		{"peer", h.Paths.PeerHub, &h.listeners.peers},
 	} {
 		if *l.to, err = h.sockets.Unix(l.name, l.path); err != nil {
 			return err
@@ -313,16 +329,27 @@ func (h *hub) listen() (err error) {
 }
 
 func (h *hub) serveLink(ctx context.Context) error {
+	return h.serveLinkOn(ctx, api.Guard(h.listeners.link))
+}
+
+// How long a link may be silent until its other end is asked for a sign of life, and how long that may
+// take: a machine that lost power closes no connection.
+const (
+	linkSilence = 2 * time.Second
+	linkAnswer  = 3 * time.Second
+)
+
+// serveLinkOn serves the nodes that connect to l. At its end they connect again: nothing is drained.
+func (h *hub) serveLinkOn(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	mux.Handle(peerv1connect.NewPeerHandler(h.link))
-	srv := &http.Server{Handler: mux, Protocols: new(http.Protocols), ReadHeaderTimeout: 10 * time.Second}
-	srv.Protocols.SetUnencryptedHTTP2(true)
-	stop := context.AfterFunc(ctx, func() { _ = srv.Close() }) // nodes connect again: nothing to drain
-	defer stop()
-	if err := srv.Serve(api.Guard(h.listeners.link)); !errors.Is(err, http.ErrServerClosed) {
-		return err
+	srv := &http.Server{
+		Handler: mux, Protocols: new(http.Protocols), ReadHeaderTimeout: 10 * time.Second, ConnContext: withConn,
+		HTTP2:    &http.HTTP2Config{SendPingTimeout: linkSilence, PingTimeout: linkAnswer},
+		ErrorLog: slog.NewLogLogger(h.Log.Handler(), slog.LevelDebug),
 	}
-	return nil
+	srv.Protocols.SetUnencryptedHTTP2(true)
+	return serveUntil(ctx, srv, l)
 }
 
 func (h *hub) servePeers(ctx context.Context) error { return h.proxy.ServePeer(ctx, h.listeners.peers) }

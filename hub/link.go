@@ -16,6 +16,7 @@ import (
 	"github.com/shoalrun/shoal/api/gen/shoal/peer/v1/peerv1connect"
 	"github.com/shoalrun/shoal/control"
 	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/identity"
 )
 
 // partSize is how many services one message of a snapshot carries.
@@ -26,6 +27,15 @@ const partSize = 200
 type link struct {
 	peerv1connect.UnimplementedPeerHandler
 	control *control.Control
+	home    string // the node on this machine
+	cache   string // folder of releases
+	// document returns what every node must know of the others, and what is closed when there is a newer.
+	document func() (*fleet.Mesh, <-chan struct{})
+	// certify certifies the node on this machine.
+	certify func(ctx context.Context, csr []byte) (identity.Issued, error)
+	// declares tells whether a service names a secret; secrets resolves some.
+	declares func(service, ref string) bool
+	secrets  func(ctx context.Context, refs []string) (map[string]string, error)
 	// joined is called with all that a node runs whenever it (re)connects; changed with each
 	// instance that changes after that.
 	joined  func(node string, all []fleet.InstanceStatus)
@@ -64,9 +74,13 @@ func (l *link) Snapshots(ctx context.Context, stream *connect.BidiStream[peerv1.
 	if err != nil {
 		return err
 	}
+	node, err := l.speaker(ctx, first.Node)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer l.join(first.Node)()
+	defer l.join(node)()
 	go func() {
 		defer cancel()
 		for {
@@ -74,10 +88,48 @@ func (l *link) Snapshots(ctx context.Context, stream *connect.BidiStream[peerv1.
 			if err != nil {
 				return
 			}
-			l.control.Ack(first.Node, ack.Acknowledged)
+			l.control.Ack(node, ack.Acknowledged)
 		}
 	}()
-	return l.sendSnapshots(ctx, stream.Send)
+	var sending sync.Mutex
+	send := func(m *peerv1.SnapshotsResponse) error {
+		sending.Lock()
+		defer sending.Unlock()
+		return stream.Send(m)
+	}
+	next, err := l.sendDocument(send) // before the first service whose place it explains
+	if err != nil {
+		return err
+	}
+	var documents sync.WaitGroup
+	defer documents.Wait()
+	documents.Go(func() {
+		defer cancel()
+		for err == nil {
+			select {
+			case <-ctx.Done():
+				return
+			case <-next:
+				next, err = l.sendDocument(send)
+			}
+		}
+	})
+	defer cancel()
+	return l.sendSnapshots(ctx, send)
+}
+
+// sendDocument sends what a node must know of the others, if anything, and returns what is closed when
+// there is more.
+func (l *link) sendDocument(send func(*peerv1.SnapshotsResponse) error) (next <-chan struct{}, err error) {
+	document, next := l.document()
+	if document == nil {
+		return next, nil
+	}
+	b, err := json.Marshal(document)
+	if err != nil {
+		return next, err
+	}
+	return next, send(&peerv1.SnapshotsResponse{Fleet: document.Fleet, Mesh: b})
 }
 
 // join makes a node live until the returned func is called, unless the node has connected again by
@@ -138,9 +190,13 @@ func (l *link) Commands(ctx context.Context, stream *connect.BidiStream[peerv1.C
 	if err != nil {
 		return err
 	}
+	node, err := l.speaker(ctx, first.Node)
+	if err != nil {
+		return err
+	}
 	c := &commandStream{stream: stream, waiting: make(map[uint64]chan *peerv1.CommandsRequest), gone: make(chan struct{})}
-	l.register(first.Node, c)
-	defer l.unregister(first.Node, c)
+	l.register(node, c)
+	defer l.unregister(node, c)
 	for {
 		answer, err := stream.Receive()
 		if err != nil {
@@ -271,9 +327,13 @@ func (l *link) waitFor(ctx context.Context, node string) (*commandStream, error)
 }
 
 // Report takes what a node says of itself.
-func (l *link) Report(_ context.Context, stream *connect.ClientStream[peerv1.ReportRequest]) (*connect.Response[peerv1.ReportResponse], error) {
+func (l *link) Report(ctx context.Context, stream *connect.ClientStream[peerv1.ReportRequest]) (*connect.Response[peerv1.ReportResponse], error) {
 	for stream.Receive() {
-		if err := l.take(stream.Msg().Node, stream.Msg()); err != nil {
+		node, err := l.speaker(ctx, stream.Msg().Node)
+		if err != nil {
+			return nil, err
+		}
+		if err := l.take(node, stream.Msg()); err != nil {
 			return nil, connect.NewError(connect.CodeInvalidArgument, err)
 		}
 	}
@@ -298,6 +358,9 @@ func (l *link) take(node string, m *peerv1.ReportRequest) error {
 	if err := json.Unmarshal(m.Instance, &s); err != nil {
 		return err
 	}
+	if err := own(node, s); err != nil {
+		return err
+	}
 	l.changed(s)
 	return nil
 }
@@ -307,11 +370,33 @@ func (l *link) takeAll(node string, m *peerv1.ReportRequest) error {
 	if err := json.Unmarshal(m.Instances, &all); err != nil {
 		return err
 	}
+	for _, s := range all {
+		if err := own(node, s); err != nil {
+			return err
+		}
+	}
 	if err := l.takeStatus(node, m.NodeStatus); err != nil {
 		return err
 	}
 	l.joined(node, all)
 	return nil
+}
+
+// own refuses what a node says of another's instances.
+func own(node string, s fleet.InstanceStatus) error {
+	if s.Node != node {
+		return fmt.Errorf("node %s reports %s, which is on node %q", node, s.Instance, s.Node)
+	}
+	return nil
+}
+
+// expel forgets a node that left the fleet: its connection is closed elsewhere.
+func (l *link) expel(node string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.nodes, node)
+	delete(l.told, node)
+	delete(l.edges, node)
 }
 
 func (l *link) takeStatus(node string, b []byte) error {

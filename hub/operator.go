@@ -38,6 +38,11 @@ func (h *hub) operator() *api.Server {
 		Tap:     h.tap,
 		Learned: func(context.Context) ([]fleet.Learned, error) { return h.recorder.Learned(), nil },
 		Info:    h.info,
+		Nodes:   h.nodes,
+		Token:   h.machines.token,
+		Revoke:  h.machines.revoke,
+		Rotate:  h.machines.rotate,
+		Via:     h.machines.via,
 	}
 }
 
@@ -176,8 +181,12 @@ func (h *hub) status(ctx context.Context) (fleet.Status, error) {
 	if !h.link.Connected(h.Node) {
 		node.Process.Down = true
 	}
+	nodes, err := h.otherNodes(ctx)
+	if err != nil {
+		return fleet.Status{}, err
+	}
 	s := fleet.Status{
-		Fleet: h.fleet, Version: h.Version,
+		Fleet: h.fleet, Version: h.Version, Nodes: nodes,
 		Hub:  fleet.ProcessStatus{PID: os.Getpid(), Started: h.started},
 		Node: node.Process, Gateway: node.Gateway, Metrics: node.Metrics,
 		Services: h.engine.Status(), Edges: mergeEdges(h.link.Edges(), h.recorder.Edges()),

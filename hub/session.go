@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -64,6 +66,7 @@ func (h *hub) begin(ctx context.Context, r api.UpRequest) (*session, error) {
 	if h.downing {
 		return nil, errDowning
 	}
+	r = placing(r, h.session.Load())
 	s := &session{hub: h, request: r, done: make(chan struct{}), building: make(map[string]context.CancelFunc)}
 	var err error
 	s.workspace, err = workspace.Open(workspace.Config{
@@ -198,7 +201,7 @@ func (s *session) load(ctx context.Context, update bool) error {
 	if err != nil {
 		return err
 	}
-	if err := s.checkPorts(loaded); err != nil {
+	if err := errors.Join(s.checkPorts(loaded), s.checkNodes(loaded)); err != nil {
 		return err
 	}
 	wanted := make(map[string]bool, len(names))
@@ -235,11 +238,57 @@ func (s *session) targetLocked(service *workspace.Service, release fleet.Release
 	node := s.hub.link.Node(s.hub.Node)
 	return deploy.Target{
 		Manifest: m.Manifest, Release: release, Run: service.Command(), Workers: m.Workers, Before: m.Before,
-		Instances: m.Instances, Env: m.Env, Mode: node.Mode,
+		Instances: m.Instances, Env: m.Env, Mode: node.Mode, Nodes: s.nodesOf(m), Local: service.Stays(),
 		State: filepath.Join(s.hub.Paths.State, m.Service), Grace: m.Grace, HealthTimeout: m.Startup,
 		Origin: service.Origin, Source: service.Source, External: service.External,
 		Stopped: !s.wanted[m.Service], Learn: s.request.Learn,
 	}
+}
+
+// nodesOf names the nodes that a service may run on: those that the operator chose, for what the operator
+// named, else those that are declared.
+func (s *session) nodesOf(m *manifest.Manifest) []string {
+	if nodes := s.request.Place[m.Service]; len(nodes) > 0 {
+		return nodes
+	}
+	return m.Nodes
+}
+
+// placing makes a request that places services one for all that is up, with them in their new places.
+func placing(r api.UpRequest, up *session) api.UpRequest {
+	if len(r.Nodes) == 0 {
+		return r
+	}
+	place := map[string][]string{}
+	if up != nil {
+		maps.Copy(place, up.request.Place)
+	}
+	for _, service := range r.Services {
+		place[service] = r.Nodes
+	}
+	switch {
+	case up == nil:
+	case len(up.request.Services) == 0:
+		r.Services = nil // everything is up
+	default:
+		r.Services = slices.Concat(up.request.Services, r.Services)
+	}
+	r.Nodes, r.Place = nil, place
+	return r
+}
+
+// checkNodes refuses to place a service elsewhere that runs in its clone.
+func (s *session) checkNodes(loaded []*workspace.Service) error {
+	var errs []error
+	for _, service := range loaded {
+		nodes := s.nodesOf(service.Manifest)
+		if !service.Stays() || len(nodes) == 0 || slices.Contains(nodes, s.hub.Node) {
+			continue
+		}
+		errs = append(errs, fmt.Errorf("%s runs in its clone, which only this machine has, and cannot be placed on %s: give %s a `build`, or pin its repository in shoal.work",
+			service.Manifest.Service, strings.Join(nodes, ", "), service.Manifest.File))
+	}
+	return errors.Join(errs...)
 }
 
 // build builds one service and deploys what came out. A change that comes meanwhile ends it.
@@ -339,6 +388,18 @@ func (h *hub) runBuild(ctx context.Context, c workspace.Command) error {
 		return fmt.Errorf("`%s` ended with exit code %d", c.Shell, code)
 	}
 	return nil
+}
+
+// declares tells whether a service that is up names a secret.
+func (h *hub) declares(service, ref string) bool {
+	s := h.session.Load()
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	declared := s.services[service]
+	return declared != nil && slices.ContainsFunc(declared.Manifest.Env, func(v fleet.EnvVar) bool { return v.Secret == ref })
 }
 
 // What was up is kept, so that a hub that starts again knows what to watch.

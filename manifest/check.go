@@ -201,6 +201,11 @@ func (w *Workspace) CheckBindings(all []*Manifest) error {
 			p.fail(at, fmt.Sprintf("`%s` has no need `%s`", b.Service, b.Need), didYouMean(b.Need, needs, fmt.Sprintf("add `needs: {%s: {tcp: PORT}}` to %s", b.Need, m.File)))
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(w.Nodes)) {
+		if byName[name] == nil {
+			p.fail(w.at["nodes."+name], fmt.Sprintf("`%s` is no service of the fleet", name), didYouMean(name, known, "remove the entry"))
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(w.Instances)) {
 		if byName[name] == nil {
 			p.fail(w.at["instances."+name], fmt.Sprintf("`%s` is no service of the fleet", name), didYouMean(name, known, "remove the entry"))

@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -48,6 +49,9 @@ func runKeys() []key {
 		{name: "instances", shape: one(whole(1, 100)), example: "2", fallback: "1",
 			doc: "How many copies run. `instances` in shoal.work overrides it.",
 			set: func(p *parse, n *node) { p.manifest.Instances, _ = n.integer() }},
+		{name: "nodes", shape: shape{list: ptr(one(machineName())), full: "name a node, or remove the key"}, example: "[db-1, db-2]", fallback: "any",
+			doc: "The nodes that it may run on, in a fleet of several machines. `nodes` in shoal.work overrides it.",
+			set: func(p *parse, n *node) { p.manifest.Nodes = n.texts() }},
 		{name: "startup", shape: one(duration("60s", time.Second, time.Hour)), example: "2m", fallback: "60s",
 			doc: "Time within which a new instance must become healthy. 1s to 1h.",
 			set: func(p *parse, n *node) { p.manifest.Startup = n.duration() }},
@@ -58,6 +62,18 @@ func runKeys() []key {
 }
 
 func one(s scalar) shape { return shape{scalar: &s} }
+
+// machineName is a node's name: one or more DNS labels, such as `db-1`.
+func machineName() scalar {
+	return scalar{want: "a node's name such as db-1", accepts: text | number, pattern: nodePattern, check: func(s string) (wrong, right string) {
+		if regexp.MustCompile(nodePattern).MatchString(s) {
+			return "", ""
+		}
+		return fmt.Sprintf("%s cannot be a node's name", quoted(s)), "it takes lower-case letters, digits, and inner hyphens and dots, such as `db-1`; `shoal nodes` lists those that there are"
+	}}
+}
+
+const nodePattern = `^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`
 
 func workerName() scalar {
 	s := serviceName()

@@ -42,6 +42,7 @@ type Manifest struct {
 
 	Env       []fleet.EnvVar // in the order of the file
 	Instances int            // 1 to 100
+	Nodes     []string       // that it may run on; empty: any
 	Startup   fleet.Duration // until a new instance is healthy; 1s to 1h, 60s where the file says nothing
 	Grace     fleet.Duration // between TERM and KILL; 0s to 1h, 10s where the file says nothing
 

@@ -52,6 +52,15 @@ func (n *node) words(name string) []string {
 	return all
 }
 
+// texts returns the items of a list of scalars.
+func (n *node) texts() []string {
+	all := make([]string, 0, len(n.items))
+	for _, v := range n.items {
+		all = append(all, v.text)
+	}
+	return all
+}
+
 func (n *node) integer() (int, bool) {
 	v, err := strconv.Atoi(n.text)
 	return v, err == nil && n.kind&(number|text) != 0

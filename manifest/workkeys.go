@@ -36,6 +36,15 @@ func workspaceKeys() []key {
 					p.workspace.Instances[k.text], _ = n.values[i].integer()
 				}
 			}},
+		{name: "nodes", shape: shape{entries: &entries{key: serviceName(), value: shape{list: ptr(one(machineName())), full: "name a node, or remove the entry"}}},
+			example: "{orders: [db-1]}", fallback: "what each manifest says",
+			doc: "The nodes that a service may run on in this environment, where the fleet has several machines.",
+			set: func(p *parse, n *node) {
+				p.workspace.Nodes = map[string][]string{}
+				for i, k := range n.keys {
+					p.workspace.Nodes[k.text] = n.values[i].texts()
+				}
+			}},
 		{name: "secrets", shape: secretsShape(), example: `[.env.shoal, {exec: "op read"}]`, fallback: "none",
 			doc: "Where secrets are looked up, in order: env files, and commands that get the reference as their last argument and print the value.",
 			set: setSecrets},

@@ -13,10 +13,11 @@ type Workspace struct {
 	Fleet string // name and trust domain
 
 	Repos     []Repo
-	Externals []External     // sorted by service
-	Bind      []Binding      // sorted by service and need
-	Instances map[string]int // service to count; overrides the manifest's
-	Secrets   []SecretSource // asked in this order
+	Externals []External          // sorted by service
+	Bind      []Binding           // sorted by service and need
+	Instances map[string]int      // service to count; overrides the manifest's
+	Nodes     map[string][]string // service to the nodes that it may run on; overrides the manifest's
+	Secrets   []SecretSource      // asked in this order
 
 	Ranges    fleet.Ranges
 	Listeners Listeners

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -35,7 +34,7 @@ func assemble(ctx context.Context, c Config) (*node, error) {
 		c.Log = slog.Default()
 	}
 	n := &node{Config: c, started: time.Now()}
-	if err := n.open(); err != nil {
+	if err := n.open(ctx); err != nil {
 		return nil, err
 	}
 	n.chooseMode(ctx)
@@ -51,7 +50,7 @@ func assemble(ctx context.Context, c Config) (*node, error) {
 }
 
 // open takes the lock and reads what the operator wrote.
-func (n *node) open() error {
+func (n *node) open(ctx context.Context) (err error) {
 	if err := n.wanted(); err != nil {
 		return err
 	}
@@ -66,6 +65,13 @@ func (n *node) open() error {
 		return err
 	}
 	if err := n.wanted(); err != nil { // once the lock is held: see Paths.Forget
+		return err
+	}
+	if n.machines, err = newMachines(n); err != nil {
+		return err
+	}
+	if n.machines.elsewhere() {
+		n.settings, err = n.machines.join(ctx)
 		return err
 	}
 	w, err := workspace.Open(workspace.Config{File: n.Workspace, Data: n.Paths.Data})
@@ -136,15 +142,19 @@ func (n *node) joinDataPath() (err error) {
 
 // masks are what no application may see: the data folder, the sockets, and the files of secrets.
 func (n *node) masks() []string {
-	return append([]string{n.Paths.Data, filepath.Dir(n.Paths.Runtime)}, n.secrets.Files()...)
+	masks := []string{n.Paths.Data, filepath.Dir(n.Paths.Runtime)}
+	if n.secrets == nil {
+		return masks // they are on the hub's machine
+	}
+	return append(masks, n.secrets.Files()...)
 }
 
-// dialPeer connects to the peer listener of another process; on one machine there is only the hub.
+// dialPeer connects to the peer listener of another process: the hub on this machine by its socket.
 func (n *node) dialPeer(ctx context.Context, peer string) (net.Conn, error) {
-	if peer != "hub" && peer != "" {
-		return nil, fmt.Errorf("node %q is not part of this fleet", peer)
+	if peer == "hub" && !n.machines.elsewhere() {
+		return new(net.Dialer).DialContext(ctx, "unix", n.Paths.PeerHub)
 	}
-	return new(net.Dialer).DialContext(ctx, "unix", n.Paths.PeerHub)
+	return n.machines.dial(ctx, peer)
 }
 
 func (n *node) joinSupervisor() (err error) {
@@ -159,18 +169,25 @@ func (n *node) joinSupervisor() (err error) {
 		Launch:  n.sidecars.Launch,
 		Dial:    n.sidecars.Dial,
 		Drain:   n.proxy.Drain,
-		Secrets: n.secrets.Resolve,
+		Secrets: n.resolveSecrets,
 		Report:  func(s fleet.InstanceStatus) { n.link.Report(s) },
 	})
 	return err
 }
 
+// resolveSecrets looks secrets up: on the machine of the hub, which has their sources.
+func (n *node) resolveSecrets(ctx context.Context, refs []string) (map[string]string, error) {
+	if n.machines.elsewhere() {
+		return n.machines.secrets(ctx, refs)
+	}
+	return n.secrets.Resolve(ctx, refs)
+}
+
 func (n *node) joinHub() {
 	n.link = newLink(linkConfig{
-		node: n.Name,
-		dial: func(ctx context.Context) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", n.Paths.Link)
-		},
+		node:    n.Name,
+		dial:    n.dialHub,
+		learn:   n.machines.learn,
 		install: n.snapshots.take,
 		command: n.command,
 		quit:    func() { n.quit(errShutdown) },
@@ -181,12 +198,19 @@ func (n *node) joinHub() {
 	})
 }
 
+func (n *node) dialHub(ctx context.Context) (net.Conn, error) {
+	if n.machines.elsewhere() {
+		return n.machines.dialLink(ctx)
+	}
+	return new(net.Dialer).DialContext(ctx, "unix", n.Paths.Link)
+}
+
 // listen opens the node's own listeners, or takes over those of the node that it replaces.
 func (n *node) listen() (err error) {
 	if n.listeners.operator, err = n.sockets.Unix("operator", n.Paths.Node); err != nil {
 		return err
 	}
-	if n.listeners.peers, err = n.sockets.Unix("peers", n.Paths.PeerNode); err != nil {
+	if n.listeners.peers, err = n.sockets.Unix("peer", n.Paths.PeerNode); err != nil {
 		return err
 	}
 	at := n.settings.Listeners

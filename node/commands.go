@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	peerv1 "github.com/shoalrun/shoal/api/gen/shoal/peer/v1"
 	"github.com/shoalrun/shoal/fleet"
@@ -30,6 +31,13 @@ func (n *node) start(ctx context.Context, assignment []byte) error {
 	var a fleet.Assignment
 	if err := json.Unmarshal(assignment, &a); err != nil {
 		return fmt.Errorf("the assignment cannot be read: %w", err)
+	}
+	if n.machines.elsewhere() {
+		dir, err := n.machines.fetch(ctx, a.Service, a.Release.ID)
+		if err != nil {
+			return err
+		}
+		a.Release.Dir, a.Dir, a.State = dir, dir, filepath.Join(n.Paths.State, a.Service)
 	}
 	return n.supervisor.Start(ctx, a)
 }

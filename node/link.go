@@ -26,12 +26,17 @@ const (
 	linkRetryMin  = 20 * time.Millisecond
 	linkRetryMax  = time.Second
 	edgesInterval = 100 * time.Millisecond
+
+	// How long the link may be silent until the hub is asked for a sign of life, and how long that may take.
+	linkSilence = 2 * time.Second
+	linkAnswer  = 3 * time.Second
 )
 
 // linkConfig joins a link to the rest of the node.
 type linkConfig struct {
 	node    string
 	dial    func(ctx context.Context) (net.Conn, error)
+	learn   func(document []byte) // of what every node must know of the others
 	install func(p *parts) error
 	command func(ctx context.Context, c *peerv1.CommandsResponse) (fleet.InstanceStatus, error)
 	quit    func() // called once a shutdown has been answered
@@ -48,6 +53,8 @@ type link struct {
 
 	mu      sync.Mutex
 	hangUp  context.CancelFunc              // ends the session
+	client  peerv1connect.PeerClient        // of the session; nil: there is none
+	told    bool                            // the hub knows the node's status as it is
 	paused  chan struct{}                   // open while a successor takes over
 	changed map[string]fleet.InstanceStatus // by instance, not yet sent; only the latest counts
 	wake    chan struct{}                   // has a buffer of one
@@ -64,11 +71,39 @@ func newLink(c linkConfig) *link {
 	return l
 }
 
+// Hub returns what asks the hub while it is connected.
+func (l *link) Hub() (peerv1connect.PeerClient, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.client == nil {
+		return nil, errors.New("the hub is not connected now")
+	}
+	return l.client, nil
+}
+
+func (l *link) setClient(c peerv1connect.PeerClient) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.client = c
+}
+
+// Restate has the hub told the node's status anew.
+func (l *link) Restate() {
+	l.mu.Lock()
+	l.told = false
+	l.mu.Unlock()
+	l.rouse()
+}
+
 // Report notes a change of an instance; it is sent as soon as the hub can be reached.
 func (l *link) Report(s fleet.InstanceStatus) {
 	l.mu.Lock()
 	l.changed[s.Instance] = s
 	l.mu.Unlock()
+	l.rouse()
+}
+
+func (l *link) rouse() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -113,7 +148,7 @@ func (l *link) connected(ctx context.Context) error {
 
 // Run holds the link until ctx ends.
 func (l *link) Run(ctx context.Context) error {
-	wait := linkRetryMin
+	wait, said := linkRetryMin, ""
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := l.connected(ctx)
@@ -123,6 +158,9 @@ func (l *link) Run(ctx context.Context) error {
 		if time.Since(began) > linkRetryMax {
 			wait = linkRetryMin
 			l.log.Warn("the link to the hub broke; calls go on with the last snapshot", "error", err)
+		} else if text := fmt.Sprint(err); wait == linkRetryMax && text != said {
+			said = text
+			l.log.Warn("the hub cannot be reached; it is tried again", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -148,8 +186,11 @@ func (l *link) session(ctx context.Context) error {
 		},
 	}
 	transport.Protocols.SetUnencryptedHTTP2(true)
+	transport.HTTP2 = &http.HTTP2Config{SendPingTimeout: linkSilence, PingTimeout: linkAnswer}
 	defer transport.CloseIdleConnections()
 	client := peerv1connect.NewPeerClient(&http.Client{Transport: transport}, "http://hub")
+	l.setClient(client)
+	defer l.setClient(nil)
 
 	g.Go(func() error { return l.snapshots(ctx, client) })
 	g.Go(func() error { return l.commands(ctx, client) })
@@ -191,6 +232,10 @@ func (l *link) snapshots(ctx context.Context, client peerv1connect.PeerClient) e
 		m, err := stream.Receive()
 		if err != nil {
 			return err
+		}
+		if m.Mesh != nil {
+			l.learn(m.Mesh)
+			continue
 		}
 		if err := gathered.add(m); err != nil {
 			return err
@@ -254,9 +299,8 @@ func (l *link) result(ctx context.Context, c *peerv1.CommandsResponse) *peerv1.C
 
 func (l *link) reports(ctx context.Context, client peerv1connect.PeerClient) error {
 	stream := client.Report(ctx)
-	first := &peerv1.ReportRequest{Node: l.node}
+	first := l.statement()
 	first.Instances, _ = json.Marshal(l.all())
-	first.NodeStatus, _ = json.Marshal(l.status())
 	if err := stream.Send(first); err != nil {
 		return err
 	}
@@ -279,7 +323,27 @@ func (l *link) reports(ctx context.Context, client peerv1connect.PeerClient) err
 	}
 }
 
+// statement is what the node says of itself now.
+func (l *link) statement() *peerv1.ReportRequest {
+	l.mu.Lock()
+	l.told = true
+	l.mu.Unlock()
+	b, _ := json.Marshal(l.status())
+	return &peerv1.ReportRequest{Node: l.node, NodeStatus: b}
+}
+
+func (l *link) isTold() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.told
+}
+
 func (l *link) sendChanged(send func(*peerv1.ReportRequest) error) error {
+	if !l.isTold() {
+		if err := send(l.statement()); err != nil {
+			return err
+		}
+	}
 	for _, s := range l.takeChanged() {
 		b, _ := json.Marshal(s)
 		if err := send(&peerv1.ReportRequest{Node: l.node, Instance: b}); err != nil {

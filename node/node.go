@@ -48,7 +48,12 @@ type Config struct {
 	Mode  fleet.Mode // the operator's choice; empty: what the machine can do
 	// Gateway and Metrics are HOST:PORT of the operator's choice; empty: shoal.work's, else the default.
 	Gateway, Metrics string
-	// Sibling starts the hub again where it has died; nil where Owned.
+	// Join is HOST:PORT of the hub, for a node on another machine than the hub's; empty: it is on this one.
+	// Token lets the machine join; a node that has joined needs none. Peers is HOST:PORT where it awaits
+	// calls of other nodes (empty: port 7443, or the next free one, of the address by which it reaches
+	// the hub), and Address where they find that, if it is another.
+	Join, Token, Peers, Address string
+	// Sibling starts the hub again where it has died; nil where Owned, and where the hub is elsewhere.
 	Sibling func() error
 	Log     *slog.Logger // nil: slog.Default
 }
@@ -72,6 +77,7 @@ type node struct {
 	supervisor *process.Supervisor
 	gateway    *gateway.Gateway
 	link       *link
+	machines   *machines
 	snapshots  *snapshots
 	listeners  listeners
 
@@ -110,6 +116,7 @@ func (n *node) run(ctx context.Context) error {
 		n.serveMetrics,
 		n.serveOperator,
 		n.servePeers,
+		n.machines.run,
 		n.watchHub,
 	} {
 		g.Go(func() error { return ended(ctx, part(ctx)) })
@@ -224,6 +231,8 @@ func (n *node) status() fleet.NodeStatus {
 		Reason:  n.capability.Reason,
 		Gateway: n.listeners.gateway.Addr().String(),
 		Metrics: n.listeners.metrics.Addr().String(),
+		Peers:   n.machines.address(),
+		Held:    n.machines.held(),
 	}
 }
 

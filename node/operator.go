@@ -29,9 +29,23 @@ func (n *node) operator() *api.Server {
 		Tap:     n.tap,
 		Learned: func(context.Context) ([]fleet.Learned, error) { return n.recorder.Learned(), nil },
 		Info:    n.info,
+		Renew:   n.machines.renewNow,
 
 		Transport: n.proxy.Transport,
 		Tunnel:    n.proxy.Tunnel,
+	}
+}
+
+// remoteOperator answers what the operator asks by way of the hub. What acts as a service, or on the
+// machine, is for those who have a shell on it.
+func (n *node) remoteOperator() *api.Server {
+	return &api.Server{
+		Process: api.Node,
+		Logs:    n.logs,
+		Why:     n.why,
+		Tap:     n.tap,
+		Learned: func(context.Context) ([]fleet.Learned, error) { return n.recorder.Learned(), nil },
+		Info:    n.info,
 	}
 }
 
@@ -46,7 +60,11 @@ func (n *node) info(context.Context) (api.Info, error) {
 // down stops everything without the hub, which is gone: or is just starting again, and is ended too.
 func (n *node) down(_ context.Context, send func(fleet.Progress) error) error {
 	n.stopping.Store(true)
-	told := send(fleet.Progress{Time: time.Now(), Phase: fleet.PhaseStop, Text: "the hub is gone; the node stops its instances, all at once"})
+	text := "the hub is gone; the node stops its instances, all at once"
+	if n.machines.elsewhere() {
+		text = "this node stops its instances and ends; what may run elsewhere is started there"
+	}
+	told := send(fleet.Progress{Time: time.Now(), Phase: fleet.PhaseStop, Text: text})
 	err := errors.Join(told, n.Paths.Forget(), daemon.End(n.hubLock()), n.stopAll())
 	n.quit(errShutdown)
 	return err

@@ -277,6 +277,9 @@ func (l *loading) services(found []*Service) []*Service {
 		if n := l.settings.Instances[m.Service]; n > 0 {
 			m.Instances = n
 		}
+		if nodes := l.settings.Nodes[m.Service]; nodes != nil {
+			m.Nodes = nodes
+		}
 		l.bind(m)
 	}
 	for _, e := range l.external {

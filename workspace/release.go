@@ -145,7 +145,7 @@ func (w *Workspace) releaseApart(ctx context.Context, s *Service, r fleet.Releas
 }
 
 func (w *Workspace) releases(service string) string {
-	return filepath.Join(w.config.Cache, "releases", service)
+	return filepath.Dir(ReleaseDir(w.config.Cache, service, "any"))
 }
 
 // BuildError is a build that failed, with its last words.

@@ -90,6 +90,9 @@ func (s *Service) inClone() bool {
 	return s.dev() || s.Origin == fleet.Edit && s.Manifest.Build == ""
 }
 
+// Stays reports whether the service cannot run on another machine than this: it runs in its clone.
+func (s *Service) Stays() bool { return s.inClone() }
+
 // Open reads shoal.work. Its repositories are first looked at by [Workspace.Load].
 func Open(c Config) (*Workspace, error) {
 	file, err := filepath.Abs(c.File)
@@ -145,6 +148,9 @@ func (w *Workspace) Settings() *manifest.Workspace {
 
 // File returns the absolute path of shoal.work.
 func (w *Workspace) File() string { return w.file }
+
+// Cache returns the folder of releases, build trees and clones that is in use.
+func (w *Workspace) Cache() string { return w.config.Cache }
 
 // CacheDir returns the folder of releases, build trees and clones: $XDG_CACHE_HOME/shoal, else
 // ~/.cache/shoal (XDG Base Directory Specification), and the system's own place on darwin and windows.

@@ -360,9 +360,8 @@ func (x *JoinRequest) GetCsr() []byte {
 
 type JoinResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Issued        []byte                 `protobuf:"bytes,1,opt,name=issued,proto3" json:"issued,omitempty"` // JSON of identity.Issued
-	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`     // the name that the token was made for
-	Mesh          []byte                 `protobuf:"bytes,3,opt,name=mesh,proto3" json:"mesh,omitempty"`     // JSON of fleet.Mesh
+	Issued        []byte                 `protobuf:"bytes,1,opt,name=issued,proto3" json:"issued,omitempty"` // JSON of identity.Issued, which names the node
+	Mesh          []byte                 `protobuf:"bytes,2,opt,name=mesh,proto3" json:"mesh,omitempty"`     // JSON of fleet.Mesh
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -402,13 +401,6 @@ func (x *JoinResponse) GetIssued() []byte {
 		return x.Issued
 	}
 	return nil
-}
-
-func (x *JoinResponse) GetNode() string {
-	if x != nil {
-		return x.Node
-	}
-	return ""
 }
 
 func (x *JoinResponse) GetMesh() []byte {
@@ -934,11 +926,10 @@ const file_shoal_peer_v1_peer_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"5\n" +
 	"\vJoinRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x10\n" +
-	"\x03csr\x18\x02 \x01(\fR\x03csr\"N\n" +
+	"\x03csr\x18\x02 \x01(\fR\x03csr\":\n" +
 	"\fJoinResponse\x12\x16\n" +
 	"\x06issued\x18\x01 \x01(\fR\x06issued\x12\x12\n" +
-	"\x04node\x18\x02 \x01(\tR\x04node\x12\x12\n" +
-	"\x04mesh\x18\x03 \x01(\fR\x04mesh\" \n" +
+	"\x04mesh\x18\x02 \x01(\fR\x04mesh\" \n" +
 	"\fRenewRequest\x12\x10\n" +
 	"\x03csr\x18\x01 \x01(\fR\x03csr\"`\n" +
 	"\x10SnapshotsRequest\x12\x12\n" +
