@@ -33,6 +33,7 @@ var rooms = []room{
 	{"daemon", "", "locks, owners and sockets of a process: any process could use them"},
 	{"manifest", "fleet", "parsing is pure: text in, values or errors out"},
 	{"identity", "fleet", "certificates name services and nothing else of the fleet"},
+	{"mesh", "identity wire", "machines prove who they are to each other; what they say then is not its business"},
 	{"observe", "fleet", "what is recorded is a value of the vocabulary; who records is not its business"},
 	{"proxy", "fleet wire identity observe", "the data path never asks control, broker or deploy: it runs on its last snapshot"},
 	{"sidecar", "fleet proxy sidecar/shim", "joins a proxy to a process, and is the only room that knows both"},
@@ -50,12 +51,12 @@ var rooms = []room{
 	{"hub", assembly, "assembly: joins every room but the command line"},
 	{"cmd", "node hub cli sidecar sidecar/shim", "hands the command line its two processes and its probe; the shim goes first, being the one that starts most often"},
 	{"examples", "", "services know nothing of Shoal, and the demo drives the binary"},
-	{"test", "fleet manifest wire proxy sidecar sidecar/shim api cli daemon observe broker control deploy deploy/process workspace gateway node hub",
+	{"test", "fleet manifest wire identity mesh proxy sidecar sidecar/shim api cli daemon observe broker control deploy deploy/process workspace gateway node hub",
 		"tests of the whole may look into any room"},
 	{".", "", "the root holds documents and this test"},
 }
 
-const assembly = "fleet wire daemon manifest identity observe proxy sidecar sidecar/shim gateway broker workspace control deploy deploy/process api api/gen"
+const assembly = "fleet wire daemon manifest identity mesh observe proxy sidecar sidecar/shim gateway broker workspace control deploy deploy/process api api/gen"
 
 // importers names the only rooms that may use a heavy dependency, so that it can be replaced.
 var importers = []struct{ prefix, rooms, reason string }{

@@ -43,7 +43,7 @@ func describes(t *testing.T, verb *cobra.Command, text string) {
 		t.Errorf("docs/cli.md, %s: does not say %s`", verb.Name(), use)
 	}
 	verb.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
-		if f.Name != "help" && !strings.Contains(text, "--"+f.Name) {
+		if f.Name != "help" && !f.Hidden && !strings.Contains(text, "--"+f.Name) {
 			t.Errorf("docs/cli.md, %s: does not name --%s", verb.Name(), f.Name)
 		}
 		if f.Shorthand != "" && f.Name != "help" && !strings.Contains(text, "`-"+f.Shorthand+"`") {

@@ -4,7 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"text/tabwriter"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,39 +32,46 @@ func (a *app) nodes() *cobra.Command {
 }
 
 func (a *app) printNodes(nodes []fleet.NodeInfo) {
-	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NODE\tSTATE\tINSTANCES\tMODE\tADDRESS\tCERTIFICATE")
+	for _, line := range nodeLines(a.styleOf(a.out), nodes) {
+		fmt.Fprintln(a.out, line)
+	}
+}
+
+func nodeLines(s style, nodes []fleet.NodeInfo) []string {
+	t := &table{}
+	t.add("NODE", "STATE", "INSTANCES", "MODE", "ADDRESS", "CERTIFICATE")
 	for _, n := range nodes {
-		name := n.Name
+		name, state := n.Name, string(n.State)
 		if n.Home {
 			name += " (hub)"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\n", name, n.State, n.Instances, orDash(string(n.Mode)), orDash(n.Address), expiry(n))
+		if n.State == fleet.NodeAway {
+			state = s.red(state)
+		}
+		t.add(name, state, strconv.Itoa(n.Instances), string(n.Mode), n.Address, expiry(n))
 	}
-	_ = w.Flush()
+	lines := t.lines()
+	lines[0] = s.faint(lines[0])
+	return lines
 }
 
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
+// span writes a time of minutes, hours and days.
+func span(d time.Duration) string { return strings.TrimSuffix(d.Round(time.Minute).String(), "0s") }
 
 // expiry says until when a node's certificate, or its token, is good.
 func expiry(n fleet.NodeInfo) string {
-	left := time.Until(n.Expires).Round(time.Minute)
+	left := time.Until(n.Expires)
 	switch {
 	case n.Expires.IsZero():
-		return "-"
+		return ""
 	case n.State == fleet.NodeRevoked:
 		return "revoked"
 	case n.State == fleet.NodeInvited:
-		return "token good for " + left.String()
+		return "token good for " + span(left)
 	case left <= 0:
 		return "expired; it is renewed when the node is back"
 	}
-	return "good for " + left.String()
+	return "good for " + span(left)
 }
 
 func (a *app) nodesToken() *cobra.Command {

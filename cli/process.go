@@ -70,7 +70,7 @@ func (a *app) hub() *cobra.Command {
 
 func (f *processFlags) hidden(flags *pflag.FlagSet) {
 	f.listeners(flags)
-	flags.StringVar(&f.node, "node", "local", "this node's `NAME`")
+	flags.StringVar(&f.node, "node", fleet.Home, "this node's `NAME`")
 }
 
 // process runs hub or node: its places, its bounded log, and a context that ends when it is to stop.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -118,6 +119,10 @@ func (a *app) statusLines(st fleet.Status) []string {
 		lines = append(lines, a.faultLine(s, st.Faults), "")
 	}
 	lines = append(lines, serviceLines(s, st.Services)...)
+	if len(st.Nodes) > 1 {
+		lines = append(lines, "")
+		lines = append(lines, nodeLines(s, st.Nodes)...)
+	}
 	if len(st.Edges) > 0 {
 		lines = append(lines, "")
 		lines = append(lines, edgeLines(s, st.Edges)...)
@@ -204,7 +209,22 @@ func ready(v *fleet.ServiceStatus) string {
 			n++
 		}
 	}
-	return fmt.Sprintf("%d/%d", n, len(v.Instances))
+	return fmt.Sprintf("%d/%d", n, len(v.Instances)) + where(v)
+}
+
+// where names the nodes of a service's instances, where one of them is not beside the hub's.
+func where(v *fleet.ServiceStatus) string {
+	var nodes []string
+	for _, i := range v.Instances {
+		if node := cmp.Or(i.Node, fleet.Home); !slices.Contains(nodes, node) {
+			nodes = append(nodes, node)
+		}
+	}
+	slices.Sort(nodes)
+	if slices.Equal(nodes, []string{fleet.Home}) {
+		return ""
+	}
+	return " on " + strings.Join(nodes, ", ")
 }
 
 func restarts(v *fleet.ServiceStatus) string {

@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// Home is the name of the node beside the hub.
+const Home = "local"
+
 // Mesh is what the processes of a fleet must know to reach each other from machine to machine. The hub
 // writes it; each node keeps the last one on disk.
 type Mesh struct {

@@ -77,7 +77,9 @@ func (f *fleet) node(name string) *identity.Source {
 	if err != nil {
 		f.Fatal(err)
 	}
-	return f.source(func(ctx context.Context, csr []byte) (identity.Issued, error) { return f.authority.Join(ctx, token, csr) })
+	return f.source(func(ctx context.Context, csr []byte) (identity.Issued, error) {
+		return f.authority.Join(ctx, token, csr)
+	})
 }
 
 // serve serves the lanes that open makes at an address of loopback.
