@@ -197,12 +197,12 @@ func (l *listener) drop(s hurried) {
 	}
 }
 
-// release closes idle connections and lets the others end with the exchange that they carry.
+// release lets idle connections end after a last call, and the others end with the exchange that they carry.
 func (l *listener) release() {
 	if l.hurry(false) == 0 {
 		l.forget()
 	}
-	l.p.parking.release(l.p, l)
+	l.p.parking.release(l)
 }
 
 // closeAll closes every connection.

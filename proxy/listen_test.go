@@ -180,13 +180,20 @@ func TestServeEnds(t *testing.T) {
 	idle, idleR := w.raw(l.Addr().String())
 	fmt.Fprintf(idle, get, "/")
 	w.readResponse(idleR, "GET")
+	late, lateR := w.raw(l.Addr().String())
+	fmt.Fprintf(late, get, "/")
+	w.readResponse(lateR, "GET")
 	busy, busyR := w.raw(l.Addr().String())
 	fmt.Fprintf(busy, get, "/slow")
 	<-began
-	eventually(t, "the idle one is parked", func() bool { return proxy.Parked(w.p) == 1 })
+	eventually(t, "the idle ones are parked", func() bool { return proxy.Parked(w.p) == 2 })
 	cancel()
 	if err := <-served; err != nil {
 		t.Error(err)
+	}
+	fmt.Fprintf(late, get, "/") // it was under way
+	if res, body := w.readResponse(lateR, "GET"); body != "hello" || !res.Close {
+		t.Errorf("a last request: %q, close %v", body, res.Close)
 	}
 	if _, err := idleR.ReadByte(); err != io.EOF {
 		t.Errorf("the idle connection: %v", err)

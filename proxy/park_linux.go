@@ -43,15 +43,14 @@ func (s *session) park() {
 
 func (pk *parking) add(p *Proxy, sp *spot) {
 	pk.mu.Lock()
-	defer pk.mu.Unlock()
 	if pk.spots == nil {
 		pk.spots = map[*spot]struct{}{}
 	}
 	pk.spots[sp] = struct{}{}
 	err := p.watch.add(sp.fd, unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLONESHOT, sp.resume)
+	pk.mu.Unlock()
 	if err != nil || sp.from.released() {
-		pk.takeLocked(p, sp)
-		unix.Close(int(sp.fd))
+		sp.resume() // it cannot wait here
 	}
 }
 
@@ -65,7 +64,7 @@ func (pk *parking) takeLocked(p *Proxy, sp *spot) bool {
 	return true
 }
 
-// resume is called by the watcher: something happened on the connection.
+// resume makes a session of the connection again, unless somebody else did: something happened on it.
 func (sp *spot) resume() {
 	p := sp.from.p
 	p.parking.mu.Lock()
@@ -91,21 +90,27 @@ func (sp *spot) resume() {
 // prune closes what has been parked since before.
 func (pk *parking) prune(p *Proxy, before time.Time) {
 	limit := int64(before.Sub(p.epoch) / time.Second)
-	pk.closeIf(p, func(sp *spot) bool { return sp.since < limit })
-}
-
-// release closes what came from l.
-func (pk *parking) release(p *Proxy, l *listener) {
-	pk.closeIf(p, func(sp *spot) bool { return sp.from == l })
-}
-
-func (pk *parking) closeIf(p *Proxy, ends func(*spot) bool) {
 	pk.mu.Lock()
 	defer pk.mu.Unlock()
 	for sp := range pk.spots {
-		if ends(sp) && pk.takeLocked(p, sp) {
+		if sp.since < limit && pk.takeLocked(p, sp) {
 			unix.Close(int(sp.fd))
 		}
+	}
+}
+
+// release resumes what came from l, which has ended: each may have one last request under way.
+func (pk *parking) release(l *listener) {
+	pk.mu.Lock()
+	var waiting []*spot
+	for sp := range pk.spots {
+		if sp.from == l {
+			waiting = append(waiting, sp)
+		}
+	}
+	pk.mu.Unlock()
+	for _, sp := range waiting {
+		sp.resume()
 	}
 }
 

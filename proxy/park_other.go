@@ -13,5 +13,5 @@ func (s *session) park() { s.close() }
 
 func (pk *parking) count() int { return 0 }
 
-func (pk *parking) prune(*Proxy, time.Time)   {}
-func (pk *parking) release(*Proxy, *listener) {}
+func (pk *parking) prune(*Proxy, time.Time) {}
+func (pk *parking) release(*listener)       {}

@@ -25,12 +25,12 @@ import (
 	"github.com/shoalrun/shoal/observe"
 )
 
-// Config of a [Proxy]. Recorder is required; zero elsewhere means what the field says.
+// Config of a [Proxy]. A zero field means what its comment says.
 type Config struct {
-	Node     string       // this node's name, as in fleet.Endpoint.Node; empty in the hub
-	Ranges   fleet.Ranges // zero: fleet.DefaultRanges
-	Recorder *observe.Recorder
-	Sampler  observe.Sampler // of the traces that begin here; zero: all are sampled
+	Node     string            // this node's name, as in fleet.Endpoint.Node; empty in the hub
+	Ranges   fleet.Ranges      // zero: fleet.DefaultRanges
+	Recorder *observe.Recorder // nil: one of its own, which nobody reads
+	Sampler  observe.Sampler   // of the traces that begin here; zero: all are sampled
 
 	// Builtin serves the names that this process hosts itself (the hub: events, pubsub). Each
 	// function owns the connection that it is given, which has a method Caller() string. It may
@@ -60,6 +60,9 @@ const hubNode = "hub"
 func (c Config) withDefaults() Config {
 	if c.Ranges == (fleet.Ranges{}) {
 		c.Ranges = fleet.DefaultRanges()
+	}
+	if c.Recorder == nil {
+		c.Recorder = observe.New(observe.Config{})
 	}
 	setInt(&c.MaxHead, 64<<10)
 	setInt(&c.MaxReplay, 64<<10)
@@ -128,9 +131,6 @@ var (
 
 // New returns a proxy with an empty table. Run must be called for it to notice callers that leave.
 func New(c Config) (*Proxy, error) {
-	if c.Recorder == nil {
-		return nil, errors.New("proxy: Config.Recorder is required")
-	}
 	w, err := newWatcher()
 	if err != nil {
 		return nil, err

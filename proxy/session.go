@@ -27,7 +27,7 @@ type session struct {
 	since   time.Time
 	armed   time.Time // the read deadline that is set
 	served  bool      // an exchange was done
-	waited  bool      // for one last request, on its way out
+	ends    time.Time // until then it waits for one last request; zero: it goes on
 	next    next
 
 	x     exchange
@@ -78,6 +78,7 @@ func (l *listener) serveHTTP(c net.Conn, to target, early []byte) {
 	}
 	if !l.keep(s) {
 		s.closing.Store(true)
+		s.lastCall(s.since)
 	}
 	defer l.drop(s)
 	switch s.serve() {
@@ -266,11 +267,13 @@ func (s *session) idle() next {
 const lastCallTime = time.Second
 
 func (s *session) lastCall(now time.Time) next {
-	if s.waited {
+	if s.ends.IsZero() {
+		s.ends = now.Add(lastCallTime)
+	}
+	if !now.Before(s.ends) {
 		return over
 	}
-	s.waited = true
-	s.armed = now.Add(lastCallTime)
+	s.armed = s.ends // also where it was told to hurry a second time
 	_ = s.conn.SetReadDeadline(s.armed)
 	return more
 }

@@ -31,6 +31,8 @@ func runApp(name string, args []string) int {
 		return echoApp(args[0])
 	case "flood":
 		return floodApp()
+	case "calls":
+		return callsApp(args[0], args[1])
 	case "node":
 		return nodeApp(args)
 	case "confined":

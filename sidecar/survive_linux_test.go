@@ -170,31 +170,3 @@ func TestOwnedLeavesNothing(t *testing.T) {
 		}
 	})
 }
-
-// Release leaves the application to another process; both serve for a moment, and no call is lost.
-func TestReleaseHandsOver(t *testing.T) {
-	bothModes(t, func(t *testing.T, mode fleet.Mode) {
-		dir := shortDir(t)
-		first := standIn(t, dir)
-		url := "http://inventory/"
-		if mode == fleet.Explicit {
-			url = "$INVENTORY_URL"
-		}
-		sc := first.launch(mode, "orders-1", `while [ ! -e end ]; do curl -sS --max-time 20 `+url+` > out || echo LOST; done; echo over`)
-		second := standIn(t, dir)
-		all, err := second.Adopt(context.Background())
-		if err != nil || len(all) != 1 {
-			t.Fatalf("adopted %v, %v", all, err)
-		}
-		sc.Release()
-		eventually(t, "calls go on", func() bool {
-			return strings.HasPrefix(run(t, all[0], "sh", "-c", "curl -sS --max-time 20 "+url), "orders-1 calls")
-		})
-		write(t, dir+"/end", "")
-		waitDone(t, all[0])
-		waitDone(t, sc)
-		if got := strings.Join(all[0].Tail(), "\n"); got != "over" {
-			t.Errorf("it wrote %q", got)
-		}
-	})
-}
