@@ -79,9 +79,11 @@ func New(ctx context.Context, c Config) (*Authority, error) {
 		return nil, fmt.Errorf("identity: the store holds the authority of fleet %s, not of %s: a fleet keeps its name, "+
 			"because every certificate carries it; name it %s again, or start %s with a data folder of its own", stored.Fleet, c.Fleet, stored.Fleet, c.Fleet)
 	}
-	if err := a.publish(stored); err != nil {
+	p, err := prepare(stored)
+	if err != nil {
 		return nil, fmt.Errorf("identity: the stored certificate authority cannot be used; restore the hub's data from a backup: %w", err)
 	}
+	a.live.Store(p)
 	a.warnOfExpiry()
 	return a, nil
 }
@@ -123,7 +125,7 @@ func (a *Authority) Changed() <-chan struct{} { return a.changed.next() }
 // Issue returns a certificate for the key of csr, a PKCS #10 request in DER. It is for the hub's own
 // identities and those of services that the hub hosts; nodes have [Authority.Join], [Authority.Renew]
 // and [Authority.IssueFor]. A node's identity is refused, for that is a membership's.
-func (a *Authority) Issue(ctx context.Context, id ID, csr []byte) (Issued, error) {
+func (a *Authority) Issue(_ context.Context, id ID, csr []byte) (Issued, error) {
 	if err := a.ours(id); err != nil {
 		return Issued{}, err
 	}
@@ -139,13 +141,13 @@ func (a *Authority) Issue(ctx context.Context, id ID, csr []byte) (Issued, error
 	if err != nil {
 		return Issued{}, err
 	}
-	return p.issued(chain), ctx.Err()
+	return p.issued(chain), nil
 }
 
 // IssueFor returns a service's certificate for a key that a node holds. placed says whether the
 // desired state puts the service on the node; the authority does not know it, and asks each time. The
 // certificate shares the node's membership: to revoke the node revokes it.
-func (a *Authority) IssueFor(ctx context.Context, node ID, service string, placed func(node, service string) bool, csr []byte) (Issued, error) {
+func (a *Authority) IssueFor(_ context.Context, node ID, service string, placed func(node, service string) bool, csr []byte) (Issued, error) {
 	id := Service(a.config.Fleet, service)
 	if err := errors.Join(a.ours(id), a.ours(node)); err != nil {
 		return Issued{}, err
@@ -166,7 +168,7 @@ func (a *Authority) IssueFor(ctx context.Context, node ID, service string, place
 	if err != nil {
 		return Issued{}, err
 	}
-	return p.issued(chain), ctx.Err()
+	return p.issued(chain), nil
 }
 
 // ours says why an identity cannot be issued here.

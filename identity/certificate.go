@@ -17,7 +17,7 @@ import (
 )
 
 // backdate is how long before its issue a certificate may already be valid, so that a peer whose clock
-// is behind accepts it; never more than half of the certificate's own life.
+// is behind accepts it; never more than a tenth of the certificate's own life.
 const backdate = time.Hour
 
 // rootBackdate is the same for a root, which machines with bad clocks meet first.
@@ -116,7 +116,7 @@ func (s signer) sign(l leaf) (*x509.Certificate, error) {
 	template := &x509.Certificate{
 		SerialNumber:          serial,
 		URIs:                  []*url.URL{l.id.uri()},
-		NotBefore:             l.now.Add(-min(backdate, l.ttl/2)),
+		NotBefore:             l.now.Add(-min(backdate, l.ttl/10)),
 		NotAfter:              end,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},

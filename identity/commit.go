@@ -10,7 +10,8 @@ import (
 // commit stores a state and puts it in force. It is called by New, before anyone else can, and with
 // the lock held.
 func (a *Authority) commit(ctx context.Context, s *state) error {
-	if _, err := prepare(s); err != nil {
+	next, err := prepare(s)
+	if err != nil {
 		return err // a state that could not be opened again must not be stored
 	}
 	data, err := json.Marshal(s)
@@ -19,15 +20,6 @@ func (a *Authority) commit(ctx context.Context, s *state) error {
 	}
 	if err := a.config.Store.Put(ctx, storeKey, data); err != nil {
 		return fmt.Errorf("storing a change of the certificate authority (nothing has changed; try again): %w", err)
-	}
-	return a.publish(s)
-}
-
-// publish puts a stored state in force.
-func (a *Authority) publish(s *state) error {
-	next, err := prepare(s)
-	if err != nil {
-		return err
 	}
 	last := a.live.Swap(next)
 	if last != nil && last.bundle.Version != next.bundle.Version {

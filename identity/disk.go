@@ -21,9 +21,6 @@ const (
 
 // writeDir replaces both files.
 func (h *held) writeDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("keeping this process's identity: %w", err)
-	}
 	der, err := x509.MarshalPKCS8PrivateKey(h.key)
 	if err != nil {
 		return err
@@ -34,7 +31,10 @@ func (h *held) writeDir(dir string) error {
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 	text = append(text, encodeChain(h.chain...)...)
-	err = replaceFile(filepath.Join(dir, bundleFile), append(bundle, '\n'))
+	err = os.MkdirAll(dir, 0o700)
+	if err == nil {
+		err = replaceFile(filepath.Join(dir, bundleFile), append(bundle, '\n'))
+	}
 	if err == nil {
 		err = replaceFile(filepath.Join(dir, identityFile), text)
 	}

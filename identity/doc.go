@@ -15,5 +15,5 @@
 // it is in force. Nothing listens, and the one goroutine is the caller's, in [Source.Run].
 //
 // The decisions behind it, and what each piece is good for to a thief, are told in
-// docs/decisions (certificates).
+// docs/decisions/0016-certificates.md.
 package identity

@@ -260,3 +260,6 @@ func csr(t *testing.T) []byte {
 	must(t, err)
 	return csr
 }
+
+// certificatesOf returns what a source presents, as an authority sees it after a handshake.
+func certificatesOf(s *identity.Source) []*x509.Certificate { return []*x509.Certificate{s.Leaf()} }

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// maxTokens bounds the tokens that are open at a time.
+// maxTokens bounds the tokens of a time: open, or spent and not expired.
 const maxTokens = 1000
 
 // Token returns a token with which one machine may join once, as node, within ttl (0:
@@ -41,7 +41,7 @@ func (a *Authority) token(ctx context.Context, want joinToken, ttl time.Duration
 			return err
 		}
 		if len(s.Tokens) >= maxTokens {
-			return refuse("%d join tokens are open: wait until some have expired", len(s.Tokens))
+			return refuse("%d join tokens have not expired yet: wait until some have", len(s.Tokens))
 		}
 		roots := a.live.Load().trust.roots
 		if text, err = newToken(roots); err != nil {

@@ -157,6 +157,8 @@ func TestNameIsTakenOnce(t *testing.T) {
 	wantErr(t, err, identity.ErrRevoked, "revoked")
 	_, err = shake(fresh.Client(nil, "h2"), r.doors())
 	must(t, err)
+	_, err = r.Renew(t.Context(), certificatesOf(old), csr(t))
+	wantErr(t, err, identity.ErrRevoked, "joined anew")
 }
 
 // An old machine must not slip into the membership of its successor with the token that it once spent.

@@ -92,6 +92,24 @@ func (s *Source) attempt(ctx context.Context, renew Obtain) error {
 	return s.Obtain(ctx, renew)
 }
 
+// Follow takes each bundle of an authority in the same process into use, until ctx ends, whose error
+// it returns: the hub's own source needs no connection to learn of a revocation.
+func (s *Source) Follow(ctx context.Context, a *Authority) error {
+	for {
+		changed := a.Changed()
+		err := s.SetBundle(a.Bundle())
+		if err == nil {
+			err = sleep(ctx, lookAgain, changed)
+		} else {
+			s.config.Log.Warn("the new trust bundle cannot be used; trying again", "error", err)
+			err = sleep(ctx, retryFirst, nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
 // sleep returns after d, or at once when wake is closed; its error is ctx's.
 func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
 	t := time.NewTimer(d)

@@ -84,9 +84,16 @@ func (s *state) clone() *state {
 	return &c
 }
 
-// forget drops what has lost its meaning with time: tokens that nobody can use, and revocations of
-// certificates that have all expired.
+// remember is for how long a node is listed after its revocation. Forgotten, it is refused all the same.
+const remember = 30 * 24 * time.Hour
+
+// forget drops what has lost its meaning with time: tokens that nobody can use, revocations of
+// certificates that have all expired, and nodes that were revoked long ago. A node that has merely
+// been away is never forgotten.
 func (s *state) forget(now time.Time) {
+	maps.DeleteFunc(s.Nodes, func(_ string, m member) bool {
+		return !m.Revoked.IsZero() && now.After(later(m.Revoked, m.Expires).Add(remember))
+	})
 	s.Tokens = slices.DeleteFunc(s.Tokens, func(t joinToken) bool { return now.After(t.Expires) })
 	listed := len(s.Revoked)
 	s.Revoked = slices.DeleteFunc(s.Revoked, func(r Revocation) bool { return now.After(r.Until) })
