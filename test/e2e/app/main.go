@@ -237,8 +237,10 @@ func event(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	mu.Lock()
 	defer mu.Unlock()
-	seen = append(seen, fmt.Sprintf("%s %s %s %s\n", r.URL.Path, r.Header.Get("Ce-Type"), r.Header.Get("Ce-Id"), body))
+	outcome := "taken"
 	if refusing.Load() {
+		outcome = "refused"
 		http.Error(w, "not now", http.StatusServiceUnavailable)
 	}
+	seen = append(seen, fmt.Sprintf("%s %s %s %s %s\n", outcome, r.URL.Path, r.Header.Get("Ce-Type"), r.Header.Get("Ce-Id"), body))
 }
