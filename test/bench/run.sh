@@ -18,7 +18,7 @@ if [ $# -gt 0 ]; then
 fi
 out=test/bench/out/latest.json
 rm -f $out
-for name in start hop; do
+for name in start hop mesh; do
 	echo "== $name: $(uptime | sed 's/.*load average/load average/')"
 	measure $name -rows $out
 done

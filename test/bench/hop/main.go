@@ -10,17 +10,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"time"
 
+	"github.com/shoalrun/shoal/test/bench/harness"
 	"github.com/shoalrun/shoal/test/bench/rows"
 )
 
@@ -66,20 +64,10 @@ func run(ctx context.Context, o options) error {
 	return bench(ctx, o)
 }
 
-// side is one of the ways to the server that are compared.
-type side struct {
-	name    string
-	address string
-	process *exec.Cmd        // the proxy; nil: there is none
-	results map[int][]result // by rate
-}
+// rates are what is offered, and what Shoal may cost at each, as a part of HAProxy's cost.
+var rates = []harness.Rate{{PerSecond: 0, Goal: 0.95}, {PerSecond: 8000, Goal: 0.95}, {PerSecond: 2000, Goal: 0.85}}
 
-// rates are requests a second in all, 0 being as many as go through, and what Shoal may cost at each,
-// as a part of HAProxy's cost.
-var rates = []struct {
-	perSecond int
-	goal      float64
-}{{0, 0.95}, {8000, 0.95}, {2000, 0.85}}
+const title = "HTTP/1.1, one hop"
 
 func bench(ctx context.Context, o options) error {
 	dir, err := os.MkdirTemp("", "hop")
@@ -87,77 +75,47 @@ func bench(ctx context.Context, o options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	upstream, shoal, haproxy := freeAddress(), freeAddress(), freeAddress()
-	if _, err := start(ctx, upstream, os.Args[0], "-role", "upstream", "-listen", upstream); err != nil {
+	upstream, shoal, haproxy := harness.FreeAddress(), harness.FreeAddress(), harness.FreeAddress()
+	if _, err := harness.Start(ctx, upstream, os.Args[0], "-role", "upstream", "-listen", upstream); err != nil {
 		return err
 	}
-	p, err := start(ctx, shoal, os.Args[0], "-role", "proxy", "-listen", shoal, "-upstream", upstream, "-profile", o.profile)
+	p, err := harness.Start(ctx, shoal, os.Args[0], "-role", "proxy", "-listen", shoal, "-upstream", upstream, "-profile", o.profile)
 	if err != nil {
 		return err
 	}
-	sides := []*side{
-		{name: "direct", address: upstream, results: map[int][]result{}},
-		{name: "shoal", address: shoal, process: p, results: map[int][]result{}},
-	}
-	if h, err := startHAProxy(ctx, dir, haproxy, upstream); err != nil {
+	sides := []*harness.Side{harness.NewSide("direct", upstream), harness.NewSide("shoal", shoal, p)}
+	if h, err := harness.HAProxy(ctx, dir, haproxy, fmt.Sprintf(haproxyConfig, haproxy, upstream)); err != nil {
 		fmt.Println("without HAProxy:", err)
 	} else {
-		sides = append(sides, &side{name: "haproxy", address: haproxy, process: h, results: map[int][]result{}})
+		sides = append(sides, harness.NewSide("haproxy", haproxy, h))
 	}
-	if err := measureAll(ctx, o, sides); err != nil {
+	if err := harness.MeasureAll(ctx, o.rounds, o.time, rates, sides, harness.HTTP1(o.conns)); err != nil {
 		return err
 	}
-	report(os.Stdout, sides)
-	if err := rows.Save(o.rows, measured(sides)...); err != nil {
+	harness.Report(os.Stdout, title, rates, sides, "shoal", "haproxy")
+	measured := append(harness.Costs(title, rates, sides, "shoal", "haproxy"), latencies(sides)...)
+	if err := rows.Save(o.rows, measured...); err != nil {
 		return err
 	}
 	return stopProfiled(p, o.profile)
 }
 
-func measureAll(ctx context.Context, o options, sides []*side) error {
-	for _, of := range rates {
-		rate := of.perSecond
-		for round := range o.rounds + 1 {
-			for _, s := range sides {
-				r, err := measure(ctx, o, s, rate)
-				if err != nil {
-					return fmt.Errorf("%s at %d/s: %w", s.name, rate, err)
-				}
-				if round > 0 { // the first warms up
-					s.results[rate] = append(s.results[rate], r)
-				}
-			}
+// latencies are the times of an answer, beside a direct one; as many as go through are not as many for
+// both.
+func latencies(sides []*harness.Side) (all []rows.Row) {
+	ours, direct := harness.Named(sides, "shoal"), harness.Named(sides, "direct")
+	for _, rate := range rates {
+		if rate.PerSecond == 0 {
+			continue
 		}
-	}
-	return nil
-}
-
-// start runs a process until ctx ends and waits until it listens.
-func start(ctx context.Context, address, name string, args ...string) (*exec.Cmd, error) {
-	c := exec.CommandContext(ctx, name, args...)
-	c.Stderr = os.Stderr
-	endWithParent(c)
-	if err := c.Start(); err != nil {
-		return nil, err
-	}
-	for range 200 {
-		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			conn.Close()
-			return c, nil
+		took := rows.Row{
+			Row: "p50 of an answer, " + rate.String() + ", beside a direct call", Unit: "µs",
+			Ours: ours.Latency(rate.PerSecond), Peer: direct.Latency(rate.PerSecond),
 		}
-		time.Sleep(25 * time.Millisecond)
+		took.Ratio = took.Ours / took.Peer
+		all = append(all, took)
 	}
-	return nil, fmt.Errorf("%s does not listen on %s", name, address)
-}
-
-func freeAddress() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "127.0.0.1:0"
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return all
 }
 
 const haproxyConfig = `global
@@ -176,18 +134,6 @@ frontend f
 backend b
   server s %s pool-max-conn 1000
 `
-
-func startHAProxy(ctx context.Context, dir, listen, upstream string) (*exec.Cmd, error) {
-	path, err := exec.LookPath("haproxy")
-	if err != nil {
-		return nil, errors.New("it is not installed (apt-get install haproxy)")
-	}
-	file := filepath.Join(dir, "haproxy.cfg")
-	if err := os.WriteFile(file, fmt.Appendf(nil, haproxyConfig, listen, upstream), 0o600); err != nil {
-		return nil, err
-	}
-	return start(ctx, listen, path, "-db", "-f", file)
-}
 
 // stopProfiled lets the proxy write its profile.
 func stopProfiled(c *exec.Cmd, profile string) error {

@@ -1,0 +1,145 @@
+// Package harness has what the measures of proxies have in common: processes, the load that is put on
+// them, the CPU time that it costs them, and the report. Sides take turns, since machines are noisy, and
+// medians are compared.
+//
+// It stands beside the three walks. Nothing in it is safe for concurrent use.
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// Side is one of the ways to a server that are compared.
+type Side struct {
+	Name      string
+	Address   string
+	Processes []*exec.Cmd // the proxies; none where there are none
+	Results   map[int][]Result
+}
+
+// NewSide returns one without results.
+func NewSide(name, address string, processes ...*exec.Cmd) *Side {
+	return &Side{name, address, processes, map[int][]Result{}}
+}
+
+// Result is one measurement of one side.
+type Result struct {
+	Requests int
+	CPU      time.Duration // of the proxies, in all
+	Elapsed  time.Duration
+	P50, P99 time.Duration
+}
+
+// Rate is how many requests a second are offered in all, 0 being as many as go through, and what ours may
+// cost then, as a part of the peer's cost; 0: no goal.
+type Rate struct {
+	PerSecond int
+	Goal      float64
+}
+
+// Load asks at address until the time given, at rate a second or as fast as answers come, and returns how
+// long each answer took.
+type Load func(ctx context.Context, address string, until time.Time, rate int) ([]time.Duration, error)
+
+// MeasureAll measures all sides at all rates, in turn; the first round warms up and does not count.
+func MeasureAll(ctx context.Context, rounds int, length time.Duration, rates []Rate, sides []*Side, load Load) error {
+	for _, rate := range rates {
+		for round := range rounds + 1 {
+			for _, s := range sides {
+				r, err := s.measure(ctx, length, rate.PerSecond, load)
+				if err != nil {
+					return fmt.Errorf("%s at %d/s: %w", s.Name, rate.PerSecond, err)
+				}
+				if round > 0 {
+					s.Results[rate.PerSecond] = append(s.Results[rate.PerSecond], r)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Side) measure(ctx context.Context, length time.Duration, rate int, load Load) (Result, error) {
+	before, err := s.cpuTime()
+	if err != nil {
+		return Result{}, err
+	}
+	began := time.Now()
+	took, err := load(ctx, s.Address, began.Add(length), rate)
+	elapsed := time.Since(began)
+	after, cpuErr := s.cpuTime()
+	if err := errors.Join(err, cpuErr); err != nil {
+		return Result{}, err
+	}
+	slices.Sort(took)
+	n := len(took)
+	if n == 0 {
+		return Result{}, errors.New("no request was answered")
+	}
+	return Result{Requests: n, CPU: after - before, Elapsed: elapsed, P50: took[n/2], P99: took[n*99/100]}, nil
+}
+
+// cpuTime is what the proxies have used so far.
+func (s *Side) cpuTime() (sum time.Duration, err error) {
+	for _, p := range s.Processes {
+		t, err := cpuTime(p.Process.Pid)
+		if err != nil {
+			return 0, err
+		}
+		sum += t
+	}
+	return sum, nil
+}
+
+// Start runs a process until ctx ends and waits until it listens.
+func Start(ctx context.Context, address, name string, args ...string) (*exec.Cmd, error) {
+	c := exec.CommandContext(ctx, name, args...)
+	c.Stderr = os.Stderr
+	endWithParent(c)
+	if err := c.Start(); err != nil {
+		return nil, err
+	}
+	for range 200 {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			conn.Close()
+			return c, nil
+		}
+		time.Sleep(25 * time.Millisecond)
+	}
+	return nil, fmt.Errorf("%s does not listen on %s", name, address)
+}
+
+// HAProxy runs HAProxy with a configuration, until it listens on address.
+func HAProxy(ctx context.Context, dir, address, config string) (*exec.Cmd, error) {
+	path, err := exec.LookPath("haproxy")
+	if err != nil {
+		return nil, errors.New("haproxy is not installed (apt-get install haproxy)")
+	}
+	f, err := os.CreateTemp(dir, "haproxy-*.cfg")
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(os.WriteFile(f.Name(), []byte(config), 0o600), f.Close()); err != nil {
+		return nil, err
+	}
+	return Start(ctx, address, path, "-db", "-f", filepath.Clean(f.Name()))
+}
+
+// FreeAddress is one on loopback where nobody listens.
+func FreeAddress() string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "127.0.0.1:0"
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
