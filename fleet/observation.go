@@ -57,6 +57,11 @@ type Observation struct {
 	// Learned is the manifest line that this exchange lacked and that learning let pass.
 	Learned *Learned `json:"learned,omitempty"`
 
+	// Decisions are what the data path decided about this exchange, besides its outcome.
+	Decisions Decisions `json:"decisions,omitzero"`
+	// Queued is how long it stood in line because every instance had as much to do as its limit allows.
+	Queued time.Duration `json:"queued_ns,omitempty"`
+
 	Attempts []Attempt `json:"attempts,omitempty"`
 }
 
@@ -67,9 +72,21 @@ type Learned struct {
 	Entry   string `json:"entry"`   // `payments`, `api.stripe.com:443`, `orders.placed`
 }
 
-// Failed reports whether the exchange counts as an error of the edge: refused, no answer, or 5xx.
+// Failed reports whether the exchange counts as an error of the edge: refused, no answer, 5xx, or a gRPC
+// status for which 5xx would stand.
 func (o *Observation) Failed() bool {
-	return o.Reason != "" || o.Status >= 500 || o.GRPCStatus != 0 && o.Protocol == GRPC
+	return o.Reason != "" || o.Status >= 500 || o.Protocol == GRPC && GRPCFault(o.GRPCStatus)
+}
+
+// GRPCFault reports whether a gRPC status code says that the server is at fault, as 5xx does in HTTP, and
+// not the request: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS, as in
+// OpenTelemetry's semantic conventions for gRPC servers, and what is no code at all.
+func GRPCFault(code int) bool {
+	switch code {
+	case 2, 4, 12, 13, 14, 15:
+		return true
+	}
+	return code < 0 || code > 16
 }
 
 // Attempt is one try at one endpoint.

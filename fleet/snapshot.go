@@ -76,10 +76,15 @@ type Manifest struct {
 	// is in it entry by entry, too: `calls.payments`, `needs.db`, `egress[0]`, `allow[0]`.
 	Lines map[string]int `json:"lines,omitempty"`
 
-	Service    string         `json:"service"`
-	Owner      string         `json:"owner,omitempty"`
-	Ports      []Port         `json:"ports,omitempty"` // `listen`, sorted by number
-	Health     Health         `json:"health,omitzero"`
+	Service string `json:"service"`
+	Owner   string `json:"owner,omitempty"`
+	Ports   []Port `json:"ports,omitempty"` // `listen`, sorted by number
+	Health  Health `json:"health,omitzero"`
+	// Balance says how calls are spread over the instances; the zero value means [PeakEWMA].
+	Balance Balance `json:"balance,omitzero"`
+	// Concurrency is how many exchanges one instance may have in progress. 0: found out by measuring.
+	Concurrency int `json:"concurrency,omitempty"`
+
 	Calls      []Call         `json:"calls,omitempty"` // sorted by service
 	Allow      []Allow        `json:"allow,omitempty"` // nil: whoever declares the call may make it
 	Needs      []Need         `json:"needs,omitempty"`
@@ -148,7 +153,33 @@ type Call struct {
 	Timeout Duration `json:"timeout,omitempty"`
 	// Idle bounds the silence on a response that Timeout does not cover. 0 means 5 min.
 	Idle Duration `json:"idle,omitempty"`
+	// Attempts bounds the tries that an application may have seen, 1 to 4. 0 means 3. What none has seen is
+	// sent elsewhere in any case.
+	Attempts int `json:"attempts,omitempty"`
+	// Hedge is after how long without an answer a request that may be repeated is sent to a second instance
+	// as well. 0: never.
+	Hedge Duration `json:"hedge,omitempty"`
 }
+
+// Balance is how calls are spread over the instances of a service.
+type Balance struct {
+	Policy BalancePolicy `json:"policy,omitempty"`
+	// Header or Cookie names where a request has the key that [Hash] goes by; one of them is set then.
+	// Header is in lower case.
+	Header string `json:"header,omitempty"`
+	Cookie string `json:"cookie,omitempty"`
+}
+
+// BalancePolicy names a way to choose an instance.
+type BalancePolicy string
+
+// The policies of [Balance].
+const (
+	PeakEWMA     BalancePolicy = "peak-ewma"     // the better of two by expected wait; the default
+	LeastRequest BalancePolicy = "least-request" // the better of two by exchanges in progress
+	RoundRobin   BalancePolicy = "round-robin"
+	Hash         BalancePolicy = "hash" // the same key goes to the same instance, within bounded load
+)
 
 // Allow is one entry of `allow`: a caller, optionally narrowed.
 type Allow struct {

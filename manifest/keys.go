@@ -117,6 +117,12 @@ func meshKeys() []key {
 			fallback: "a TCP connection to the first port; without ports, that the process runs",
 			doc:      "How an instance shows that it is ready: `GET /path` or `HEAD /path` (2xx or 3xx), `GET :9090/path` on another port, `grpc` or `grpc :9090` for the gRPC health protocol.",
 			set:      func(p *parse, n *node) { p.manifest.Health, _, _ = parseHealth(n.text) }},
+		{name: "balance", shape: balanceShape(), example: "{hash: {header: X-Customer}}", fallback: "peak-ewma",
+			doc: "How calls are spread over the instances: `peak-ewma` (the better of two by expected wait, in which a fast failure costs more than a slow success), `least-request`, `round-robin`, or `hash`: requests with the same header or cookie go to the same instance, as long as it has not much more to do than the others.",
+			set: setBalance},
+		{name: "concurrency", shape: one(whole(1, 100_000)), example: "50", fallback: "found out by measuring",
+			doc: "How many requests one instance works on at once. Others go to other instances, or wait a moment, or are refused as `overloaded`. 1 to 100000.",
+			set: func(p *parse, n *node) { p.manifest.Concurrency, _ = n.integer() }},
 		{name: "calls", shape: callsShape(), example: "{inventory: {timeout: 300ms}, payments: {as: payments-svc}}", fallback: "none",
 			doc: "The services that this one calls. Any other call is refused. A list of names, or a map with options.",
 			set: setCalls},
@@ -169,6 +175,10 @@ func callKeys() []key {
 			doc: "Bounds the whole call, all attempts; streams are exempt. 1ms to 24h."},
 		{name: "idle", shape: one(duration("5m", time.Second, 24*time.Hour)), example: "5m", fallback: "5m",
 			doc: "Bounds the silence on a response that `timeout` does not cover. 1s to 24h."},
+		{name: "retry", shape: one(retries()), example: "1", fallback: "2",
+			doc: "How often a request that may be repeated (RFC 9110 section 9.2.2, or with an `Idempotency-Key`) is sent again after a failure: 0 to 3, or `false` for never. What no instance has seen is sent to another one in any case."},
+		{name: "hedge", shape: one(duration("50ms", time.Millisecond, time.Minute)), example: "50ms", fallback: "never",
+			doc: "After how long without an answer a request that may be repeated is sent to a second instance as well; the first answer counts, the other attempt is cancelled. 1ms to 1m."},
 		{name: "as", shape: one(hostName("a host name such as payments-svc")), example: "payments-svc", fallback: "the service's name",
 			doc: "The host name that this service's code uses, besides the service's own."},
 		{name: "env", shape: one(envPrefix()), example: "PAYMENTS", fallback: "from `as`, else from the service's name",
@@ -192,6 +202,7 @@ func setCalls(p *parse, n *node) {
 		p.manifest.Calls = append(p.manifest.Calls, fleet.Call{
 			Service: k.text, As: strings.ToLower(v.word("as")), Env: v.word("env"),
 			Timeout: v.get("timeout").duration(), Idle: v.get("idle").duration(),
+			Attempts: attempts(v.get("retry")), Hedge: v.get("hedge").duration(),
 		})
 	}
 }

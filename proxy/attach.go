@@ -12,8 +12,9 @@ func (p *Proxy) Attach(instance string, d Dialer) {
 	e := p.endpointLocked(instance)
 	p.mu.Unlock()
 	e.draining.Store(false)
-	e.ejected.Store(0)
-	e.failures.Store(0)
+	e.afresh()
+	e.forget()
+	e.since.Store(p.now())
 	e.dialer.Store(&d)
 	p.wake()
 }
@@ -48,7 +49,7 @@ func (p *Proxy) Drain(ctx context.Context, instance string) error {
 	e.drainHTTP2()
 	tick := time.NewTicker(100 * time.Millisecond) // for one of two who drain the same instance
 	defer tick.Stop()
-	for e.inflight.Load() > 0 {
+	for e.busy.all() > 0 {
 		select {
 		case <-left:
 		case <-tick.C:

@@ -1,10 +1,7 @@
 package proxy
 
 import (
-	"cmp"
 	"fmt"
-	mrand "math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/shoalrun/shoal/fleet"
@@ -20,95 +17,70 @@ const (
 )
 
 // balance chooses the place of the next attempt, and counts the exchange in there. Where none can
-// take it now it waits for one: an instance may be starting, or restarting after a crash.
+// take it now it waits for one: an instance may be starting, or restarting after a crash, or all may have
+// as much to do as they can.
 func (x *exchange) balance() bool {
 	if x.enter(x.choose()) {
 		return true
 	}
 	for wait := waitFirst; ; wait = min(2*wait, waitLast) {
 		changed := x.p.changes() // before the look, so that no change is missed
-		if x.enter(x.choose()) {
+		if x.enter(x.choose()) || x.full && x.stand() {
 			return true
 		}
-		if !x.await(changed, wait) {
+		if x.refusal != nil || !x.await(changed, wait) {
 			return false
 		}
 	}
 }
 
+// enter counts x in; false where the place drains, is full, or is being tried by another exchange.
 func (x *exchange) enter(pl *place) bool {
 	if pl == nil || !pl.enter() {
 		return false
 	}
-	x.place = pl
+	if !x.mayTry(pl) {
+		pl.leave(true)
+		return false
+	}
+	x.place, x.working = pl, true
 	x.attempt()
 	return true
 }
 
-// choose takes the better of two places by chance (power of two choices, by expected wait). Places
-// that were ejected, or that failed this exchange already, count only where there are no others.
-func (x *exchange) choose() *place {
-	places := x.route.places
-	if len(places) == 1 && x.tries == 0 {
-		return usable(places[0])
+// mayTry: of all exchanges that find an ejection over, one tries whether the place is well again.
+func (x *exchange) mayTry(pl *place) bool {
+	until := pl.until.Load()
+	if until == 0 || until > x.p.now() {
+		return true
 	}
-	var two [2]*place
-	n, rank, now := 0, failedBefore+1, x.p.now()
-	for _, pl := range places {
-		r := x.rank(pl, now)
-		if r > rank || !pl.reachable() {
-			continue
-		}
-		if r < rank {
-			n, rank = 0, r
-		}
-		if i := mrand.IntN(n + 1); n < 2 {
-			two[n] = pl
-		} else if i < 2 {
-			two[i] = pl
-		}
-		n++
+	if !pl.trying.CompareAndSwap(false, true) {
+		return false
 	}
-	if rank == failedBefore && x.waited < x.pause() {
-		return nil
-	}
-	if n < 2 {
-		return two[0]
-	}
-	return better(two, now)
+	x.trial = true
+	x.decide(fleet.Reopening)
+	return true
 }
 
-// better is one of two by chance, unless the other is clearly the better one.
-func better(two [2]*place, now int64) *place {
-	i := mrand.IntN(2)
-	if two[1-i].score(now) < 0.8*two[i].score(now) {
-		return two[1-i]
+// leavePlace counts x out of its place, and lets the next in line have its turn.
+func (x *exchange) leavePlace() {
+	if x.trial {
+		x.trial = false
+		x.place.trying.Store(false)
 	}
-	return two[i]
+	x.place.leave(x.working)
+	x.working = false
+	x.route.load.line.next(x.p.now())
 }
 
-func usable(pl *place) *place {
-	if !pl.reachable() {
-		return nil
+// rest says that the place works on x no more, although x goes on: it is a tunnel, or its answer streams.
+func (x *exchange) rest() {
+	if !x.working {
+		return
 	}
-	return pl
-}
-
-// The ranks of a place: lower ones are asked first.
-const (
-	promising = iota
-	ejected
-	failedBefore // in this exchange
-)
-
-func (x *exchange) rank(pl *place, now int64) int {
-	switch {
-	case slices.Contains(x.avoid[:], pl.endpoint):
-		return failedBefore
-	case pl.ejected.Load() > now, pl.via != nil && pl.via.unwell():
-		return ejected
-	}
-	return promising
+	x.working = false
+	x.place.busy.rest()
+	x.route.load.line.next(x.p.now())
 }
 
 // pause is how long an exchange has waited in all before it asks the same places once more: it grows
@@ -203,56 +175,6 @@ func (x *exchange) rematch() {
 	if r.load == x.route.load {
 		x.route = r
 	}
-}
-
-// retry decides whether another attempt is right, after one that ended as o says, and counts the
-// exchange out where it was.
-func (x *exchange) retry(o outcome) bool {
-	a := x.last()
-	x.obs.Duration = time.Since(x.obs.Time)
-	a.Duration = x.obs.Duration - a.Start
-	x.place.leave()
-	if o.reason == "" {
-		a.Outcome = outcomeOf(x.obs.Status)
-		x.place.answered(cmp.Or(x.headAfter, a.Duration), x.obs.Time.Add(x.obs.Duration))
-		return false
-	}
-	a.Outcome = string(o.reason)
-	if x.mayRepeat(o) {
-		x.shun(o)
-		return true
-	}
-	x.refusal = x.verdict(o)
-	return false
-}
-
-// shun remembers a place that failed, so that others are asked before it. A kept-alive connection
-// that turns out to be closed says nothing against the place: a fresh one is tried at once.
-func (x *exchange) shun(o outcome) {
-	x.fresh = true
-	if o.stale {
-		return
-	}
-	x.avoid[x.avoided%len(x.avoid)] = x.place.endpoint
-	x.avoided++
-}
-
-// mayRepeat: what no application saw may be sent again; what one may have seen only where that is
-// safe, within the budget, and never a delivery, whose redelivery is the broker's.
-func (x *exchange) mayRepeat(o outcome) bool {
-	switch {
-	case o.begun, !x.replayable, x.left(), o.final != nil:
-		return false
-	case !x.deadline.IsZero() && !time.Now().Before(x.deadline):
-		return false
-	case o.unseen:
-		return true
-	case o.reason != fleet.ReasonUpstreamReset:
-		return false
-	case x.source.Service == fleet.Events || !x.idempotent || x.tries >= maxSeen:
-		return false
-	}
-	return x.route.load.budget.take(x.p.now())
 }
 
 // verdict is the refusal for an exchange whose last attempt ended as o says.

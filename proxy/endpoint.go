@@ -19,12 +19,15 @@ type endpoint struct {
 
 	dialer   atomic.Pointer[Dialer] // of a local instance that is attached
 	draining atomic.Bool
-	inflight atomic.Int64
-	left     atomic.Pointer[chan struct{}] // told when inflight falls to 0 while draining
-	latency  atomic.Uint64                 // EWMA of the time to an answer's head: nanoseconds, a float64's bits
-	sampled  atomic.Int64                  // when that was last moved: nanoseconds since p.epoch
-	failures atomic.Int32                  // dials that failed, one after the other
-	ejected  atomic.Int64                  // until then: nanoseconds since p.epoch
+	busy     busy
+	left     atomic.Pointer[chan struct{}] // told when nothing is in progress while draining
+
+	latency
+	outlier
+	limiter   limiter
+	since     atomic.Int64 // when it began to take calls: nanoseconds since p.epoch
+	unhealthy atomic.Bool  // does not answer its health checks
+	serving   bool         // in the last table; guarded by p.mu
 
 	mu    sync.Mutex // guards pools
 	pools []*pool
@@ -40,6 +43,8 @@ type place struct {
 	address string // HOST:PORT outside Shoal
 	builtin func(net.Conn)
 	state   fleet.EndpointState
+	limit   int64  // of exchanges that it may work on; 0: the limiter's
+	seed    uint64 // of its weights for keys
 
 	introductions atomic.Pointer[[]introduction] // to via
 }
@@ -62,56 +67,34 @@ func (pl *place) local() bool { return pl.node == pl.p.cfg.Node && pl.node != ""
 // peer reports whether the way there leads through another process's proxy.
 func (pl *place) peer() bool { return pl.via != nil }
 
-// Ejections after a failed dial: brief, and doubled up to a limit.
-const (
-	ejectFirst = 250 * time.Millisecond
-	ejectLast  = 8 * time.Second
-)
+// noLimit is for what Shoal does not watch over: the broker, and what is outside the fleet.
+const noLimit = math.MaxInt64
 
-func (e *endpoint) dialFailed() {
-	n := min(e.failures.Add(1), 6)
-	e.ejected.Store(e.p.now() + int64(min(ejectFirst<<(n-1), ejectLast)))
-}
-
-func (e *endpoint) dialWorked() {
-	if e.failures.Load() != 0 {
-		e.failures.Store(0)
-		e.ejected.Store(0)
+// most is how many exchanges the place may work on.
+func (pl *place) most() int64 {
+	if pl.limit != 0 {
+		return pl.limit
 	}
+	return pl.limiter.limit.Load()
 }
 
-// score is what balancing compares: the expected wait. An average that nothing refreshes fades, so that
-// a place that was slow once is asked again.
-func (e *endpoint) score(now int64) float64 {
-	l := math.Float64frombits(e.latency.Load())
-	l /= 1 + float64(now-e.sampled.Load())/float64(fadeTime)
-	return (l + float64(latencyFloor)) * float64(e.inflight.Load()+1)
-}
-
-const (
-	fadeTime     = 2 * time.Second
-	latencyFloor = time.Millisecond // differences far below it say nothing about a place
-)
-
-// answered moves the average a tenth of the way. Two that do so at once may lose one sample.
-func (e *endpoint) answered(after time.Duration, at time.Time) {
-	l := math.Float64frombits(e.latency.Load())
-	e.latency.Store(math.Float64bits(l + (float64(after)-l)/10))
-	e.sampled.Store(int64(at.Sub(e.p.epoch)))
+// score is what balancing compares: the expected wait.
+func (pl *place) score(now int64) float64 {
+	return pl.expected(now) * float64(pl.busy.all()+1)
 }
 
 // enter counts an exchange in; false where the endpoint drains, so that [Proxy.Drain] misses none.
-func (e *endpoint) enter() bool {
-	e.inflight.Add(1)
-	if !e.draining.Load() {
+func (pl *place) enter() bool {
+	if working := pl.busy.enter(); !pl.draining.Load() && working <= pl.most() {
 		return true
 	}
-	e.leave()
+	pl.leave(true)
 	return false
 }
 
-func (e *endpoint) leave() {
-	if e.inflight.Add(-1) > 0 || !e.draining.Load() {
+// leave counts one out. working says that it did not rest.
+func (e *endpoint) leave(working bool) {
+	if e.busy.leave(working) > 0 || !e.draining.Load() {
 		return
 	}
 	if c := e.left.Load(); c != nil {

@@ -27,10 +27,16 @@ type exchange struct {
 	refusal  *refusal          // why it ended without an answer
 	peer     bool              // a peer asks for a caller of its own, and counts the call itself
 
-	idempotent bool // RFC 9110 section 9.2.2, or an Idempotency-Key
-	replayable bool // the whole request is still here
-	counted    bool // in the callee's load
-	fresh      bool // no kept-alive connection for the next attempt
+	idempotent bool   // RFC 9110 section 9.2.2, or an Idempotency-Key
+	replayable bool   // the whole request is still here
+	counted    bool   // in the callee's load
+	fresh      bool   // no kept-alive connection for the next attempt
+	working    bool   // in place's work
+	dialed     bool   // for the attempt in progress, whose time says little about the place
+	full       bool   // the last choice found only places that are full
+	trial      bool   // place is ejected, and this exchange finds out whether it is well again
+	key        uint64 // of the policy hash; 0: none
+	seen       int    // tries that an application may have seen
 	waited     time.Duration
 	headAfter  time.Duration // of the last attempt, where the body took its own time; 0: as long as all
 	avoid      [4]*endpoint  // places that failed this exchange
@@ -59,6 +65,7 @@ type outcome struct {
 	unseen bool   // the application provably saw nothing of the request
 	stale  bool   // it went out on a kept-alive connection
 	begun  bool   // part of an answer is with the caller: nothing else can be said
+	repeat bool   // an answer of which the caller has nothing, and another instance is to be asked
 	final  *refusal
 }
 
@@ -83,6 +90,7 @@ func (x *exchange) begin(p *Proxy, src Source, gone *atomic.Bool) {
 	x.p, x.source, x.gone = p, src, gone
 	x.route, x.place, x.refusal = nil, nil, nil
 	x.idempotent, x.replayable, x.counted, x.peer, x.fresh = false, true, false, false, false
+	x.working, x.full, x.trial, x.key, x.seen = false, false, false, 0, 0
 	x.waited, x.headAfter, x.tries, x.avoided = 0, 0, 0, 0
 	x.avoid = [len(x.avoid)]*endpoint{}
 	x.deadline = time.Time{}
@@ -99,6 +107,9 @@ func (x *exchange) match(f fields) bool {
 	r := x.route
 	x.obs.Kind, x.obs.Callee, x.obs.Protocol, x.obs.Route = r.kind, r.callee, r.port.Protocol, r.name
 	x.obs.Learned, x.obs.Permission = r.learned, r.permission
+	if r.key != nil {
+		x.key = keyIn(r.key, f)
+	}
 	if r.timeout > 0 {
 		x.deadline = x.obs.Time.Add(r.timeout)
 	}
@@ -129,7 +140,7 @@ func (x *exchange) limit() bool {
 		return false
 	}
 	x.counted = true
-	n := x.route.load.inflight.Add(1)
+	n := x.route.load.traffic.begin()
 	x.obs.InFlight, x.obs.Limit = int(n), x.p.cfg.MaxInFlight
 	if n > int64(x.p.cfg.MaxInFlight) {
 		return x.refuse(tooBusy(x.route.callee, x.p.cfg.MaxInFlight))
@@ -141,7 +152,7 @@ func (x *exchange) limit() bool {
 func (x *exchange) observe() {
 	r := x.route
 	if x.counted {
-		r.load.inflight.Add(-1)
+		r.load.traffic.end()
 	}
 	if f := x.refusal; f != nil {
 		x.obs.Duration = time.Since(x.obs.Time)
@@ -187,6 +198,7 @@ func (x *exchange) context(limit time.Duration) (context.Context, context.Cancel
 func (x *exchange) attempt() {
 	a := &x.attempts[min(x.tries, maxAttempts-1)]
 	x.tries++
+	x.headAfter, x.dialed = 0, false
 	*a = fleet.Attempt{Instance: x.place.instance, SpanID: x.calleeSpan()}
 	if x.tries > 1 || x.waited > 0 || x.obs.Fault != "" {
 		a.Start = time.Since(x.obs.Time)

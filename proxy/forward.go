@@ -29,6 +29,7 @@ func (x *exchange) connect() (*upstream, outcome) {
 		return nil, outcome{reason: fleet.ReasonConnectFailed, unseen: true, detail: "cannot be reached: " + err.Error()}
 	}
 	pl.dialWorked()
+	x.dialed = true
 	return x.p.newUpstream(c, pool), outcome{}
 }
 

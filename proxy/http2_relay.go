@@ -85,9 +85,17 @@ func (s *http2Stream) answer(e h2.Event) {
 		s.settle(e.Batch, o)
 		return
 	}
+	if s.declined(h, e.End) {
+		s.settle(e.Batch, outcome{repeat: true})
+		return
+	}
 	s.begun, s.replayable = true, false
+	if s.grpc && !e.End {
+		x.rest() // nothing tells a stream from a unary call, whose answer comes with its head
+	}
 	if !s.grpc && (h.Length < 0 || h.Length > bodyTimeout) && x.obs.Method != "HEAD" {
 		s.silence = true
+		x.rest()
 		s.arm(time.Now().Add(x.route.idle))
 	}
 	s.noteGRPC(h)
@@ -100,6 +108,16 @@ func (s *http2Stream) answer(e h2.Event) {
 	if e.End {
 		s.settle(e.Batch, outcome{})
 	}
+}
+
+// declined reports whether the answer says that the instance is unavailable, and another one is asked
+// instead. Of gRPC that is a status without anything before it; a server's own framework answers like
+// that, but so can an application, so that only what may be repeated is.
+func (s *http2Stream) declined(h *h2.Head, end bool) bool {
+	if s.grpc {
+		return end && h.Get("grpc-status") == "14" && s.unavailable(h.Get("retry-after"))
+	}
+	return h.Status == 503 && s.unavailable(h.Get("retry-after"))
 }
 
 // hideInternalFields drops fields that only Shoal may set: an application must not forge a refusal.

@@ -99,20 +99,17 @@ func (s *http2Stream) start(b *h2.Batch) {
 		s.end(b)
 		return
 	}
-	if pl := x.choose(); pl != nil && !s.http1 && pl.link(x.route.port.Number, x.source.Service).available() && x.enter(pl) {
-		if s.open(b) {
-			return
-		}
-		x.place.leave() // somebody else took the last stream
-		x.tries--
+	entered := x.enter(x.choose())
+	if entered && !s.http1 && s.open(b) {
+		return
 	}
-	go s.walk()
+	go s.walk(entered)
 }
 
 // disturbed is exchange.call from disturb on.
 func (s *http2Stream) disturbed() {
 	if s.disturb() && s.limit() {
-		s.walk()
+		s.walk(false)
 		return
 	}
 	s.mu.Lock()
@@ -120,9 +117,10 @@ func (s *http2Stream) disturbed() {
 	s.end(nil)
 }
 
-// walk is exchange.call from balance on, for an exchange that has to wait.
-func (s *http2Stream) walk() {
-	for s.balance() {
+// walk is exchange.call from balance on, for an exchange that has to wait: for a place, or, once it has entered
+// one, for a connection.
+func (s *http2Stream) walk(entered bool) {
+	for ; entered || s.balance(); entered = false {
 		o, going := s.attemptOnce()
 		if going {
 			return
@@ -234,7 +232,7 @@ func (s *http2Stream) settle(b *h2.Batch, o outcome) {
 	s.up.Release(b)
 	s.up, s.phase, s.until = nil, waiting, time.Time{}
 	if s.retry(o) {
-		go s.walk()
+		go s.walk(false)
 		return
 	}
 	s.end(b)

@@ -69,12 +69,18 @@ func (t *translation) answer() outcome {
 	x.headAfter = time.Since(x.obs.Time) - x.last().Start
 	head := t.b.bytes()[:t.res.Size]
 	h := t.convert(head)
+	if s.declined(h, false) {
+		t.halt()
+		t.close()
+		return outcome{repeat: true}
+	}
 	body := t.res.Body(x.obs.Method == "HEAD")
 	t.b.r += t.res.Size
 	s.mu.Lock()
 	s.begun, s.replayable = true, false
 	stream := t.res.Length < 0 || t.res.Length > bodyTimeout
 	if stream {
+		x.rest()
 		s.arm(time.Time{})
 	}
 	err := s.down.SendHead(nil, h, body.Done())

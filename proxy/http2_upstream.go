@@ -118,6 +118,7 @@ func (l *http2Link) connect(x *exchange) outcome {
 	case <-ctx.Done():
 		return x.outOfTime(ctx)
 	}
+	x.dialed = true
 	if l.available() || l.speaksHTTP1(x.p.now()) {
 		return outcome{}
 	}

@@ -250,7 +250,28 @@ func tooBusy(callee string, limit int) *refusal {
 		status: 503, reason: fleet.ReasonOverloaded,
 		detail: fmt.Sprintf("%s has %d exchanges in progress, the limit (MaxInFlight).", callee, limit),
 		remedy: "It answers more slowly than it is called: start more instances, or call it less.",
+		grpc:   grpcExhausted, retry: time.Second,
 	}
+}
+
+// grpcExhausted is RESOURCE_EXHAUSTED: UNAVAILABLE would have clients try again at once.
+const grpcExhausted = 8
+
+// overloaded is the refusal where every instance works on as much as its limit allows.
+func (x *exchange) overloaded(waited time.Duration) *refusal {
+	r := x.route
+	f := &refusal{status: 503, reason: fleet.ReasonOverloaded, grpc: grpcExhausted, retry: time.Second}
+	limits := "a limit found by measuring: more at once makes its answers slower"
+	if n := r.service.Manifest.Concurrency; n > 0 {
+		limits = fmt.Sprintf("`concurrency: %d` in %s", n, where(r.service, "concurrency"))
+	}
+	f.detail = fmt.Sprintf("every instance of %s works on as many requests as it can (%s), and the line is full.", r.callee, limits)
+	if waited > 0 {
+		f.detail = fmt.Sprintf("every instance of %s works on as many requests as it can (%s), and %v in line brought no turn.",
+			r.callee, limits, waited.Round(time.Millisecond))
+	}
+	f.remedy = "It is called more than it can answer: start more instances, call it less, or say with `concurrency` what one instance can do."
+	return f
 }
 
 func timedOut(callee string, after fmt.Stringer) *refusal {

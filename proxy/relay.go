@@ -15,6 +15,13 @@ func (s *session) relay(x *exchange, u *upstream, b *buffer) outcome {
 	if s.res.Status == 101 {
 		return s.relayUpgrade(x, u, b)
 	}
+	if s.pump != nil {
+		x.replayable = false // its copy is the pump's, which goes on
+	}
+	if s.res.Status == 503 && x.unavailable(string(s.res.Get(b.bytes(), "retry-after"))) {
+		s.abandon(x, u)
+		return outcome{repeat: true}
+	}
 	head, rest := b.bytes()[:s.res.Size], b.bytes()[s.res.Size:]
 	body := s.res.Body(x.obs.Method == "HEAD")
 	n, err := body.Take(rest)
@@ -42,6 +49,9 @@ func (s *session) relay(x *exchange, u *upstream, b *buffer) outcome {
 		return outcome{}
 	}
 	x.headAfter = time.Since(x.obs.Time) - x.last().Start
+	if s.res.Length < 0 || s.res.Length > bodyTimeout {
+		x.rest()
+	}
 	return s.stream(x, u, b, &body)
 }
 

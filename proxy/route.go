@@ -59,6 +59,11 @@ type route struct {
 	declared   bool           // a manifest says timeout
 	endless    bool           // no timeout may hold
 	idle       time.Duration
+
+	policy   fleet.BalancePolicy
+	key      *fleet.Balance // where requests have the key of the policy hash; nil: another policy
+	attempts int            // that an application may see
+	hedge    time.Duration  // 0: never
 }
 
 // maxRoutes bounds what one table keeps: names that applications make up must not fill the memory.
@@ -99,7 +104,7 @@ func (r *route) counted() string {
 }
 
 func (t *table) resolve(caller string, to target) *route {
-	r := &route{caller: caller, callee: to.String(), asked: to, name: fleet.DefaultRoute, kind: fleet.KindCall, idle: t.p.cfg.Idle}
+	r := &route{caller: caller, callee: to.String(), asked: to, name: fleet.DefaultRoute, kind: fleet.KindCall, idle: t.p.cfg.Idle, attempts: maxSeen}
 	r.port = fleet.Port{Number: to.port, Protocol: fleet.TCP}
 	if to.via != "" {
 		t.handed(r, to)
@@ -154,8 +159,16 @@ func (t *table) toService(r *route, s *service, to target) {
 
 func (t *table) toPlaces(r *route, s *service, to target) {
 	r.callee, r.service, r.load, r.places = s.Name, s, s.load, s.places
+	r.spread(&s.Manifest.Balance)
 	if to.instance != "" {
 		r.places = slices.DeleteFunc(slices.Clone(s.places), func(pl *place) bool { return pl.instance != to.instance || pl.peer() })
+	}
+}
+
+// spread takes over how the callee wants its calls spread.
+func (r *route) spread(b *fleet.Balance) {
+	if r.policy = b.Policy; r.policy == fleet.Hash {
+		r.key = b
 	}
 }
 
@@ -205,6 +218,10 @@ func declaredBounds(r *route, c *service, callee string) {
 		if call.Idle > 0 {
 			r.idle = time.Duration(call.Idle)
 		}
+		if call.Attempts > 0 {
+			r.attempts = call.Attempts
+		}
+		r.hedge = time.Duration(call.Hedge)
 	}
 }
 
@@ -236,7 +253,7 @@ func (t *table) outside(r *route, address string) {
 	defer t.p.mu.Unlock()
 	id := "outside/" + address
 	r.load = t.p.loadLocked(id)
-	r.places = []*place{{endpoint: t.p.endpointLocked(id), address: address}}
+	r.places = []*place{{endpoint: t.p.endpointLocked(id), address: address, limit: noLimit}}
 	r.timeout = t.p.cfg.Timeout
 }
 

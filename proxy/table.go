@@ -33,9 +33,11 @@ type service struct {
 
 // load is what outlives snapshots of a service: its exchanges in progress and its retries.
 type load struct {
-	inflight atomic.Int64
-	budget   budget
-	rate     *rate // guarded by Proxy.mu
+	traffic traffic
+	budget  budget
+	line    line
+	turns   atomic.Uint32 // of round robin
+	rate    *rate         // guarded by Proxy.mu
 }
 
 // The indexes of the broker's names in the virtual ranges.
@@ -70,9 +72,13 @@ func (p *Proxy) serviceLocked(fs *fleet.Service) *service {
 			continue // speaks for the service, and takes no calls
 		}
 		pl := &place{
-			endpoint: p.endpointLocked(e.Instance), service: fs.Name,
-			node: e.Node, address: e.Address, state: e.State,
+			endpoint: p.endpointLocked(e.Instance), service: fs.Name, seed: hash(hashSeed, e.Instance),
+			node: e.Node, address: e.Address, state: e.State, limit: int64(fs.Manifest.Concurrency),
 		}
+		if fs.Debug && pl.limit == 0 {
+			pl.limit = noLimit // who stands at a breakpoint is slow
+		}
+		pl.arrive(e.State == fleet.Serving)
 		p.joinLocked(pl)
 		s.places = append(s.places, pl)
 	}
@@ -90,7 +96,7 @@ func (p *Proxy) brokerLocked(name string, index uint16) *service {
 	fs.Manifest = fleet.Manifest{Service: name, Ports: []fleet.Port{
 		{Number: 80, Protocol: fleet.HTTP, Default: true}, {Number: 8085, Protocol: fleet.HTTP},
 	}}
-	pl := &place{endpoint: p.endpointLocked("hub/" + name), service: name, node: hubNode, builtin: p.cfg.Builtin[name]}
+	pl := &place{endpoint: p.endpointLocked("hub/" + name), service: name, node: hubNode, builtin: p.cfg.Builtin[name], limit: noLimit}
 	p.joinLocked(pl)
 	s := &service{Service: fs, load: p.loadLocked(name), hub: true}
 	if pl.builtin != nil || p.cfg.Peer != nil && slices.Contains(p.cfg.HubServices, name) {
@@ -99,10 +105,18 @@ func (p *Proxy) brokerLocked(name string, index uint16) *service {
 	return s
 }
 
+// arrive notes whether the endpoint takes calls in the table to come. One that did not is new.
+func (e *endpoint) arrive(serving bool) {
+	if serving && !e.serving {
+		e.since.Store(e.p.now())
+	}
+	e.serving = serving
+}
+
 func (p *Proxy) loadLocked(name string) *load {
 	l := p.loads[name]
 	if l == nil {
-		l = &load{}
+		l = &load{budget: newBudget(p.now())}
 		p.loads[name] = l
 	}
 	return l
@@ -112,6 +126,7 @@ func (p *Proxy) endpointLocked(instance string) *endpoint {
 	e := p.endpoints[instance]
 	if e == nil {
 		e = &endpoint{p: p, instance: instance}
+		e.limiter.limit.Store(limitStart)
 		p.endpoints[instance] = e
 	}
 	return e
@@ -138,7 +153,7 @@ func (p *Proxy) retireLocked(t *table) {
 		}
 	}
 	for id, e := range p.endpoints {
-		if !known[e] && e.dialer.Load() == nil && e.inflight.Load() == 0 && !e.draining.Load() {
+		if !known[e] && e.dialer.Load() == nil && e.busy.all() == 0 && !e.draining.Load() {
 			delete(p.endpoints, id)
 			e.draining.Store(true) // what an exchange of an older table still has is closed, not kept
 			e.closeIdle(p.epoch.Add(1 << 62))

@@ -106,7 +106,7 @@ func (t *openingTunnel) forward(x *exchange) outcome {
 		return o
 	}
 	t.opened <- nil
-	x.headAfter = time.Since(x.obs.Time)
+	x.tunneled()
 	x.obs.BytesIn, x.obs.BytesOut = join(t.conn, c, nil, late)
 	return outcome{}
 }

@@ -49,7 +49,7 @@ func (t *tunnel) forward(x *exchange) outcome {
 	if c == nil {
 		return o
 	}
-	x.headAfter = time.Since(x.obs.Time)
+	x.tunneled()
 	if x.obs.Learned != nil {
 		x.p.cfg.Recorder.Record(&x.obs) // now, too: a tunnel may outlast the learning
 	}
@@ -154,6 +154,12 @@ func (s *session) relayUpgrade(x *exchange, u *upstream, b *buffer) outcome {
 	return outcome{}
 }
 
+// tunneled: from here on the exchange lasts as long as both ends want.
+func (x *exchange) tunneled() {
+	x.headAfter = time.Since(x.obs.Time) - x.last().Start
+	x.rest()
+}
+
 // forwardConnect answers a CONNECT with a tunnel.
 func (s *session) forwardConnect(x *exchange) outcome {
 	c, late, o := x.dialTunnel()
@@ -175,7 +181,7 @@ func (s *session) forwardConnect(x *exchange) outcome {
 func (s *session) joinWith(x *exchange, c net.Conn, late []byte) {
 	x.obs.Kind = fleet.KindStream
 	x.obs.Method, x.obs.Path = strings.Clone(x.obs.Method), strings.Clone(x.obs.Path)
-	x.headAfter = time.Since(x.obs.Time)
+	x.tunneled()
 	early := bytes.Clone(s.in.bytes()[s.taken:])
 	s.releaseBuffer()
 	s.keep, s.head = false, nil
