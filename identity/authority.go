@@ -73,7 +73,10 @@ func New(ctx context.Context, c Config) (*Authority, error) {
 		return nil, err
 	}
 	if stored == nil {
-		return a, a.found(ctx)
+		if err := a.found(ctx); err != nil {
+			return nil, fmt.Errorf("identity: making the certificate authority of fleet %s: %w", c.Fleet, err)
+		}
+		return a, nil
 	}
 	if stored.Fleet != c.Fleet {
 		return nil, fmt.Errorf("identity: the store holds the authority of fleet %s, not of %s: a fleet keeps its name, "+

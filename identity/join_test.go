@@ -274,3 +274,30 @@ func TestServiceOfANodeSharesItsMembership(t *testing.T) {
 		t.Errorf("a revoked node is given a service's certificate: %v", err)
 	}
 }
+
+// Whatever a stranger sends in place of a token is refused, and nothing breaks.
+func FuzzToken(f *testing.F) {
+	a, err := identity.New(f.Context(), identity.Config{Fleet: "shop", Store: &disk{}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	token, err := a.Token(f.Context(), "a", 0)
+	if err != nil {
+		f.Fatal(err)
+	}
+	_, csr, err := identity.NewKey()
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{"", token[:20], token + token, "shoaljoin_aaaaaaaa", "shoaljoin_" + strings.Repeat("7", 72)} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if strings.EqualFold(strings.TrimSpace(text), token) {
+			t.Skip("the token itself")
+		}
+		if _, err := a.Join(t.Context(), text, csr); !errors.Is(err, identity.ErrRefused) {
+			t.Errorf("%q: %v", text, err)
+		}
+	})
+}

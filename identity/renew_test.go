@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -197,6 +199,35 @@ func TestStoreFailures(t *testing.T) {
 			})
 		}
 	}
+}
+
+// No leaf outlives its root, and the end of a root is announced.
+func TestRootEnds(t *testing.T) {
+	c, d := newClock(), &disk{}
+	var log strings.Builder
+	open := func() *identity.Authority {
+		t.Helper()
+		a, err := identity.New(t.Context(), identity.Config{Fleet: "shop", Store: d, Now: c.Now, RootTTL: 100 * time.Hour, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		must(t, err)
+		return a
+	}
+	a := open()
+	c.Advance(90 * time.Hour)
+	issued, err := a.Issue(t.Context(), identity.Hub("shop"), csr(t))
+	must(t, err)
+	if certs := certificates(t, issued.Chain); !certs[0].NotAfter.Equal(certs[1].NotAfter) {
+		t.Errorf("the leaf ends at %s, its root at %s", certs[0].NotAfter, certs[1].NotAfter)
+	}
+	if log.Len() > 0 {
+		t.Errorf("logged: %s", &log)
+	}
+	a = open()
+	if !strings.Contains(log.String(), "must be replaced before it expires") {
+		t.Errorf("the root's end is not announced: %q", &log)
+	}
+	c.Advance(11 * time.Hour)
+	_, err = a.Issue(t.Context(), identity.Hub("shop"), csr(t))
+	wantErr(t, err, nil, "rotate the root")
 }
 
 func TestAuthorityThatCannotBeOpened(t *testing.T) {
