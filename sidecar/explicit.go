@@ -1,11 +1,9 @@
 package sidecar
 
 import (
-	"net"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/shoalrun/shoal/fleet"
 )
@@ -134,67 +132,4 @@ func (l *listener) variables() []string {
 	}
 	proxy := "http://" + l.Address
 	return []string{"HTTP_PROXY=" + proxy, "http_proxy=" + proxy, "NO_PROXY=localhost,127.0.0.1", "no_proxy=localhost,127.0.0.1"}
-}
-
-// ports are those of this host that applications in explicit mode were given.
-type ports struct {
-	mu    sync.Mutex // guards taken
-	taken map[uint16]bool
-}
-
-func newPorts() *ports { return &ports{taken: map[uint16]bool{}} }
-
-// take returns the port that an application declares where that is free, so that one which does not
-// look at PORT works as long as it is alone, and otherwise some free port; 0 where there is none.
-func (p *ports) take(wanted uint16) uint16 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.taken[wanted] && free(wanted) {
-		p.taken[wanted] = true
-		return wanted
-	}
-	for range 100 {
-		if n := somePort(); n != 0 && !p.taken[n] {
-			p.taken[n] = true
-			return n
-		}
-	}
-	return 0
-}
-
-// reserve notes what an adopted application was given.
-func (p *ports) reserve(given map[uint16]uint16) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, n := range given {
-		p.taken[n] = true
-	}
-}
-
-func (p *ports) release(given map[uint16]uint16) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, n := range given {
-		delete(p.taken, n)
-	}
-}
-
-func free(port uint16) bool {
-	for _, host := range []string{"", "127.0.0.1"} {
-		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
-		if err != nil {
-			return false
-		}
-		_ = l.Close()
-	}
-	return true
-}
-
-func somePort() uint16 {
-	l, err := net.ListenTCP("tcp", nil)
-	if err != nil {
-		return 0
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).AddrPort().Port()
 }

@@ -1,8 +1,7 @@
 package sidecar
 
 import (
-	"net"
-	"net/netip"
+	"context"
 	"strings"
 	"testing"
 
@@ -59,12 +58,31 @@ func TestExplicitPorts(t *testing.T) {
 	}
 }
 
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+// Fleets that start at the same time do not hand out the same port, though nothing listens on it yet.
+func TestFleetsShareTheHost(t *testing.T) {
+	wanted := freePort(t)
+	port := func(sp *Spec) { sp.Assignment.Manifest.Ports = []fleet.Port{{Number: wanted, Protocol: fleet.HTTP}} }
+	first := newStand(t).launch(fleet.Explicit, "orders-1", "sleep 60", port)
+	second := newStand(t).launch(fleet.Explicit, "orders-1", "sleep 60", port)
+	if run(t, first, "sh", "-c", "echo $PORT") == run(t, second, "sh", "-c", "echo $PORT") {
+		t.Error("both got the same port")
+	}
+	if err := first.Stop(context.Background(), 0); err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return netip.MustParseAddrPort(l.Addr().String()).Port()
+	third := newStand(t).launch(fleet.Explicit, "orders-1", "sleep 60", port)
+	if got := run(t, third, "sh", "-c", "echo $PORT"); got != itoa(int(wanted)) {
+		t.Errorf("once it was given back, a fleet got %s, not %d", got, wanted)
+	}
+}
+
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	p := newPorts()
+	n := p.take(somePort())
+	if n == 0 {
+		t.Fatal("no port is free")
+	}
+	p.release(map[uint16]uint16{n: n})
+	return n
 }
