@@ -105,7 +105,7 @@ func (s *session) send(x *exchange, u *upstream, b *buffer) (int, error) {
 
 // readAnswer reads until the head of a final response is in b, parsed. Interim responses are passed on.
 func (s *session) readAnswer(x *exchange, u *upstream, b *buffer) error {
-	limits := h1.Limits{Head: s.p.cfg.MaxHead}
+	limits := s.p.limits()
 	for scanned := 0; ; {
 		n, err := h1.End(b.bytes(), scanned, limits)
 		if err != nil {

@@ -120,7 +120,7 @@ func (s *http2Stream) describe(h *h2.Head) {
 	x := &s.exchange
 	x.obs.Method, x.obs.Path, s.authority = h.Method, h.Path, h.Authority
 	x.idempotent = idempotent(h.Method)
-	s.request = h2.Head{Method: h.Method, Scheme: h.Scheme, Authority: h.Authority, Path: h.Path}
+	s.request = h2.Head{Method: h.Method, Scheme: h.Scheme, Authority: h.Authority, Path: h.Path, Protocol: h.Protocol}
 	id := ""
 	var t traceFields
 	edge := s.session.from.aim == aimEdge
@@ -139,9 +139,7 @@ func (s *http2Stream) describe(h *h2.Head) {
 			s.timeout = f.Value
 			continue
 		case f.Name == "host":
-			if s.authority == "" {
-				s.authority = f.Value
-			}
+			continue // :authority says the same
 		case f.Name == "content-type":
 			s.grpc = isGRPC(f.Value)
 		case f.Name == "idempotency-key":

@@ -58,8 +58,7 @@ func (s *http2Stream) refuseHTTP(b *h2.Batch, f *refusal) {
 		return
 	}
 	if s.down.SendHead(b, h, false) == nil {
-		// What does not fit the caller's window is cut: a refusal has a few hundred bytes.
-		_, _ = s.down.SendData(b, []byte(body), true)
+		s.down.Finish(b, []byte(body))
 	}
 	s.obs.BytesOut += int64(len(body))
 }

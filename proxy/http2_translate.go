@@ -113,7 +113,7 @@ func (t *translation) body() error {
 			out = h1.AppendChunk(out[:0], piece[:n])
 		}
 		if last && t.framed {
-			out = append(out, h1.LastChunk...)
+			out = appendLast(out, t.s.down.Trailers())
 		}
 		if len(out) > 0 {
 			n, err := t.u.Conn.Write(out)

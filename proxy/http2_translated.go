@@ -13,7 +13,7 @@ import (
 // head reads until the head of the final response is in b, parsed.
 func (t *translation) head() error {
 	x := &t.s.exchange
-	limits := h1.Limits{Head: x.p.cfg.MaxHead}
+	limits := x.p.limits()
 	for scanned := 0; ; {
 		n, err := h1.End(t.b.bytes(), scanned, limits)
 		if err == nil && n > 0 {
@@ -75,6 +75,7 @@ func (t *translation) answer() outcome {
 		return outcome{repeat: true}
 	}
 	body := t.res.Body(x.obs.Method == "HEAD")
+	body.Keep = true
 	t.b.r += t.res.Size
 	s.mu.Lock()
 	s.begun, s.replayable = true, false
@@ -108,7 +109,7 @@ func (t *translation) more(body *h1.Body, stream bool) error {
 		}
 	}
 	if body.Done() {
-		return t.send(nil, true)
+		return t.end(trailersOf(body))
 	}
 	until := x.deadline
 	if stream {
@@ -148,6 +149,17 @@ func (t *translation) send(p []byte, end bool) error {
 		if s.expired {
 			return errTimeout
 		}
+	}
+	return nil
+}
+
+// end ends the answer, with trailers where there are any.
+func (t *translation) end(trailers *h2.Head) error {
+	if trailers == nil {
+		return t.send(nil, true)
+	}
+	if t.s.down.SendHead(nil, trailers, true) != nil {
+		return errGone
 	}
 	return nil
 }

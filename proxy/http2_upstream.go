@@ -143,7 +143,11 @@ func (l *http2Link) connect(x *exchange) outcome {
 
 // http2Config are the limits of HTTP/2 connections, on both sides.
 func (p *Proxy) http2Config() h2.Config {
-	return h2.Config{MaxHeaderList: uint32(p.cfg.MaxHead), Idle: p.cfg.Idle}
+	return h2.Config{
+		MaxHeaderList: uint32(p.cfg.MaxHead), MaxFields: p.cfg.MaxFields, MaxStreams: uint32(p.cfg.MaxStreams),
+		MaxResets: p.cfg.MaxResets, MaxControl: p.cfg.MaxControl, HeadTime: p.cfg.HeadTime, Idle: p.cfg.Idle,
+		Guard: internalPrefix, ExtendedConnect: true,
+	}
 }
 
 func unreachable(err error) outcome {

@@ -85,6 +85,7 @@ func (c *meshCall) send(x *exchange, l *http2Link) bool {
 	}
 	whole := s.body.Done() || s.pump != nil && s.pump.body.Done()
 	c.content = s.req.Body()
+	c.content.Keep = true
 	c.compose(x)
 	c.mu.Lock()
 	c.headed, c.ended, c.err, c.interim = false, false, nil, c.interim[:0]
@@ -240,11 +241,25 @@ func (c *meshCall) take(p []byte, idle time.Duration) error {
 		if p = p[n:]; len(content) == 0 && !c.content.Done() {
 			continue
 		}
-		if err := c.write(content, c.content.Done(), idle); err != nil {
+		trailers := trailersOf(&c.content)
+		if err := c.write(content, c.content.Done() && trailers == nil, idle); err != nil {
 			return err
+		}
+		if trailers != nil {
+			return c.finish(trailers)
 		}
 	}
 	c.stream().Conn().FlushSoon()
+	return nil
+}
+
+// finish ends the request with trailers.
+func (c *meshCall) finish(trailers *h2.Head) error {
+	st := c.stream()
+	if err := st.SendHead(later, trailers, true); err != nil {
+		return err
+	}
+	st.Conn().FlushSoon()
 	return nil
 }
 

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -40,7 +41,7 @@ func (c *meshCall) framing(h *h2.Head) framing {
 	switch {
 	case c.s.x.obs.Method == "HEAD", h.Status == 204, h.Status == 304:
 		return bodiless
-	case h.Length >= 0 || c.ended:
+	case h.Length >= 0 || c.ended && c.st.Trailers() == nil:
 		return counted
 	case c.s.req.Minor == 0:
 		return toTheEnd
@@ -139,10 +140,29 @@ func (c *meshCall) piece(p []byte, f framing) (n int, last bool, err error) {
 	if n == 0 && !last && c.err != nil {
 		return 0, false, c.err
 	}
-	if last && f == inChunks && len(p)-n >= len(h1.LastChunk) {
+	if last && f == inChunks {
+		return c.last(p, n)
+	}
+	return n, last, nil
+}
+
+// last puts the end of a chunked body into p behind n bytes, if there is room for it.
+func (c *meshCall) last(p []byte, n int) (_ int, all bool, err error) {
+	trailers := c.st.Trailers()
+	if trailers == nil && len(p)-n < len(h1.LastChunk) {
+		return n, false, nil
+	}
+	if trailers == nil {
 		return n + copy(p[n:], h1.LastChunk), true, nil
 	}
-	return n, last && f != inChunks, nil
+	end := appendLast(nil, trailers)
+	switch {
+	case len(end) > h1.MaxTrailers:
+		return 0, false, fmt.Errorf("answered with trailers of more than %d bytes", h1.MaxTrailers)
+	case len(p)-n < len(end):
+		return n, false, nil
+	}
+	return n + copy(p[n:], end), true, nil
 }
 
 // chunk puts one chunk into p, with a size of four digits.

@@ -39,7 +39,7 @@ func (s *session) parse() next {
 			return n
 		}
 	}
-	limits := h1.Limits{Head: s.p.cfg.MaxHead}
+	limits := s.p.limits()
 	n, err := h1.End(b, s.scanned, limits)
 	if err == nil && n == 0 {
 		err = h1.Begins(b)
@@ -61,6 +61,9 @@ func (s *session) parse() next {
 	s.body.Guard = internalPrefix
 	return s.hold(b[n:])
 }
+
+// limits are those of a head.
+func (p *Proxy) limits() h1.Limits { return h1.Limits{Head: p.cfg.MaxHead, Fields: p.cfg.MaxFields} }
 
 // partly notes how much of a head was looked at, and when it began.
 func (s *session) partly(b []byte) {

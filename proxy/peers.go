@@ -186,7 +186,7 @@ func (v *peer) run(l *http2Link, c *h2.Conn) {
 // dead; nil: nobody asks.
 func (p *Proxy) peerConfig(silent *atomic.Int32) h2.Config {
 	c := h2.Config{
-		MaxHeaderList: uint32(2 * p.cfg.MaxHead), MaxStreams: peerStreams, Silence: peerSilence,
+		MaxHeaderList: uint32(2 * p.cfg.MaxHead), MaxFields: 2 * p.cfg.MaxFields, HeadTime: p.cfg.HeadTime, MaxStreams: peerStreams, Silence: peerSilence,
 		ExtendedConnect: true, ConnWindow: 8 << 20, HeaderTable: 64 << 10, MaxResets: 100_000, MaxControl: 100_000,
 	}
 	if silent != nil {

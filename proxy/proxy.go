@@ -45,6 +45,11 @@ type Config struct {
 	NameOf func(netip.Addr) (string, bool)
 
 	MaxHead     int           // bytes of a request or response head; 0: 64 KB
+	MaxFields   int           // fields of a head; 0: 256
+	MaxStreams  int           // open streams of one HTTP/2 connection; 0: 250
+	MaxResets   int           // streams that one HTTP/2 connection may reset in a second; 0: 1000
+	MaxControl  int           // PING, SETTINGS, PRIORITY, empty and unknown frames of one HTTP/2 connection in a second; 0: 1000
+	HeadTime    time.Duration // in which a request's head must come; 0: 1 min
 	MaxReplay   int           // bytes of a request body that are kept for a retry; 0: 64 KB
 	MaxInFlight int           // exchanges in progress to one service from this process; 0: 10,000
 	Timeout     time.Duration // of an http call that declares none; 0: 60 s
@@ -65,6 +70,11 @@ func (c Config) withDefaults() Config {
 		c.Recorder = observe.New(observe.Config{})
 	}
 	setInt(&c.MaxHead, 64<<10)
+	setInt(&c.MaxFields, 256)
+	setInt(&c.MaxStreams, 250)
+	setInt(&c.MaxResets, 1000)
+	setInt(&c.MaxControl, 1000)
+	setDuration(&c.HeadTime, time.Minute)
 	setInt(&c.MaxReplay, 64<<10)
 	setInt(&c.MaxInFlight, 10_000)
 	setDuration(&c.Timeout, time.Minute)

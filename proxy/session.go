@@ -64,9 +64,6 @@ const (
 	http2              // it speaks HTTP/2
 )
 
-// headTime bounds how long a request's head may take to arrive.
-const headTime = time.Minute
-
 // serveHTTP serves requests on c until it ends or is parked. early holds bytes that were read already.
 func (l *listener) serveHTTP(c net.Conn, to target, early []byte) {
 	s := &session{p: l.p, from: l, target: to, conn: c, raw: rawConn(c), watch: -1, since: time.Now()}
@@ -250,8 +247,8 @@ func (s *session) idle() next {
 	case s.closing.Load() && s.in == nil:
 		return s.lastCall(now)
 	case s.in != nil:
-		if quiet > headTime {
-			s.reject(&h1.Error{Status: 408, Text: "a head that took longer than a minute to arrive"})
+		if quiet > s.p.cfg.HeadTime {
+			s.reject(&h1.Error{Status: 408, TooLarge: true, Text: "the time for a head (HeadTime) is over its limit of " + s.p.cfg.HeadTime.String()})
 			return over
 		}
 	case quiet > s.p.cfg.Idle:

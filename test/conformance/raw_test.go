@@ -80,15 +80,15 @@ func (n noter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// added is what Shoal adds to a head, once, at its end.
-var added = regexp.MustCompile(`X-Request-Id: [0-9A-Za-z]{26}\r\nShoal-Caller: (caller|gateway)\r\n` +
-	`(X-Forwarded-For: 127\.0\.0\.1\r\nX-Forwarded-Host: [^\r]*\r\nX-Forwarded-Proto: http\r\n)?\r\n`)
+// added is what Shoal adds to a head, once.
+var added = regexp.MustCompile(`(?i)X-Request-Id: [0-9A-Za-z]{26}\r\ntraceparent: 00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]\r\nShoal-Caller: (caller|gateway)\r\n` +
+	`(X-Forwarded-For: 127\.0\.0\.1\r\nX-Forwarded-Host: [^\r]*\r\nX-Forwarded-Proto: http\r\n)?`)
 
 // saw returns what was sent to the application, without what Shoal adds.
 func (r *recorder) saw() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return added.ReplaceAllString(r.seen.String(), "\r\n")
+	return added.ReplaceAllString(r.seen.String(), "")
 }
 
 // caller is a connection on which a test speaks for itself.

@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 )
@@ -18,14 +19,17 @@ const (
 type Body struct {
 	// Guard refuses trailer fields whose lower-case names begin with it; "": none.
 	Guard string
+	// Keep has the fields of the trailer section kept, for Trailers.
+	Keep bool
 
-	kind   kind
-	padded bool // white space may follow a chunk's size, as old servers send it
-	state  state
-	left   int64 // bytes of the body or of the chunk; -1 before the first digit of a size
-	line   int   // bytes of the chunk line, or of all trailers, so far
-	name   [nameSize]byte
-	nameAt int
+	trailers []byte // as they came, while Keep is set
+	kind     kind
+	padded   bool // white space may follow a chunk's size, as old servers send it
+	state    state
+	left     int64 // bytes of the body or of the chunk; -1 before the first digit of a size
+	line     int   // bytes of the chunk line, or of all trailers, so far
+	name     [nameSize]byte
+	nameAt   int
 }
 
 // maxDigits bounds the digits of a chunk's size, zeros before it included: 64 bits.
@@ -190,6 +194,9 @@ func (b *Body) trailer(c byte) error {
 	if b.line++; b.line > MaxTrailers {
 		return over(431, "the trailer section (bytes)", MaxTrailers)
 	}
+	if b.Keep {
+		b.trailers = append(b.trailers, c)
+	}
 	switch b.state {
 	case lineStart:
 		b.nameAt = 0
@@ -257,6 +264,16 @@ func (b *Body) trailerValue(c byte) error {
 		return malformed("a control character in a trailer")
 	}
 	return nil
+}
+
+// Trailers yields the names and values of the trailer fields of a body that is done, where Keep was set.
+func (b *Body) Trailers(yield func(name, value []byte) bool) {
+	for line := range bytes.Lines(b.trailers) {
+		name, value, field := bytes.Cut(bytes.TrimRight(line, "\r\n"), []byte{':'})
+		if field && !yield(name, bytes.Trim(value, " \t")) {
+			return
+		}
+	}
 }
 
 // LastChunk ends a chunked body without trailers.

@@ -15,6 +15,11 @@ type Config struct {
 	// MaxHeaderList bounds a header list, counted as RFC 9113 section 6.5.2 does: 64 KB. A request
 	// over it is answered with 431.
 	MaxHeaderList uint32
+	// MaxFields bounds the fields of a header list, pseudo-header fields included: 256. More is answered
+	// as a header list over MaxHeaderList is.
+	MaxFields int
+	// Guard refuses trailer fields whose names begin with it. Empty: none.
+	Guard string
 	// MaxOutput bounds the bytes that wait for a full socket, before DATA stops: 256 KB.
 	MaxOutput int
 	// MaxResets is how many streams a client may reset in a second, lastingly (its burst, too): 1000.
@@ -22,6 +27,8 @@ type Config struct {
 	MaxResets int
 	// MaxControl is the same for PING, SETTINGS, PRIORITY, unknown and empty frames: 1000.
 	MaxControl int
+	// HeadTime is how long a header block in several frames may take, to within 10 s: 1 min.
+	HeadTime time.Duration
 	// Idle closes a connection that had no stream for so long: 0 is never.
 	Idle time.Duration
 	// ExtendedConnect has a server take CONNECT with a protocol (RFC 8441).
@@ -44,10 +51,12 @@ func (c Config) withDefaults() Config {
 	orElse(&c.StreamWindow, windowInit)
 	orElse(&c.ConnWindow, 1<<20)
 	orElse(&c.MaxHeaderList, 64<<10)
+	orElse(&c.MaxFields, 256)
 	orElse(&c.MaxOutput, 256<<10)
 	orElse(&c.MaxResets, 1000)
 	orElse(&c.HeaderTable, tableInit)
 	orElse(&c.MaxControl, 1000)
+	orElse(&c.HeadTime, time.Minute)
 	orElse(&c.WriteTimeout, time.Minute)
 	c.StreamWindow = min(max(c.StreamWindow, windowInit), windowMax)
 	c.ConnWindow = min(max(c.ConnWindow, windowInit), windowMax)

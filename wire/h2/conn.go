@@ -32,6 +32,7 @@ type Conn struct {
 	done     chan struct{}
 	agreed   chan struct{} // closed with the peer's first SETTINGS
 	timer    *time.Timer
+	began    atomic.Int64  // when the header block in progress began, in Unix nanoseconds; 0: there is none
 	reads    atomic.Uint32 // grows with every read; tells the timer that the connection is alive
 
 	reader // touched by the reading goroutine alone
@@ -64,6 +65,7 @@ type Conn struct {
 type peerSettings struct {
 	maxStreams uint32
 	window     int64
+	connect    bool
 }
 
 // stage is how far a graceful shutdown got.
@@ -169,9 +171,9 @@ func (c *Conn) tickEvery() time.Duration {
 		return c.cfg.Silence / 2
 	}
 	if c.cfg.Idle > 0 {
-		return min(c.cfg.Idle, tick)
+		return min(c.cfg.Idle, c.cfg.HeadTime, tick)
 	}
-	return tick
+	return min(c.cfg.HeadTime, tick)
 }
 
 // tick ends an idle connection, and wakes a reading goroutine that was not woken for a while: a FIN
@@ -190,6 +192,10 @@ func (c *Conn) tick() {
 	}
 	if c.cfg.Idle > 0 && time.Duration(c.quiet-1)*every >= c.cfg.Idle {
 		c.stopLocked(NoError, "idle")
+		return
+	}
+	if at := c.began.Load(); at != 0 && time.Since(time.Unix(0, at)) > c.cfg.HeadTime {
+		c.stopLocked(EnhanceYourCalm, "a header block that took longer than "+c.cfg.HeadTime.String()+" (HeadTime)")
 		return
 	}
 	heard := c.reads.Swap(0) > 0
@@ -260,6 +266,13 @@ func (c *Conn) Available() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.openErrLocked() == nil
+}
+
+// ExtendedConnect reports whether the server takes the CONNECT of RFC 8441; known once Settled is closed.
+func (c *Conn) ExtendedConnect() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.peer.connect
 }
 
 func (c *Conn) openErrLocked() error {

@@ -10,7 +10,7 @@ const (
 	settingInitialWindow = 0x4
 	settingMaxFrame      = 0x5
 	settingMaxHeaderList = 0x6
-	settingConnect       = 0x8 // RFC 8441
+	settingConnect       = 0x8 // RFC 8441 section 3
 )
 
 func (c *Conn) onSettings(f *frame) error {
@@ -60,6 +60,11 @@ func (c *Conn) settingLocked(id uint16, v uint32) error {
 		c.peer.maxStreams = v
 	case settingInitialWindow:
 		return c.initialWindowLocked(v)
+	case settingConnect:
+		if v > 1 || c.peer.connect && v == 0 {
+			return connError(ProtocolError, "SETTINGS_ENABLE_CONNECT_PROTOCOL has no valid value")
+		}
+		c.peer.connect = v == 1
 	case settingMaxFrame:
 		if v < frameMax || v > 1<<24-1 {
 			return connError(ProtocolError, "SETTINGS_MAX_FRAME_SIZE has no valid value")

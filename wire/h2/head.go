@@ -15,6 +15,7 @@ type Field = hpack.HeaderField
 // Head is a header list: a request's (Method is set), a response's (Status is set) or trailers
 // (neither is). Its strings may be kept; Fields may not be changed, nor kept beyond the stream.
 type Head struct {
+	// Authority is the Host field's value where there is no :authority; where there are both they are equal.
 	Method, Scheme, Authority, Path string
 	// Protocol is what an extended CONNECT asks for (RFC 8441); such a request has a scheme and a path.
 	Protocol string
@@ -69,6 +70,27 @@ func (h *Head) parse(fields []Field, kind list) string {
 	return ""
 }
 
+// checkTrailers refuses what would frame, route or vouch for a message that is over (RFC 9110 section
+// 6.5.1), and names that begin with guard.
+func (h *Head) checkTrailers(guard string) string {
+	for i := range h.Fields {
+		name := h.Fields[i].Name
+		if forbiddenTrailer(name) || guard != "" && strings.HasPrefix(name, guard) {
+			return "the trailer field " + name + ", which belongs in a head"
+		}
+	}
+	return ""
+}
+
+func forbiddenTrailer(name string) bool {
+	switch name {
+	case "content-length", "host", "te", "trailer", "expect", "authorization", "proxy-authorization", "cookie",
+		"forwarded", "x-request-id", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto":
+		return true
+	}
+	return false
+}
+
 func (h *Head) pseudo(f *Field, kind list) string {
 	into := (*string)(nil)
 	switch {
@@ -90,7 +112,7 @@ func (h *Head) pseudo(f *Field, kind list) string {
 	if *into != "" {
 		return "pseudo-header field " + f.Name + " twice"
 	}
-	if f.Value == "" && f.Name != ":authority" || !visible(f.Value) || f.Name == ":method" && !token(f.Value) {
+	if f.Value == "" && f.Name != ":authority" || !validPseudo(f) {
 		return "pseudo-header field " + f.Name + " has no valid value"
 	}
 	*into = f.Value
@@ -109,20 +131,28 @@ func (h *Head) setStatus(v string) string {
 }
 
 func (h *Head) checkRequest() string {
-	if h.Protocol != "" && h.Method != "CONNECT" {
-		return ":protocol is for CONNECT"
-	}
-	if h.Method == "CONNECT" && h.Protocol == "" {
-		if h.Scheme != "" || h.Path != "" || h.Authority == "" {
-			return "CONNECT has :authority and neither :scheme nor :path"
-		}
-		return ""
+	switch {
+	case h.Protocol != "" && (h.Method != "CONNECT" || h.Authority == ""):
+		return ":protocol belongs to a CONNECT with :authority"
+	case h.Protocol != "":
+	case h.Method == "CONNECT":
+		return h.checkConnect()
 	}
 	if h.Method == "" || h.Scheme == "" || h.Path == "" {
 		return "a request has :method, :scheme and :path"
 	}
 	if h.Path[0] != '/' && (h.Path != "*" || h.Method != "OPTIONS") {
 		return ":path does not begin with a slash"
+	}
+	return ""
+}
+
+func (h *Head) checkConnect() string {
+	if h.Scheme != "" || h.Path != "" || h.Authority == "" {
+		return "CONNECT has :authority and neither :scheme nor :path"
+	}
+	if h.Length > 0 {
+		return "CONNECT with a content-length, though the tunnel's own bytes follow"
 	}
 	return ""
 }
@@ -153,137 +183,29 @@ func (h *Head) regular(f *Field) string {
 		}
 	case "content-length":
 		return h.setLength(f.Value)
+	case "host":
+		return h.setHost(f.Value)
+	}
+	return ""
+}
+
+// setHost holds the Host field to :authority (RFC 9113 section 8.3.1). In a response it means nothing.
+func (h *Head) setHost(v string) string {
+	switch {
+	case h.Method == "":
+	case h.Authority == "" && all(v, authorityByte):
+		h.Authority = v
+	case !strings.EqualFold(h.Authority, v):
+		return "host " + strconv.Quote(v) + " is not :authority"
 	}
 	return ""
 }
 
 func (h *Head) setLength(v string) string {
 	n, err := strconv.ParseUint(v, 10, 63)
-	if err != nil || v[0] == '+' || h.Length >= 0 && h.Length != int64(n) {
+	if err != nil || v[0] == '+' || h.Length >= 0 {
 		return "content-length is not one number"
 	}
 	h.Length = int64(n)
 	return ""
-}
-
-// validName wants a token in lower case (RFC 9113 section 8.2.1). A colon is a pseudo-header field
-// that came after a regular one.
-func validName(s string) string {
-	if s == "" {
-		return "a field without a name"
-	}
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == ':':
-			return "pseudo-header field " + strconv.Quote(s) + " after a regular one"
-		case c >= 'A' && c <= 'Z':
-			return "field name " + strconv.Quote(s) + " has upper-case letters"
-		case !tokenByte[c]:
-			return "field name " + strconv.Quote(s) + " has a forbidden character"
-		}
-	}
-	return ""
-}
-
-// visible wants no white space and no control character: in HTTP/1.1 these would end the request line.
-func visible(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if s[i] <= ' ' || s[i] == 0x7f {
-			return false
-		}
-	}
-	return true
-}
-
-func token(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if !tokenByte[s[i]] {
-			return false
-		}
-	}
-	return true
-}
-
-// tokenByte holds the characters of a token (RFC 9110 section 5.6.2).
-var tokenByte = func() (t [256]bool) {
-	for c := range 256 {
-		t[c] = c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' ||
-			c != 0 && strings.IndexByte("!#$%&'*+-.^_`|~", byte(c)) >= 0
-	}
-	return t
-}()
-
-// validValue wants no NUL, CR or LF and no white space at either end (RFC 9113 section 8.2.1).
-func validValue(s string) bool {
-	if s == "" {
-		return true
-	}
-	if first, last := s[0], s[len(s)-1]; first == ' ' || first == '\t' || last == ' ' || last == '\t' {
-		return false
-	}
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return true
-}
-
-// encode writes h as a header block. The order, pseudo-header fields first, is section 8.3's.
-func (h *Head) encode(enc *hpack.Encoder) {
-	switch {
-	case h.Status != 0:
-		_ = enc.WriteField(Field{Name: ":status", Value: statusText(h.Status)})
-	case h.Method != "":
-		h.encodeRequest(enc)
-	}
-	for i := range h.Fields {
-		f := h.Fields[i]
-		f.Sensitive = f.Sensitive || Varies(f.Name)
-		_ = enc.WriteField(f) // writes to memory; cannot fail
-	}
-}
-
-func (h *Head) encodeRequest(enc *hpack.Encoder) {
-	_ = enc.WriteField(Field{Name: ":method", Value: h.Method})
-	if h.Protocol != "" {
-		_ = enc.WriteField(Field{Name: ":protocol", Value: h.Protocol})
-	}
-	if h.Method != "CONNECT" || h.Protocol != "" {
-		_ = enc.WriteField(Field{Name: ":scheme", Value: h.Scheme})
-		_ = enc.WriteField(Field{Name: ":path", Value: h.Path, Sensitive: Passing(h.Path)})
-	}
-	if h.Authority != "" {
-		_ = enc.WriteField(Field{Name: ":authority", Value: h.Authority})
-	}
-}
-
-// Passing reports whether a path, having a query or being long, is most likely not sent again. Such a path
-// gets no place in the compression table, and may be a view of a buffer.
-func Passing(path string) bool { return len(path) > 64 || strings.IndexByte(path, '?') >= 0 }
-
-// Varies reports whether a field is worth no place in the compression table, because its value is
-// seldom sent twice: evicting the others for it costs more than it saves.
-func Varies(name string) bool {
-	switch name {
-	case "x-request-id", "grpc-timeout", "content-length", "date", "etag", "traceparent", "tracestate",
-		"age", "last-modified", "if-none-match", "if-modified-since", "set-cookie", "grpc-message",
-		"authorization", "proxy-authorization", "idempotency-key", "location", "x-b3-spanid", "x-b3-traceid":
-		return true
-	}
-	return false
-}
-
-var statusTexts = func() (t [500]string) {
-	for i := range t {
-		t[i] = strconv.Itoa(i + 100)
-	}
-	return t
-}()
-
-func statusText(code int) string {
-	if code >= 100 && code < 600 {
-		return statusTexts[code-100]
-	}
-	return strconv.Itoa(code)
 }

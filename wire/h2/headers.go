@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/net/http2/hpack"
 )
@@ -11,21 +12,24 @@ import (
 // field takes one decoded field. Over the limit the rest is decoded for the table's sake only.
 func (c *Conn) field(f Field) {
 	c.listSize += f.Size()
-	if c.listSize > c.cfg.MaxHeaderList {
+	if c.listSize > c.cfg.MaxHeaderList || len(c.fields) == c.cfg.MaxFields {
+		c.tooLarge = true
 		c.dec.SetEmitEnabled(false)
 		return
 	}
 	c.fields = append(c.fields, f)
 }
 
-// tooLarge reports whether the header list that was decoded is over its limit.
-func (c *Conn) tooLarge() bool { return c.listSize > c.cfg.MaxHeaderList }
+// limit names the limits of header lists.
+func (c *Conn) limit() string {
+	return fmt.Sprintf("%d bytes (MaxHeaderList) or %d fields (MaxFields)", c.cfg.MaxHeaderList, c.cfg.MaxFields)
+}
 
 // slack is how much over MaxHeaderList is still decoded, to be refused politely; more ends the connection.
 const slack = 2
 
 func (c *Conn) decode(block []byte) error {
-	c.fields, c.listSize = c.fields[:0], 0
+	c.fields, c.listSize, c.tooLarge = c.fields[:0], 0, false
 	c.dec.SetEmitEnabled(true)
 	_, err := c.dec.Write(block)
 	if err == nil {
@@ -61,6 +65,7 @@ func (c *Conn) onHeaders(f *frame) error {
 		return c.onBlock(f.id, p)
 	}
 	c.blockID = f.id
+	c.began.Store(time.Now().UnixNano())
 	c.block = append(c.block[:0], p...)
 	return nil
 }
@@ -80,6 +85,7 @@ func (c *Conn) onContinuation(f *frame) error {
 		return nil
 	}
 	c.blockID = 0
+	c.began.Store(0)
 	block := c.block
 	c.block = nil
 	return c.onBlock(f.id, block)
@@ -167,21 +173,22 @@ func (c *Conn) newIDLocked(id uint32) error {
 
 // accept checks a request and hands it on.
 func (c *Conn) accept(s *Stream, end bool) {
-	if c.tooLarge() {
-		text := fmt.Sprintf("the request's header list is over %d bytes (MaxHeaderList)\n", c.cfg.MaxHeaderList)
+	if c.tooLarge {
+		text := "the request's header list is over " + c.limit() + "\n"
 		h := Head{Status: 431, Length: -1, Fields: []Field{{Name: "content-type", Value: "text/plain; charset=utf-8"}}}
 		_ = s.SendHead(&c.batch, &h, false)
-		_, _ = s.SendData(&c.batch, []byte(text), true)
+		s.Finish(&c.batch, []byte(text))
 		s.Release(&c.batch)
 		return
 	}
 	s.fields, c.fields = c.fields, s.fields[:0]
 	why := s.head.parse(s.fields, request)
-	if why == "" && s.head.Protocol != "" && !c.cfg.ExtendedConnect {
-		why = "pseudo-header field :protocol, which was not offered"
-	}
-	if why == "" && end && s.head.Length > 0 {
+	switch {
+	case why != "":
+	case end && s.head.Length > 0:
 		why = "content-length, and no body"
+	case s.head.Protocol != "" && !c.cfg.ExtendedConnect:
+		why = "pseudo-header field :protocol, though SETTINGS_ENABLE_CONNECT_PROTOCOL was not sent"
 	}
 	if why != "" {
 		s.fail(&c.batch, ProtocolError, why)
@@ -194,8 +201,8 @@ func (c *Conn) accept(s *Stream, end bool) {
 }
 
 func (c *Conn) onResponse(s *Stream, end bool) {
-	if c.tooLarge() {
-		s.fail(&c.batch, Cancel, fmt.Sprintf("the response's header list is over %d bytes (MaxHeaderList)", c.cfg.MaxHeaderList))
+	if c.tooLarge {
+		s.fail(&c.batch, Cancel, "the response's header list is over "+c.limit())
 		return
 	}
 	s.fields, c.fields = c.fields, s.fields[:0]
@@ -246,10 +253,12 @@ func (c *Conn) onTrailers(s *Stream, end bool) {
 		return
 	case !end:
 		why = "trailers that do not end the stream"
-	case c.tooLarge():
-		why = "trailers over MaxHeaderList"
+	case c.tooLarge:
+		why = "trailers over " + c.limit()
 	case short:
 		why = "content-length is not the length of the body"
+	case why == "":
+		why = s.trailers.checkTrailers(c.cfg.Guard)
 	}
 	if why != "" {
 		s.fail(&c.batch, ProtocolError, why)

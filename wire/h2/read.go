@@ -29,6 +29,7 @@ type reader struct {
 	dec        *hpack.Decoder
 	fields     []Field
 	listSize   uint32
+	tooLarge   bool
 	block      []byte // of a header block in several frames
 	blockID    uint32
 	blockFlags byte

@@ -103,6 +103,29 @@ func (s *Stream) sendLocked(p []byte, end bool) (n int, err error) {
 	return n, nil
 }
 
+// Finish sends the rest of a short answer, and its end. What the windows have no room for is sent when they
+// have, also after [Stream.Release].
+func (s *Stream) Finish(b *Batch, p []byte) {
+	c := s.c
+	c.mu.Lock()
+	s.tail = p
+	s.finishLocked(b)
+	c.mu.Unlock()
+	b.done(c)
+}
+
+func (s *Stream) finishLocked(b *Batch) {
+	n, err := s.sendLocked(s.tail, true)
+	b.mark(s.c)
+	if s.tail = s.tail[n:]; len(s.tail) > 0 && err == nil {
+		return
+	}
+	s.tail = nil
+	if s.released && !s.closed { // what of the request is still to come is not wanted (RFC 9113 section 8.1)
+		s.resetLocked(b, &StreamError{Code: NoError})
+	}
+}
+
 func (s *Stream) starveLocked() {
 	if s.starved {
 		return

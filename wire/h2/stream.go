@@ -58,7 +58,8 @@ type Stream struct {
 	opened      uint64 // writer.taken when the request was put into the output
 	sendWindow  int64
 	recvWindow  int64
-	unacked     int // consumed, not returned as window
+	unacked     int    // consumed, not returned as window
+	tail        []byte // what Finish has yet to send
 	length      int64
 	body        int64
 	err         *StreamError
@@ -164,7 +165,13 @@ func (s *Stream) wakeLocked() {
 func (s *Stream) deliver(e Event) {
 	s.c.mu.Lock()
 	r := s.receiver
-	if r == nil {
+	switch {
+	case s.tail != nil && e.Kind == Writable:
+		s.finishLocked(e.Batch)
+		s.c.mu.Unlock()
+		e.Batch.done(s.c)
+		return
+	case r == nil:
 		s.wakeLocked()
 	}
 	s.c.mu.Unlock()
@@ -272,6 +279,8 @@ func (s *Stream) Release(b *Batch) {
 	s.receiver = nil
 	if s.closed {
 		c.retired = append(c.retired, s)
+	} else if s.tail != nil {
+		// closes when Finish has sent the rest
 	} else if s.localEnd && !c.client {
 		s.resetLocked(b, &StreamError{Code: NoError})
 	} else {
