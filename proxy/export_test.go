@@ -40,3 +40,11 @@ func PeerStreams(p *Proxy) int {
 	}
 	return n
 }
+
+// PeerLost reports whether a node is known not to be reached.
+func PeerLost(p *Proxy, node string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v := p.peers[node]
+	return v != nil && v.lost.Load()
+}

@@ -117,6 +117,7 @@ type meshTunnel struct {
 	st       *h2.Stream
 	protocol string // that the connection is to change to; empty: it is a tunnel from the first byte
 	begun    bool
+	joined   bool // the stream was given back by join
 	x        exchange
 }
 
@@ -144,7 +145,9 @@ func (t *meshTunnel) serve() {
 		x.route = &route{caller: fleet.Gateway, callee: x.route.callee, kind: fleet.KindCall, refusal: notExposed(x.route.service)}
 	}
 	x.call(t)
-	t.st.Release(nil)
+	if !t.joined {
+		t.st.Release(nil)
+	}
 }
 
 func (t *meshTunnel) forward(x *exchange) outcome {
@@ -163,8 +166,13 @@ func (t *meshTunnel) forward(x *exchange) outcome {
 		discard(c)
 		return outcome{reason: fleet.ReasonCallerGone, begun: true}
 	}
-	x.obs.BytesIn, x.obs.BytesOut = join(&streamConn{t.st}, c, nil, late)
+	t.join(x, c, late)
 	return outcome{}
+}
+
+func (t *meshTunnel) join(x *exchange, c net.Conn, late []byte) {
+	x.obs.BytesIn, x.obs.BytesOut = join(&streamConn{t.st}, c, nil, late)
+	t.joined = true
 }
 
 // refuse tells the peer why there is no tunnel.

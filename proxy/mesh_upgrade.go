@@ -117,8 +117,8 @@ func (t *meshTunnel) upgrade(x *exchange) outcome {
 		u.close()
 		return outcome{reason: fleet.ReasonCallerGone, begun: true}
 	}
-	x.obs.BytesIn, x.obs.BytesOut = join(&streamConn{t.st}, u.Conn, nil, late)
-	x.p.watch.forget(u.watch)
+	x.p.watch.forget(u.watch) // join closes the connection
+	t.join(x, u.Conn, late)
 	return outcome{}
 }
 

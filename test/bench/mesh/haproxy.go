@@ -14,7 +14,7 @@ import (
 // plaintext. Each pair of services has certificates of its own, as sidecars do.
 const haproxyHead = `global
   nbthread 2
-  maxconn 9000
+  maxconn 4000
   ssl-default-bind-options ssl-min-ver TLSv1.3
   ssl-default-server-options ssl-min-ver TLSv1.3
   tune.bufsize 32768
