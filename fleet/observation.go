@@ -37,6 +37,7 @@ type Observation struct {
 	Method   string   `json:"method,omitempty"`
 	Path     string   `json:"path,omitempty"`
 	Topic    string   `json:"topic,omitempty"`
+	Event    string   `json:"event,omitempty"` // the id of the event that was published or delivered
 
 	Status     int    `json:"status,omitempty"`      // HTTP status; 0 where none was sent
 	GRPCStatus int    `json:"grpc_status,omitempty"` // valid where Protocol is grpc

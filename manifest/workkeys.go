@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -49,7 +50,7 @@ func workspaceKeys() []key {
 			doc: "Where secrets are looked up, in order: env files, and commands that get the reference as their last argument and print the value.",
 			set: setSecrets},
 	}
-	return append(keys, append(listenerKeys(), rangesKey())...)
+	return slices.Concat(keys, observeKeys(), listenerKeys(), []key{rangesKey()})
 }
 
 func fleetName() scalar {

@@ -32,6 +32,9 @@ type Config struct {
 
 // Recorder holds the edges, the records and the taps of one process.
 type Recorder struct {
+	Spans  Tally // spans, by an exporter
+	Access Tally // access records, by an access log
+
 	stripes *stripes
 	all     *ring // what succeeded
 	failed  *ring // what was refused or failed: not washed away by what succeeds

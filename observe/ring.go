@@ -40,6 +40,7 @@ type chunk [chunkSize]slot
 type slot struct {
 	state    atomic.Int32
 	used     bool
+	nth      uint64 // of its lane's records, from 1
 	idLen    uint8
 	pathLen  uint8
 	tries    uint8
@@ -61,11 +62,13 @@ func newRing(s *stripes, size int) *ring {
 func (r *ring) put(o *fleet.Observation) {
 	l := &r.lanes[r.pick.pick()]
 	for range maxProbe {
-		s := l.slot(l.next.Add(1) - 1)
+		nth := l.next.Add(1)
+		s := l.slot(nth - 1)
 		if !s.state.CompareAndSwap(0, -1) {
 			continue
 		}
 		s.fill(o)
+		s.nth = nth
 		s.state.Store(0)
 		return
 	}

@@ -32,7 +32,7 @@ func (s *shim) setUp(c *Setup) error {
 		return errors.New("setup comes once, before run")
 	}
 	s.setup = c
-	log, err := openLog(c.LogDir, c.LogName, c.LogLimit)
+	log, err := OpenLog(c.LogDir, c.LogName, c.LogLimit)
 	if err != nil {
 		return fmt.Errorf("log: %w", err)
 	}

@@ -1,14 +1,15 @@
 package shim
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"sync"
 )
 
-// logFile is a log of at most limit bytes in two files, NAME and NAME.1. The folder is held open: a
-// mask may cover it. A write that fails, on a full disk say, is lost, and the application is not told.
-type logFile struct {
+// LogFile is a log of at most limit bytes in two files, NAME and NAME.1. The folder is held open: a
+// mask may cover it. Hub and node write theirs with it, too. It is safe for concurrent use.
+type LogFile struct {
 	root  *os.Root
 	name  string
 	limit int64 // of both files together
@@ -18,7 +19,8 @@ type logFile struct {
 	size int64
 }
 
-func openLog(dir, name string, limit int64) (*logFile, error) {
+// OpenLog opens the log NAME in dir, and makes the folder where it is missing. limit is of both files together.
+func OpenLog(dir, name string, limit int64) (*LogFile, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -26,14 +28,14 @@ func openLog(dir, name string, limit int64) (*logFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &logFile{root: root, name: name, limit: max(limit, 2)}
+	l := &LogFile{root: root, name: name, limit: max(limit, 2)}
 	if err := l.openLocked(); err != nil {
 		return nil, fmt.Errorf("%s in %s: %w", name, dir, err)
 	}
 	return l, nil
 }
 
-func (l *logFile) openLocked() error {
+func (l *LogFile) openLocked() error {
 	f, err := l.root.OpenFile(l.name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
@@ -47,8 +49,9 @@ func (l *logFile) openLocked() error {
 	return nil
 }
 
-// write appends b, which has whole lines, and is cut where it exceeds a file by itself.
-func (l *logFile) write(b []byte) {
+// Write appends b, which has whole lines, and is cut where it exceeds a file by itself. What cannot be written, on
+// a full disk say, is lost.
+func (l *LogFile) Write(b []byte) (total int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	half := l.limit / 2
@@ -56,17 +59,22 @@ func (l *logFile) write(b []byte) {
 		if l.size > 0 && l.size+int64(len(b)) > half {
 			l.rotateLocked()
 		}
-		if l.f == nil && l.openLocked() != nil {
-			return
+		if l.f == nil {
+			if err := l.openLocked(); err != nil {
+				return total, err
+			}
 		}
 		n := min(int64(len(b)), half)
-		written, _ := l.f.Write(b[:n])
+		written, failed := l.f.Write(b[:n])
 		l.size += int64(written)
+		total += written
+		err = cmp.Or(err, failed)
 		b = b[n:]
 	}
+	return total, err
 }
 
-func (l *logFile) rotateLocked() {
+func (l *LogFile) rotateLocked() {
 	if l.f == nil {
 		return
 	}

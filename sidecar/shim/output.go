@@ -22,7 +22,7 @@ const redacted = "•••"
 
 // output takes what the application writes: redacts it, logs it, and keeps the end of it.
 type output struct {
-	log     *logFile
+	log     *LogFile
 	secrets [][]byte
 	pending []byte // read, not yet written
 
@@ -30,7 +30,7 @@ type output struct {
 	tail []byte
 }
 
-func newOutput(l *logFile, secrets []string) *output {
+func newOutput(l *LogFile, secrets []string) *output {
 	o := &output{log: l}
 	for _, s := range secrets {
 		if len(s) >= minSecret {
@@ -103,7 +103,7 @@ func (o *output) emit(n int) {
 		return
 	}
 	b := o.redact(o.pending[:n])
-	o.log.write(b)
+	_, _ = o.log.Write(b) // the application is not told
 	o.mu.Lock()
 	o.tail = append(o.tail, b...)
 	if excess := len(o.tail) - maxTail; excess > 0 {

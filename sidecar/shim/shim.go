@@ -88,7 +88,7 @@ type shim struct {
 	conns   map[*Conn]bool
 	setup   *Setup
 	sockets []socket
-	log     *logFile
+	log     *LogFile
 	output  *output
 	app     *app
 	exit    *Exit

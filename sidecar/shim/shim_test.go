@@ -124,7 +124,7 @@ func TestRedactionAcrossReads(t *testing.T) {
 	text := "before " + secret + " between s3cret-val and " + secret + "\nlast s3cr"
 	for _, size := range []int{1, 2, 3, 7, 1000} {
 		dir := t.TempDir()
-		l, err := openLog(dir, "log", 1<<20)
+		l, err := OpenLog(dir, "log", 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +149,7 @@ func TestRedactionAcrossReads(t *testing.T) {
 // An endless line is bounded, too, in memory and on disk; and a log that cannot be written stops nobody.
 func TestLogOfAnEndlessLine(t *testing.T) {
 	dir := t.TempDir()
-	l, err := openLog(dir, "log", 1<<16)
+	l, err := OpenLog(dir, "log", 1<<16)
 	if err != nil {
 		t.Fatal(err)
 	}
