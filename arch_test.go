@@ -70,6 +70,7 @@ var importers = []struct{ prefix, rooms, reason string }{
 	{"github.com/goccy/go-yaml", "manifest", "one parser, one set of errors with line and column"},
 	{"github.com/fsnotify/", "workspace", "only a workspace watches files"},
 	{"github.com/prometheus/", "observe", "metrics have one exposition"},
+	{"go.opentelemetry.io/", "observe", "spans have one exporter, which the data path does not know"},
 	{"net/http/httputil", "api", "calls and deliveries take our own data path; only the operator's /call route is proxied to it"},
 }
 

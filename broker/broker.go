@@ -250,7 +250,8 @@ func (b *Broker) publish(ctx context.Context, caller, topicName string, events [
 		e := &events[i]
 		e.Topic = topicName
 		e.complete(caller, start)
-		records = append(records, &record{Event: *e, caller: caller})
+		s := e.publishSpan(b.config.Sampler)
+		records = append(records, &record{Event: *e, caller: caller, span: s})
 		ids = append(ids, e.ID)
 		if err == nil {
 			err = b.checkEvent(e, i, len(events))
@@ -295,8 +296,9 @@ func (b *Broker) observePublish(start time.Time, records []*record, learned *fle
 		o := &fleet.Observation{
 			Kind: fleet.KindPublish, RequestID: r.RequestID, Time: start, Duration: time.Since(start),
 			Caller: r.caller, Callee: fleet.Events, Protocol: fleet.HTTP, Method: http.MethodPost, Path: "/" + r.Topic,
-			Topic: r.Topic, Status: http.StatusAccepted, BytesIn: int64(len(r.Data)), Learned: learned, Detail: "event " + r.ID,
+			Topic: r.Topic, Event: r.ID, Status: http.StatusAccepted, BytesIn: int64(len(r.Data)), Learned: learned, Detail: "event " + r.ID,
 		}
+		r.span.note(o)
 		var refused *Error
 		if errors.As(err, &refused) {
 			o.Status, o.Reason, o.Detail = refused.Status, string(refused.Reason), refused.Text

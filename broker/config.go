@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/observe"
 )
 
 // Config configures a [Broker]. Zero values mean the defaults that are named.
@@ -16,7 +17,8 @@ type Config struct {
 	Observe func(*fleet.Observation)
 	// Transport gives the way out for calls made as caller. Run asks for it once. nil: nothing is reachable.
 	Transport func(caller string) http.RoundTripper
-	Log       *slog.Logger // nil: nothing is logged
+	Sampler   observe.Sampler // of the traces that begin here; zero: all are sampled
+	Log       *slog.Logger    // nil: nothing is logged
 
 	MaxStore  int64 // bytes of disk for the events of all topics; 10 GB
 	MaxTopic  int64 // bytes of disk for the events of one topic; 1 GB

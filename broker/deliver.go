@@ -30,17 +30,19 @@ func (e errUnreachable) Unwrap() error { return e.error }
 func (b *Broker) attempt(s *subscription, l *lease, to target) outcome {
 	ctx, cancel := b.attemptContext()
 	defer cancel()
-	start := time.Now()
-	o := b.post(ctx, l, to)
+	start, own := time.Now(), l.deliverySpan(b.config.Sampler)
+	o := b.post(ctx, l, to, &own)
 	if o.fate != acked && b.delivering.Err() != nil {
 		return outcome{fate: cut, text: "cut off by the hub's stop"}
 	}
-	b.config.Observe(&fleet.Observation{
+	seen := &fleet.Observation{
 		Kind: fleet.KindDelivery, RequestID: l.record.RequestID, Time: start, Duration: time.Since(start),
 		Caller: fleet.Events, Callee: to.service, Protocol: fleet.HTTP, Method: http.MethodPost, Path: to.path,
-		Topic: s.topic.name, Status: o.status, BytesIn: int64(len(l.record.Data)), Reason: o.reason,
+		Topic: s.topic.name, Event: l.record.ID, Status: o.status, BytesIn: int64(len(l.record.Data)), Reason: o.reason,
 		Detail: fmt.Sprintf("attempt %d of %d of event %s%s", l.attempt, b.config.Attempts, l.record.ID, after(o.text)),
-	})
+	}
+	own.note(seen)
+	b.config.Observe(seen)
 	return o
 }
 
@@ -52,8 +54,8 @@ func after(text string) string {
 }
 
 // post is the exchange with the receiver.
-func (b *Broker) post(ctx context.Context, l *lease, to target) outcome {
-	req, err := deliveryRequest(ctx, l, to)
+func (b *Broker) post(ctx context.Context, l *lease, to target, own *traceSpan) outcome {
+	req, err := deliveryRequest(ctx, l, to, own)
 	if err != nil {
 		return outcome{fate: failed, reason: string(fleet.ReasonMalformedEvent), text: err.Error()}
 	}
@@ -73,7 +75,7 @@ func (b *Broker) post(ctx context.Context, l *lease, to target) outcome {
 
 // deliveryRequest writes an event as HTTP, in the binary content mode of the CloudEvents HTTP binding
 // (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md, section 3.1).
-func deliveryRequest(ctx context.Context, l *lease, to target) (*http.Request, error) {
+func deliveryRequest(ctx context.Context, l *lease, to target, own *traceSpan) (*http.Request, error) {
 	r := l.record
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+to.host+to.path, bytes.NewReader(r.Data))
 	if err != nil {
@@ -86,7 +88,7 @@ func deliveryRequest(ctx context.Context, l *lease, to target) (*http.Request, e
 	for name, value := range r.Attributes {
 		h.Set("Ce-"+name, encodeHeader(value))
 	}
-	given := map[string]string{"Content-Type": r.ContentType, "Traceparent": r.Traceparent, "Tracestate": r.Tracestate, "X-Request-Id": r.RequestID}
+	given := map[string]string{"Content-Type": r.ContentType, "Traceparent": own.traceparent(), "Tracestate": r.Tracestate, "X-Request-Id": r.RequestID}
 	for name, value := range given {
 		if value != "" {
 			h.Set(name, value)

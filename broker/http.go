@@ -64,7 +64,9 @@ func (b *Broker) servePublish(w http.ResponseWriter, r *http.Request) {
 	events, release, err := b.readEvents(r)
 	defer release()
 	if err != nil {
-		b.observePublish(time.Now(), []*record{{Event: Event{Topic: topic, RequestID: id}, caller: caller}}, nil, err)
+		e := Event{Topic: topic, RequestID: id, Traceparent: r.Header.Get("Traceparent")}
+		s := e.publishSpan(b.config.Sampler)
+		b.observePublish(time.Now(), []*record{{Event: e, caller: caller, span: s}}, nil, err)
 		refuse(w, id, err)
 		return
 	}

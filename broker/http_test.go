@@ -158,7 +158,7 @@ func TestPlainBody(t *testing.T) {
 	}
 	eventually(t, "delivery", func() bool { return len(payments.got()) == 1 })
 	head := payments.head(0)
-	want := map[string]string{"Ce-Id": accepted.IDs[0], "Ce-Source": "orders", "Ce-Type": "orders.placed", "Content-Type": "text/plain", "Traceparent": trace, "X-Request-Id": "req-1"}
+	want := map[string]string{"Ce-Id": accepted.IDs[0], "Ce-Source": "orders", "Ce-Type": "orders.placed", "Content-Type": "text/plain", "X-Request-Id": "req-1"}
 	for name, value := range want {
 		if head.Get(name) != value {
 			t.Errorf("%s is %q, want %q", name, head.Get(name), value)

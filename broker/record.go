@@ -32,6 +32,7 @@ var errCorrupt = errors.New("what is stored is no record batch")
 type record struct {
 	Event
 	caller string
+	span   traceSpan // of its publish; not kept
 	time   time.Time // of its batch
 }
 

@@ -4,6 +4,8 @@ import (
 	"container/heap"
 	"math/rand/v2"
 	"time"
+
+	"github.com/shoalrun/shoal/fleet"
 )
 
 // window decides what a subscription delivers next. It does no I/O, reads no clock, and has no
@@ -44,7 +46,8 @@ type lease struct {
 	item           // record is nil where it was dropped to save memory, and is read again
 	attempt uint64 // this one's number, from 1
 	due     time.Time
-	notes   []Failure // of this process; attempts before a restart are only counted
+	notes   []Failure    // of this process; attempts before a restart are only counted
+	span    fleet.SpanID // of the attempt before, in this process
 }
 
 // Failure is one failed attempt, as a dead letter tells it.

@@ -11,6 +11,8 @@ const Home = "local"
 // Mesh is what the processes of a fleet must know to reach each other from machine to machine. The hub
 // writes it; each node keeps the last one on disk.
 type Mesh struct {
+	Traces Traces `json:"traces"`
+	Access Access `json:"access,omitzero"`
 	Fleet  string `json:"fleet"`
 	Ranges Ranges `json:"ranges"`
 	// Hub is the address of the hub's port; without a host, the one by which it was joined.

@@ -114,6 +114,7 @@ func Run(ctx context.Context, c Config) error {
 }
 
 func (h *hub) run(ctx context.Context) error {
+	defer observe.Keep(ctx, h.observers()...)()
 	g, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
 		h.broker.Run,
@@ -211,6 +212,7 @@ func (h *hub) wanted() error {
 func (h *hub) joinEvents() (err error) {
 	h.proxy, err = proxy.New(proxy.Config{
 		Recorder: h.recorder,
+		Sampler:  observe.NewSampler(h.settings.Traces.Sample),
 		Builtin:  map[string]func(net.Conn){fleet.Events: func(c net.Conn) { h.broker.ServeConn(c) }},
 		Peer:     h.dialPeer,
 	})
@@ -220,6 +222,7 @@ func (h *hub) joinEvents() (err error) {
 	h.broker, err = broker.New(broker.Config{
 		Dir:       filepath.Join(h.Paths.HubDir, "jetstream"),
 		Observe:   h.recorder.Record,
+		Sampler:   observe.NewSampler(h.settings.Traces.Sample),
 		Transport: h.proxy.Transport,
 		Log:       h.Log,
 	})

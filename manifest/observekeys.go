@@ -7,26 +7,6 @@ import (
 	"strconv"
 )
 
-// Traces is `traces` of a shoal.work.
-type Traces struct {
-	OTLP   string  // the collector's URL; empty: what the environment's OTEL_EXPORTER_OTLP_ variables say
-	Sample float64 // share of the traces that begin here that are sampled, from 0 to 1
-}
-
-// Access is `access` of a shoal.work: whose exchanges are written to the access log.
-type Access struct {
-	All      bool
-	Services []string // as caller or callee, where not All
-}
-
-// On reports whether anything is written.
-func (a Access) On() bool { return a.All || len(a.Services) > 0 }
-
-// Wants reports whether the exchanges between two services are written.
-func (a Access) Wants(caller, callee string) bool {
-	return a.All || slices.Contains(a.Services, caller) || slices.Contains(a.Services, callee)
-}
-
 func observeKeys() []key {
 	return []key{
 		{name: "traces", example: "{otlp: http://127.0.0.1:4318, sample: 0.1}", fallback: "propagated, and sent where OTEL_EXPORTER_OTLP_ENDPOINT says",

@@ -109,6 +109,7 @@ func (n *node) joinDataPath() (err error) {
 		Node:        n.Name,
 		Ranges:      n.settings.Ranges,
 		Recorder:    n.recorder,
+		Sampler:     observe.NewSampler(n.settings.Traces.Sample),
 		HubServices: []string{fleet.Events, fleet.Pubsub},
 		Peer:        n.dialPeer,
 		NameOf:      func(a netip.Addr) (string, bool) { return n.sidecars.manager.NameOf(a) },

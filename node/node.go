@@ -107,6 +107,7 @@ func (n *node) run(ctx context.Context) error {
 		return err
 	}
 	endSupervision := n.supervise(ctx)
+	defer observe.Keep(ctx, n.observers()...)()
 	g, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
 		n.proxy.Run,

@@ -5,10 +5,25 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/shoalrun/shoal/fleet"
 )
+
+// Keep runs parts in goroutines, beyond the end of ctx, until end is called: so that they see what others record at
+// their end. end returns when all have.
+func Keep(ctx context.Context, parts ...func(context.Context) error) (end func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	for _, part := range parts {
+		running.Go(func() { _ = part(ctx) }) // what they cannot write they count
+	}
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}
 
 // accessInterval is how long a record may wait until it is written.
 const accessInterval = 200 * time.Millisecond

@@ -101,7 +101,6 @@ func (v variables) address() (string, error) {
 	}
 }
 
-
 // grpcAddress: of an http URL the scheme says whether TLS is spoken; without a scheme, INSECURE does.
 func (v variables) grpcAddress(address string) string {
 	switch scheme, rest, ok := strings.Cut(address, "://"); {

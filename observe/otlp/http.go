@@ -2,6 +2,7 @@ package otlp
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"fmt"
@@ -76,8 +77,9 @@ func (s *overHTTP) body(data *tracepb.TracesData) ([]byte, error) {
 	}
 	var packed bytes.Buffer
 	w := gzip.NewWriter(&packed)
-	_, _ = w.Write(plain) // into memory
-	return packed.Bytes(), w.Close()
+	_, err = w.Write(plain)
+	err = cmp.Or(err, w.Close())
+	return packed.Bytes(), err
 }
 
 // judge: success, what may be sent again (OTLP specification, "Retryable Response Codes"), and the rest.

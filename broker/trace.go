@@ -1,0 +1,68 @@
+package broker
+
+import (
+	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/observe"
+)
+
+// traceSpan is the part that one publish, or one delivery attempt, has in a trace.
+type traceSpan struct {
+	observe.Trace
+	id   fleet.SpanID
+	link fleet.SpanID // of the same trace; zero: none
+}
+
+// The extension attributes of CloudEvents' Distributed Tracing
+// (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/extensions/distributed-tracing.md).
+const traceparent, tracestate = "traceparent", "tracestate"
+
+// publishSpan makes the publish of e a span, which its deliveries continue: of the trace that the event itself names,
+// since that is where it was made, else of the request's, else of a new one. Afterwards e.Traceparent is that span's.
+// The attributes tell receivers where the event comes from; what a publisher set stays as it is.
+func (e *Event) publishSpan(begin observe.Sampler) traceSpan {
+	request, asked := observe.ParseTraceparent(e.Traceparent)
+	own, named := observe.ParseTraceparent(e.Attributes[traceparent])
+	s := traceSpan{id: observe.NewSpanID()}
+	switch {
+	case named:
+		s.Trace, e.Tracestate = own, e.Attributes[tracestate]
+		if asked && request.ID == own.ID && request.Parent != own.Parent {
+			s.link = request.Parent
+		}
+	case asked:
+		s.Trace = request
+	default:
+		s.Trace, e.Tracestate = begin.Begin(), ""
+	}
+	if _, ok := observe.CheckTracestate(e.Tracestate, 0); !ok {
+		e.Tracestate = ""
+	}
+	e.Traceparent = s.traceparent()
+	if _, given := e.Attributes[traceparent]; !given {
+		e.set(traceparent, e.Traceparent)
+		if _, given := e.Attributes[tracestate]; !given && e.Tracestate != "" {
+			e.set(tracestate, e.Tracestate)
+		}
+	}
+	return s
+}
+
+// deliverySpan makes one attempt to deliver l a span beneath its publish, with a link to the attempt before.
+func (l *lease) deliverySpan(begin observe.Sampler) traceSpan {
+	t, ok := observe.ParseTraceparent(l.record.Traceparent)
+	if !ok { // what an older hub stored
+		t = begin.Begin()
+	}
+	s := traceSpan{Trace: t, id: observe.NewSpanID(), link: l.span}
+	l.span = s.id
+	return s
+}
+
+func (s *traceSpan) traceparent() string {
+	return string(observe.AppendTraceparent(nil, s.ID, s.id, s.Sampled))
+}
+
+// note puts the span into a record.
+func (s *traceSpan) note(o *fleet.Observation) {
+	o.TraceID, o.SpanID, o.ParentID, o.LinkID, o.Sampled = s.ID, s.id, s.Parent, s.link, s.Sampled
+}
