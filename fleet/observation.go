@@ -99,9 +99,6 @@ type Attempt struct {
 	// SpanID is the span that the application is told as its parent: the callee's half of this attempt, or the
 	// exchange's own span where the callee has none.
 	SpanID SpanID `json:"span_id,omitzero"`
-	// PassedOver names an instance that was not asked because it is ejected; Ejected is how many those were.
-	PassedOver string `json:"passed_over,omitempty"`
-	Ejected    int    `json:"ejected,omitempty"`
 }
 
 // Unseen reports whether the application provably saw nothing of the attempt: no connection was made.

@@ -95,9 +95,6 @@ func (b *batch) attempt(o *fleet.Observation, a *fleet.Attempt, n int, last bool
 		failure = "" // a tunnel that did its work
 	}
 	s.Attributes = append(s.Attributes, answered(o, status, failure, last)...)
-	if a.Ejected > 0 {
-		s.Attributes = append(s.Attributes, number("shoal.ejected", int64(a.Ejected)))
-	}
 	s.Status = statusOf(o, s.Kind, status, failure)
 	b.put(of, s)
 }
@@ -243,23 +240,13 @@ func statusOf(o *fleet.Observation, kind tracepb.Span_SpanKind, status int, fail
 	client := kind == tracepb.Span_SPAN_KIND_CLIENT
 	failed := failure != "" || status >= 500 || status >= 400 && client
 	if o.Protocol == fleet.GRPC && o.GRPCStatus != 0 {
-		failed = failed || client || serverFault(o.GRPCStatus)
+		failed = failed || client || fleet.GRPCFault(o.GRPCStatus)
 	}
 	if !failed {
 		return nil
 	}
 	line, _, _ := strings.Cut(o.Detail, "\n")
 	return &tracepb.Status{Code: tracepb.Status_STATUS_CODE_ERROR, Message: line}
-}
-
-// serverFault: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE and DATA_LOSS (conventions for
-// gRPC, "Server").
-func serverFault(code int) bool {
-	switch code {
-	case 2, 4, 12, 13, 14, 15:
-		return true
-	}
-	return false
 }
 
 func text(key, value string) *commonpb.KeyValue {
