@@ -168,7 +168,7 @@ func TestPlainBody(t *testing.T) {
 		t.Errorf("key %q, body %q", head.Get("Idempotency-Key"), payments.got()[0])
 	}
 	eventually(t, "both observations", func() bool { return len(k.seen()) == 2 })
-	o := k.seen()
+	o := k.publishFirst()
 	if o[0].Kind != fleet.KindPublish || o[0].Caller != "orders" || o[0].Topic != "orders.placed" || o[0].Status != 202 || o[0].RequestID != "req-1" {
 		t.Errorf("publish observed as %+v", o[0])
 	}
