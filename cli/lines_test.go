@@ -193,3 +193,21 @@ func TestFaultIsShown(t *testing.T) {
 		t.Error(line)
 	}
 }
+
+func TestCopyIsShown(t *testing.T) {
+	o := fleet.Observation{Kind: fleet.KindMirror, RequestID: "01M", Caller: "web", Callee: "orders-next", Protocol: fleet.HTTP, Route: "orders/reads",
+		Method: "GET", Path: "/a", Status: 500, Compared: &fleet.Compared{With: "orders", Differences: []string{"status 500 instead of 200", "another body of 8 bytes"}}}
+	got := explain(style{}, &o)
+	for _, part := range []string{"A copy of a call of web went to orders-next: GET /a", "Its answer differs from that of orders: status 500 instead of 200 and another body of 8 bytes."} {
+		if !strings.Contains(got, part) {
+			t.Errorf("%q lacks %q", got, part)
+		}
+	}
+	if line := tapLine(style{}, &o); !strings.Contains(line, "copy GET /a  by orders/reads  500 differs") {
+		t.Error(line)
+	}
+	o.Status, o.Compared = 200, &fleet.Compared{With: "orders"}
+	if got := explain(style{}, &o); !strings.Contains(got, "Its answer was the same as that of orders.") {
+		t.Error(got)
+	}
+}

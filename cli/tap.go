@@ -54,6 +54,8 @@ func asked(o *fleet.Observation) string {
 		what = string(o.Kind) + " " + o.Topic + " " + what
 	case o.Topic != "":
 		what = string(o.Kind) + " " + o.Topic
+	case o.Kind == fleet.KindMirror:
+		what = "copy " + what
 	case what == "":
 		what = string(o.Kind)
 	}
@@ -72,6 +74,9 @@ func outcome(s style, o *fleet.Observation) string {
 	if o.Fault != "" {
 		text += " (fault " + printable(o.Fault) + ")"
 	}
+	if o.Compared != nil && o.Reason == "" {
+		text += map[bool]string{true: " differs", false: " same"}[o.Compared.Differs()]
+	}
 	switch {
 	case o.Reason != "":
 		return s.red(strings.TrimPrefix(text+" "+o.Reason, "done "))
@@ -79,7 +84,7 @@ func outcome(s style, o *fleet.Observation) string {
 		return s.red(text)
 	case o.Learned != nil:
 		return s.yellow(text + " learned")
-	case o.Fault != "":
+	case o.Fault != "", o.Compared.Differs():
 		return s.yellow(text)
 	}
 	return s.green(text)

@@ -45,6 +45,9 @@ func explain(s style, o *fleet.Observation) string {
 	fmt.Fprintf(&b, "%s  request %s\n", o.Time.Local().Format("2006-01-02 15:04:05.000"), s.bold(o.RequestID))
 	fmt.Fprintf(&b, "%s\n", printable(opening(o)))
 	fmt.Fprintf(&b, "%s\n", verdict(s, o))
+	if o.Compared != nil && o.Reason == "" {
+		fmt.Fprintf(&b, "%s\n", compared(s, o.Compared))
+	}
 	if o.Fault != "" {
 		fmt.Fprintf(&b, "%s\n", s.yellow("An operator's fault met it: "+printable(o.Fault)+"."))
 	}
@@ -60,12 +63,22 @@ func explain(s style, o *fleet.Observation) string {
 	return b.String()
 }
 
+// compared says how the answer to a copy compares with what the caller got.
+func compared(s style, c *fleet.Compared) string {
+	if c.Differs() {
+		return s.yellow(fmt.Sprintf("Its answer differs from that of %s: %s.", c.With, printable(and(c.Differences))))
+	}
+	return s.green(fmt.Sprintf("Its answer was the same as that of %s.", c.With))
+}
+
 // opening is the first sentence: who did what. Where it ends with a path there is no full stop, which
 // would look like a part of it.
 func opening(o *fleet.Observation) string {
 	switch o.Kind {
 	case fleet.KindDelivery:
 		return fmt.Sprintf("The broker delivered an event of %s to %s (%s %s).", o.Topic, o.Callee, o.Method, o.Path)
+	case fleet.KindMirror:
+		return fmt.Sprintf("A copy of a call of %s went to %s: %s %s", caller(o), o.Callee, o.Method, o.Path)
 	case fleet.KindPublish:
 		return fmt.Sprintf("%s published to the topic %s.", caller(o), o.Topic)
 	case fleet.KindEgress:

@@ -11,6 +11,7 @@ const (
 	KindStream   Kind = "stream"   // a TCP connection, an upgrade or a CONNECT
 	KindEgress   Kind = "egress"   // a connection to something outside the fleet
 	KindDelivery Kind = "delivery" // the broker's view of one delivery attempt
+	KindMirror   Kind = "mirror"   // a copy of a call, which a route sends to another service
 	KindPublish  Kind = "publish"  // a message accepted or refused by the broker
 )
 
@@ -55,6 +56,9 @@ type Observation struct {
 	// was let in; Limit is how many it may have. Both are 0 where no limit was asked.
 	InFlight int `json:"in_flight,omitempty"`
 	Limit    int `json:"limit,omitempty"`
+	// Compared says, of a copy that was answered, how its answer differs from the original's.
+	Compared *Compared `json:"compared,omitempty"`
+
 	// Learned is the manifest line that this exchange lacked and that learning let pass.
 	Learned *Learned `json:"learned,omitempty"`
 
@@ -89,6 +93,16 @@ func GRPCFault(code int) bool {
 	}
 	return code < 0 || code > 16
 }
+
+// Compared is how the answer to a copy of a call compares with the answer that the caller got.
+type Compared struct {
+	With string `json:"with"` // the service that answered the caller
+	// Differences are phrases, such as `status 500 instead of 200`; none where both are the same.
+	Differences []string `json:"differences,omitempty"`
+}
+
+// Differs reports whether two answers were compared, and were not the same.
+func (c *Compared) Differs() bool { return c != nil && len(c.Differences) > 0 }
 
 // Attempt is one try at one endpoint.
 type Attempt struct {

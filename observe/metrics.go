@@ -28,7 +28,7 @@ type collector struct {
 	started time.Time
 
 	requests, errors, duration *prometheus.Desc
-	dropped, missed            *prometheus.Desc
+	dropped, missed, mirrored  *prometheus.Desc
 }
 
 func newCollector(r *Recorder) *collector {
@@ -42,6 +42,7 @@ func newCollector(r *Recorder) *collector {
 		requests: desc("requests_total", "Finished requests, by edge.", edge),
 		errors:   desc("request_errors_total", "Requests that were refused, got no answer, or a 5xx one, by edge.", edge),
 		duration: desc("request_duration_seconds", "From a request's first byte to the last of its answer, within 3.2 %.", edge),
+		mirrored: mirrored(),
 		dropped:  desc("records_dropped_total", "Records of single requests that found no free place.", nil),
 		missed:   desc("tap_missed_total", "Records that readers of a tap were too slow for.", nil),
 	}
@@ -49,7 +50,7 @@ func newCollector(r *Recorder) *collector {
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.requests, c.errors, c.duration, c.dropped, c.missed} {
+	for _, d := range []*prometheus.Desc{c.requests, c.errors, c.duration, c.dropped, c.missed, c.mirrored} {
 		ch <- d
 	}
 }
@@ -61,6 +62,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	counter(c.dropped, c.r.all.dropped.Load()+c.r.failed.dropped.Load())
 	counter(c.missed, c.r.Missed())
+	c.collectMirrors(counter)
 	for _, e := range c.r.sorted() {
 		h := e.totals()
 		labels := []string{e.key.from, e.key.to, e.key.route, string(e.key.protocol)}

@@ -43,8 +43,9 @@ type Recorder struct {
 	learned learnedSet
 	missed  atomic.Uint64 // observations that a tap's reader was too slow for
 
-	mu    sync.RWMutex // guards edges
-	edges map[edgeKey]*Edge
+	mu      sync.RWMutex // guards edges and mirrors
+	edges   map[edgeKey]*Edge
+	mirrors map[mirrorKey]*Mirror
 }
 
 type edgeKey struct {
@@ -64,6 +65,7 @@ func New(c Config) *Recorder {
 		all:     newRing(s, size),
 		failed:  newRing(s, size/4),
 		edges:   map[edgeKey]*Edge{},
+		mirrors: map[mirrorKey]*Mirror{},
 	}
 }
 

@@ -14,7 +14,7 @@ func (r *Recorder) Record(o *fleet.Observation) {
 	if o.Learned != nil {
 		r.learned.add(*o.Learned)
 	}
-	if o.Failed() {
+	if o.Failed() || o.Compared.Differs() {
 		r.failed.put(o)
 	} else {
 		r.all.put(o)

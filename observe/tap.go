@@ -52,7 +52,7 @@ func (t *tap) forward(ctx context.Context, out chan<- fleet.Observation) {
 }
 
 func (t *tap) wants(o *fleet.Observation) bool {
-	if t.failures && !o.Failed() {
+	if t.failures && !o.Failed() && !o.Compared.Differs() {
 		return false
 	}
 	return len(t.services) == 0 || slices.Contains(t.services, o.Caller) || slices.Contains(t.services, o.Callee)

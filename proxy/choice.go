@@ -10,10 +10,12 @@ import (
 	"github.com/shoalrun/shoal/fleet"
 )
 
-// fields are a request's header fields, whatever protocol carries it.
+// fields are a request as stages look at it, whatever protocol carries it.
 type fields interface {
 	// field returns the value of the nth field (from 0) of a lower-case name. It may be a view of a buffer.
 	field(name string, nth int) (value string, ok bool)
+	// copy returns a copy of the whole request, or nil where not all of it is here.
+	copy() *request
 }
 
 // choice is one declared route as one caller's table has it: what it matches, and where that leads.
@@ -190,6 +192,7 @@ func (t *table) leaf(r *route, s *service, declared *fleet.Route, to string) *ro
 		t.handOver(&leaf, s, to)
 	}
 	leaf.limitTime(time.Duration(declared.Timeout))
+	leaf.mirror = t.mirror(r, s, declared)
 	t.finish(&leaf)
 	return &leaf
 }
@@ -214,6 +217,7 @@ func (t *table) handOver(r *route, s *service, to string) {
 		return
 	}
 	r.service, r.load, r.places = other, other.load, other.places
+	r.permission += ", " + where(s, "routes") + " hands it over to " + to
 	r.port, r.refusal = samePort(r.port, other)
 	if r.refusal == nil {
 		r.refusal = t.handsOver(r, s, other)
@@ -304,6 +308,9 @@ func (t *table) again(r *route) *route {
 		for _, s := range parent.choices[i].shares {
 			if s.route.name == r.name && s.route.callee == r.callee {
 				return s.route
+			}
+			if m := s.route.mirror; m != nil && m.route.name == r.name && m.route.callee == r.callee {
+				return m.route
 			}
 		}
 	}

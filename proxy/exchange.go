@@ -25,6 +25,8 @@ type exchange struct {
 	obs      fleet.Observation // strings in it may be views of a buffer until it is recorded
 	deadline time.Time         // zero: none
 	refusal  *refusal          // why it ended without an answer
+	digest   *digest           // of its answer, where that is compared; nil: it is not
+	original *copied           // what it is a copy of; nil: of nothing
 	peer     bool              // a peer asks for a caller of its own, and counts the call itself
 
 	idempotent bool   // RFC 9110 section 9.2.2, or an Idempotency-Key
@@ -83,12 +85,13 @@ func (x *exchange) call(s stream) {
 		s.refuse(x)
 	}
 	x.observe()
+	x.mirror(s)
 }
 
 // begin resets x for a call of src.
 func (x *exchange) begin(p *Proxy, src Source, gone *atomic.Bool) {
 	x.p, x.source, x.gone = p, src, gone
-	x.route, x.place, x.refusal = nil, nil, nil
+	x.route, x.place, x.refusal, x.digest, x.original = nil, nil, nil, nil, nil
 	x.idempotent, x.replayable, x.counted, x.peer, x.fresh = false, true, false, false, false
 	x.working, x.full, x.trial, x.key, x.seen = false, false, false, 0, 0
 	x.waited, x.headAfter, x.tries, x.avoided = 0, 0, 0, 0
@@ -110,6 +113,7 @@ func (x *exchange) match(f fields) bool {
 	if r.key != nil {
 		x.key = keyIn(r.key, f)
 	}
+	x.watch()
 	if r.timeout > 0 {
 		x.deadline = x.obs.Time.Add(r.timeout)
 	}
@@ -158,6 +162,7 @@ func (x *exchange) observe() {
 		x.obs.Duration = time.Since(x.obs.Time)
 		x.obs.Reason, x.obs.Detail = string(f.reason), f.text()
 	}
+	x.compare()
 	x.obs.Attempts = x.attempts[:min(x.tries, maxAttempts)]
 	failed := x.obs.Failed()
 	if x.peer && (!failed || x.unreached()) {

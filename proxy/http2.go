@@ -93,6 +93,9 @@ func (c *http2Session) find(s *http2Stream) {
 	case aimPeer:
 		c.findForPeer(s)
 		return
+	case aimMirror:
+		c.from.copied.find(x)
+		return
 	}
 	x.route = c.route
 }

@@ -99,6 +99,9 @@ func (s *http2Stream) answer(e h2.Event) {
 		s.arm(time.Now().Add(x.route.idle))
 	}
 	s.noteGRPC(h)
+	if x.digest != nil {
+		x.digest.http2(h)
+	}
 	if !x.place.peer() {
 		hideInternalFields(h)
 	}
@@ -146,8 +149,14 @@ func (s *http2Stream) download(e h2.Event) {
 	if s.silence {
 		s.until = time.Now().Add(s.route.idle)
 	}
+	if s.digest != nil {
+		s.digest.add(e.Data)
+	}
 	if e.Kind == h2.Trailers {
 		s.noteGRPC(s.up.Trailers())
+		if s.digest != nil {
+			s.digest.trailers(s.up.Trailers())
+		}
 	}
 	s.answers = e.End
 	if s.up.Forward(e.Batch, s.down, e.Data, e.End) {

@@ -244,9 +244,10 @@ func (s *http2Stream) end(b *h2.Batch) {
 	if s.refusal != nil {
 		s.refuse(b)
 	}
-	s.down.Release(b)
 	s.obs.BytesIn = s.bytesIn
 	s.observe()
+	s.mirror(s)
+	s.down.Release(b)
 	s.phase = done
 	s.reset()
 	http2Streams.Put(s)

@@ -76,6 +76,9 @@ func (t *translation) answer() outcome {
 	}
 	body := t.res.Body(x.obs.Method == "HEAD")
 	body.Keep = true
+	if x.digest != nil {
+		x.digest.http2(h)
+	}
 	t.b.r += t.res.Size
 	s.mu.Lock()
 	s.begun, s.replayable = true, false
@@ -99,6 +102,9 @@ func (t *translation) more(body *h1.Body, stream bool) error {
 		content, n, err := body.Next(t.b.bytes())
 		if err != nil {
 			return err
+		}
+		if x.digest != nil {
+			x.digest.add(content)
 		}
 		if err := t.send(content, false); err != nil {
 			return err

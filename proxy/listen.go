@@ -21,6 +21,7 @@ const (
 	aimEdge               // host and path, by the gateway's match
 	aimPeer               // internal fields, which name the caller too
 	aimCapture            // the address that the application dialed
+	aimMirror             // a copy's own route
 )
 
 // listener is one source of connections: who calls, and how its targets are found.
@@ -30,6 +31,7 @@ type listener struct {
 	aim    aim
 	target target // of aimFixed
 	match  func(host, path string) (service string, ok bool)
+	copied *copied // of aimMirror
 	// original tells where a captured connection was going.
 	original func(net.Conn) (netip.AddrPort, error)
 

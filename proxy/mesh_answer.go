@@ -54,6 +54,9 @@ func (c *meshCall) relay(x *exchange) outcome {
 	s := c.s
 	h := c.st.Head()
 	x.obs.Status = h.Status
+	if x.digest != nil {
+		x.digest.http2(h)
+	}
 	if o := x.refusedByPeer(fleet.Reason(h.Get("shoal-reason"))); o.reason != "" {
 		c.end(x)
 		return o
@@ -135,6 +138,7 @@ func (c *meshCall) piece(p []byte, f framing) (n int, last bool, err error) {
 		n = c.chunk(p)
 	default:
 		n = c.st.Take(nil, p)
+		c.note(p[:n])
 	}
 	last = c.ended && c.st.Buffered() == 0
 	if n == 0 && !last && c.err != nil {
@@ -165,6 +169,13 @@ func (c *meshCall) last(p []byte, n int) (_ int, all bool, err error) {
 	return n + copy(p[n:], end), true, nil
 }
 
+// note keeps what is compared of the body.
+func (c *meshCall) note(content []byte) {
+	if d := c.s.x.digest; d != nil {
+		d.add(content)
+	}
+}
+
 // chunk puts one chunk into p, with a size of four digits.
 func (c *meshCall) chunk(p []byte) int {
 	if len(p) <= chunkRoom || c.st.Buffered() == 0 {
@@ -172,6 +183,7 @@ func (c *meshCall) chunk(p []byte) int {
 	}
 	const head = len("0000\r\n")
 	n := c.st.Take(nil, p[head:min(len(p)-chunkRoom+head, 1<<16-1)])
+	c.note(p[head : head+n])
 	const digits = "0123456789abcdef"
 	for i := range 4 {
 		p[i] = digits[n>>(12-4*i)&15]

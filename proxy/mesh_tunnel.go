@@ -191,6 +191,9 @@ func (t *meshTunnel) refuse(x *exchange) {
 	}
 }
 
+// copy: bytes are not copied.
+func (t *meshTunnel) copy() *request { return nil }
+
 func (t *meshTunnel) field(name string, nth int) (string, bool) {
 	h := t.st.Head()
 	if name == "host" {

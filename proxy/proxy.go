@@ -112,7 +112,8 @@ type Proxy struct {
 	table atomic.Pointer[table]
 	watch *watcher
 
-	stopping atomic.Bool // nothing idle is kept
+	stopping atomic.Bool   // nothing idle is kept
+	copies   chan struct{} // held by each copy on its way
 
 	ctx    context.Context // of everything that no single connection owns
 	cancel context.CancelFunc
@@ -148,7 +149,7 @@ func New(c Config) (*Proxy, error) {
 	p := &Proxy{
 		cfg: c.withDefaults(), epoch: time.Now(), watch: w,
 		endpoints: map[string]*endpoint{}, loads: map[string]*load{}, listeners: map[*listener]struct{}{},
-		callers: map[string]*http.Transport{}, peers: map[string]*peer{},
+		callers: map[string]*http.Transport{}, peers: map[string]*peer{}, copies: make(chan struct{}, maxCopies),
 		changed: make(chan struct{}),
 	}
 	p.quiet = sync.NewCond(&p.mu)

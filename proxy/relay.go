@@ -62,6 +62,10 @@ func (s *session) answer(x *exchange, b *buffer, head, part []byte) error {
 	if head[7] == '0' {
 		head[7] = '1' // a proxy speaks its own version (RFC 9110 section 2.5)
 	}
+	if x.digest != nil {
+		x.digest.http1(&s.res, head, x.obs.Method == "HEAD")
+		x.digest.raw(part)
+	}
 	n := len(head) + len(part)
 	x.obs.BytesOut += int64(n)
 	if s.keep && s.req.Minor == 1 && !strip && s.res.Intact() {
@@ -104,6 +108,9 @@ func (s *session) stream(x *exchange, u *upstream, b *buffer, body *h1.Body) out
 		n, err := u.read(x, b.b, s.until(x))
 		k, bad := body.Take(b.b[:n])
 		x.obs.BytesOut += int64(k)
+		if x.digest != nil {
+			x.digest.raw(b.b[:k])
+		}
 		if k > 0 && s.write(b.b[:k]) != nil {
 			err = errGone
 		}

@@ -125,6 +125,9 @@ func (s *session) find(x *exchange) {
 		s.findHost(x)
 	case aimEdge:
 		s.findExposed(x)
+	case aimMirror:
+		s.from.copied.find(x)
+		return
 	}
 	x.route = s.route
 }

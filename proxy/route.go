@@ -41,6 +41,7 @@ type route struct {
 	name           string // of the declared route; `orders/beta` where orders hands the call over
 	via            string // the service that hands the call over; empty: the callee was called itself
 	choices        []choice
+	mirror         *mirror // who gets copies of calls; nil: nobody
 	handed         *choice // at a peer: what the route that hands the call over matches
 	kind           fleet.Kind
 	port           fleet.Port
