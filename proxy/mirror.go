@@ -89,7 +89,7 @@ func (x *exchange) mirror(f fields) {
 		return
 	}
 	req.header.Set("X-Request-Id", strings.Clone(x.obs.RequestID))
-	c := &copied{mirror: m, answer: x.digest, from: x.route.callee}
+	c := &copied{mirror: m, answer: x.digest, from: x.route.callee, over: make(chan struct{})}
 	p, src := x.p, x.source
 	go func() {
 		defer func() { <-p.copies }()
@@ -100,8 +100,9 @@ func (x *exchange) mirror(f fields) {
 // copied is one copy on its way: a call whose listener has it only.
 type copied struct {
 	*mirror
-	answer *digest // of the original
-	from   string  // who gave that
+	answer *digest       // of the original
+	from   string        // who gave that
+	over   chan struct{} // closed once it is compared
 }
 
 // sendCopy makes a call of req, which takes the same walk as any other. What it is answered is looked at
@@ -116,8 +117,8 @@ func (p *Proxy) sendCopy(req *request, c *copied, src Source) {
 	ctx, cancel := context.WithTimeout(p.ctx, copyTime)
 	defer cancel()
 	t := &http.Transport{
-		DialContext:       func(context.Context, string, string) (net.Conn, error) { return l.open() },
-		DisableKeepAlives: true, DisableCompression: true, Protocols: new(http.Protocols),
+		DialContext:        func(context.Context, string, string) (net.Conn, error) { return l.open() },
+		DisableCompression: true, Protocols: new(http.Protocols),
 	}
 	t.Protocols.SetHTTP1(!req.http2)
 	t.Protocols.SetUnencryptedHTTP2(req.http2)
@@ -137,6 +138,10 @@ func (p *Proxy) sendCopy(req *request, c *copied, src Source) {
 	}
 	_, _ = io.Copy(io.Discard, res.Body)
 	res.Body.Close()
+	select {
+	case <-c.over: // before it, closing would look as if the caller had left
+	case <-ctx.Done():
+	}
 }
 
 // findCopy sets the route of a copy, and whose answer its own is compared with.
@@ -151,6 +156,7 @@ func (x *exchange) compare() {
 	if c == nil {
 		return
 	}
+	defer close(c.over)
 	m := &fleet.Compared{With: c.from}
 	x.obs.Compared = m
 	switch {
