@@ -217,6 +217,7 @@ func (t *table) handOver(r *route, s *service, to string) {
 		return
 	}
 	r.service, r.load, r.places = other, other.load, other.places
+	r.spread(&other.Manifest.Balance)
 	r.permission += ", " + where(s, "routes") + " hands it over to " + to
 	r.port, r.refusal = samePort(r.port, other)
 	if r.refusal == nil {

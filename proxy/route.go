@@ -168,7 +168,8 @@ func (t *table) toPlaces(r *route, s *service, to target) {
 
 // spread takes over how the callee wants its calls spread.
 func (r *route) spread(b *fleet.Balance) {
-	if r.policy = b.Policy; r.policy == fleet.Hash {
+	r.policy, r.key = b.Policy, nil
+	if b.Policy == fleet.Hash {
 		r.key = b
 	}
 }
