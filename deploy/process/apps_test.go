@@ -133,6 +133,30 @@ func (m *machine) launch(_ context.Context, s Spec) (Process, error) {
 	return a, nil
 }
 
+// launchListening returns once the application listens, or has ended.
+func (m *machine) launchListening(ctx context.Context, s Spec) (Process, error) {
+	p, err := m.launch(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	for a := p.(*app); !a.listens(); {
+		select {
+		case <-a.done:
+			return p, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return p, nil
+}
+
+func (a *app) listens() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.address != ""
+}
+
 func (a *app) read(out io.Reader) {
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		a.mu.Lock()
@@ -217,12 +241,13 @@ type node struct {
 
 	mu      sync.Mutex
 	reports []fleet.InstanceStatus
+	awaited map[string]int // the last report that was waited for, by instance
 }
 
 // start makes a supervisor on dir that runs until the test ends; change may alter its config.
 func start(t *testing.T, m *machine, dir string, running []Running, change func(*Config)) *node {
 	t.Helper()
-	n := &node{t: t, ended: make(chan error, 1)}
+	n := &node{t: t, ended: make(chan error, 1), awaited: map[string]int{}}
 	c := Config{Node: "n1", Dir: dir, Launch: m.launch, Dial: m.dial, Drain: m.drain, Settle: 50 * time.Millisecond,
 		Report: func(s fleet.InstanceStatus) {
 			n.mu.Lock()
@@ -257,25 +282,30 @@ func (n *node) leave() {
 	}
 }
 
-// last returns the newest report of an instance.
-func (n *node) last(instance string) fleet.InstanceStatus {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for i := len(n.reports) - 1; i >= 0; i-- {
-		if n.reports[i].Instance == instance {
-			return n.reports[i]
-		}
-	}
-	return fleet.InstanceStatus{}
-}
-
-// until polls the reports of an instance until one is in that state.
+// until waits for a report of that state, of an instance: one that came no earlier than the last that was
+// waited for, so that what passes quickly is not missed.
 func (n *node) until(instance string, state fleet.InstanceState) fleet.InstanceStatus {
 	n.t.Helper()
 	var s fleet.InstanceStatus
-	eventually(n.t, func() bool { s = n.last(instance); return s.State == state },
+	eventually(n.t, func() (met bool) { s, met = n.reported(instance, state); return met },
 		func() string { return fmt.Sprintf("%s is never %s; at last %+v", instance, state, s) })
 	return s
+}
+
+// reported returns the report that until waits for, or else the newest of the instance.
+func (n *node) reported(instance string, state fleet.InstanceState) (newest fleet.InstanceStatus, met bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i := n.awaited[instance]; i < len(n.reports); i++ {
+		if n.reports[i].Instance != instance {
+			continue
+		}
+		if newest = n.reports[i]; newest.State == state {
+			n.awaited[instance] = i
+			return newest, true
+		}
+	}
+	return newest, false
 }
 
 func eventually(t *testing.T, met func() bool, otherwise func() string) {
@@ -294,7 +324,16 @@ func assignment(instance, command string) fleet.Assignment {
 	if app, ok := strings.CutPrefix(command, "app "); ok {
 		a.Command = "exec " + os.Args[0]
 		a.Env = []fleet.EnvVar{{Name: "SHOAL_TEST_APP", Value: app}}
-		a.Manifest.Ports = []fleet.Port{{Number: 8080, Protocol: fleet.HTTP}}
+		a.Manifest.Ports = onPort8080()
 	}
 	return a
 }
+
+// broken is an assignment of what ends before it listens: it is never ready, however slowly it ends.
+func broken(instance, command string) fleet.Assignment {
+	a := assignment(instance, command)
+	a.Manifest.Ports = onPort8080()
+	return a
+}
+
+func onPort8080() []fleet.Port { return []fleet.Port{{Number: 8080, Protocol: fleet.HTTP}} }

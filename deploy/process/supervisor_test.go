@@ -37,7 +37,12 @@ func TestHealthGates(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			n := start(t, newMachine(t), t.TempDir(), nil, nil)
+			m := newMachine(t)
+			n := start(t, m, t.TempDir(), nil, func(c *Config) {
+				if !test.ready {
+					c.Launch = m.launchListening
+				}
+			})
 			a := assignment("orders-aaaaaa-1", test.command)
 			a.Manifest.Health = test.health
 			if !test.ready {
@@ -66,7 +71,7 @@ func TestHealthGates(t *testing.T) {
 func TestExitsAtOnce(t *testing.T) {
 	m := newMachine(t)
 	n := start(t, m, t.TempDir(), nil, func(c *Config) { c.Attempts = 3 })
-	a := assignment("orders-aaaaaa-1", "echo no such table; exit 3")
+	a := broken("orders-aaaaaa-1", "echo no such table; exit 3")
 	a.Release.Ignored = []string{".env", "local.json"}
 	if err := n.Start(t.Context(), a); err != nil {
 		t.Fatal(err)
@@ -153,7 +158,7 @@ func TestStopAllInAnyState(t *testing.T) {
 	hung := assignment("orders-aaaaaa-2", "app http") // starts for ever
 	hung.Manifest.Health.Port = 9999
 	all := []fleet.Assignment{assignment("orders-aaaaaa-1", "app http"), hung,
-		assignment("orders-aaaaaa-3", "exit 1"), assignment("orders-aaaaaa-4", "app stubborn")}
+		broken("orders-aaaaaa-3", "exit 1"), assignment("orders-aaaaaa-4", "app stubborn")}
 	all[3].Grace = fleet.Duration(50 * time.Millisecond)
 	for _, a := range all {
 		if err := n.Start(t.Context(), a); err != nil {
@@ -235,7 +240,7 @@ func TestNodeIsReplaced(t *testing.T) {
 	job := assignment("orders-aaaaaa-4", "sleep 600")
 	job.Once = true
 	all := []fleet.Assignment{assignment("orders-aaaaaa-1", "app http"), assignment("orders-aaaaaa-2", "app http"),
-		assignment("orders-aaaaaa-3", "exit 1"), job}
+		broken("orders-aaaaaa-3", "exit 1"), job}
 	for _, a := range all {
 		if err := n.Start(t.Context(), a); err != nil {
 			t.Fatal(err)
