@@ -1,4 +1,4 @@
-//go:build unix && soak
+//go:build unix
 
 package e2e
 
@@ -23,6 +23,7 @@ func (w *world) smallDisk(size string) (data string) {
 	}
 	w.Cleanup(func() { // before the world's own end, whose folder it is
 		_, _, _ = w.try("down")
+		w.showLogs()
 		must(w, syscall.Unmount(data, syscall.MNT_DETACH))
 	})
 	return data

@@ -151,14 +151,21 @@ func (w *world) end() {
 	if out, errs, code := w.try("down"); code != 0 && !strings.Contains(errs, "no fleet is running") {
 		w.Errorf("down: exit code %d\n%s%s", code, out, errs)
 	}
-	if w.Failed() {
-		for _, log := range []string{"hub.log", "node.log"} {
-			text, _ := os.ReadFile(filepath.Join(w.dir, ".shoal", log))
+	w.showLogs()
+	w.expectNoProcesses()
+	_ = os.RemoveAll(w.dir)
+}
+
+// showLogs shows what hub and node said in a test that failed.
+func (w *world) showLogs() {
+	if !w.Failed() {
+		return
+	}
+	for _, log := range []string{"hub.log", "node.log"} {
+		if text, err := os.ReadFile(filepath.Join(w.dir, ".shoal", log)); err == nil {
 			w.Logf("%s:\n%s", log, text)
 		}
 	}
-	w.expectNoProcesses()
-	_ = os.RemoveAll(w.dir)
 }
 
 // expectNoProcesses waits until no process has the world's folder in its command line, its

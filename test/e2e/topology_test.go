@@ -1,4 +1,4 @@
-//go:build unix && soak
+//go:build unix
 
 package e2e
 
