@@ -24,7 +24,7 @@ expose: true
 }
 
 func TestEditUnderLoad(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	inBoth(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, built)
 		w.up()
 		l := w.startLoad("web", "/")
@@ -48,7 +48,7 @@ func TestEditUnderLoad(t *testing.T) {
 }
 
 func TestCrashIsRestarted(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	inBoth(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, built)
 		w.up()
 		w.post("web", "/exit")
@@ -88,7 +88,7 @@ func TestInstancesOutliveHubAndNode(t *testing.T) {
 }
 
 func TestCallsFlowWhileTheHubIsGone(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	once(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, shop)
 		w.up()
 		path := q("/get", "url", w.url("web", "orders", "/"))
@@ -101,10 +101,12 @@ func TestCallsFlowWhileTheHubIsGone(t *testing.T) {
 }
 
 func TestForegroundLeavesNothing(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	inBoth(t, func(t *testing.T, s setting) {
+		one := newWorld(t, s, built)
 		for _, victim := range []string{"ctrl-c", "cli", "hub", "node", "down"} {
 			t.Run(victim, func(t *testing.T) {
-				w := newWorld(t, s, built)
+				w := *one
+				w.T = t
 				b := w.start("up", "--mode", string(s.mode))
 				w.eventually("it is up", func() bool { _, _, code := w.try("wait", "--timeout", "1s"); return code == 0 })
 				w.expect("web", "/", "web v1")
@@ -130,7 +132,7 @@ func TestForegroundLeavesNothing(t *testing.T) {
 }
 
 func TestUpgradeUnderLoad(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	inBoth(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, shop)
 		w.up()
 		hub, node := w.pids("hub"), w.pids("node")

@@ -10,12 +10,12 @@ import (
 )
 
 // downs is how often a fleet is stopped in the middle of a fault.
-const downs = 9
+const downs = 6
 
 // Hub and node start each other again: whichever of them is just dead, starting or ending when `down` is
 // run, nothing is left after it, and nothing comes back.
 func TestDownAtAnyMoment(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	inBoth(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, built)
 		for i := range downs {
 			w.up()

@@ -36,7 +36,7 @@ func (w *world) deliveries(service, outcome, event string) int {
 }
 
 func TestEventIsRetriedUntilItIsTaken(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	once(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, shop)
 		w.up()
 		w.post("payments", "/mood?refuse")
@@ -52,7 +52,7 @@ func TestEventIsRetriedUntilItIsTaken(t *testing.T) {
 }
 
 func TestEventOutlivesTheHub(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	once(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, shop)
 		w.up()
 		w.post("payments", "/mood?refuse")
@@ -65,7 +65,7 @@ func TestEventOutlivesTheHub(t *testing.T) {
 }
 
 func TestUndeclaredPublishIsRefused(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	inBoth(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, shop)
 		w.up()
 		code, body := w.send("orders", q("/send", "url", w.eventsURL("orders")+"/orders.shipped"), "x")

@@ -55,10 +55,10 @@ func (w *world) nothingLost(published []string) {
 }
 
 // kills is how often a process is killed in a test of its own.
-const kills = 10
+const kills = 6
 
 func TestNodeIsKilledAtAnyMoment(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	inBoth(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, shop)
 		w.up()
 		to := q("/send", "url", w.eventsURL("orders")+"/orders.placed")
@@ -92,7 +92,7 @@ func TestNodeIsKilledAtAnyMoment(t *testing.T) {
 }
 
 func TestHubIsKilledDuringAnEdit(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	once(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, with(shop, map[string]string{"orders/shoal.yaml": shop["orders/shoal.yaml"] + "build: cat version.txt\n"}))
 		w.up()
 		path := q("/get", "url", w.url("web", "orders", "/"))
@@ -129,7 +129,7 @@ func TestHubIsKilledWhileAManifestIsBroken(t *testing.T) {
 }
 
 func TestShimIsKilled(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	inBoth(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, shop)
 		w.up()
 		pid := w.service("orders").Instances[0].PID
@@ -163,11 +163,11 @@ func (w *world) ancestor(pid int, word string) int {
 }
 
 func TestFlappingServiceLeavesOthersAlone(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	once(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, shop)
 		w.up()
 		l := w.startLoad("web", q("/get", "url", w.url("web", "orders", "/")))
-		for i := range 4 {
+		for i := range 3 {
 			w.eventually("payments is there", func() bool { code, _, _ := w.get("payments", "/"); return code == 200 })
 			w.post("payments", "/exit")
 			w.eventually("payments was restarted", func() bool { i0 := w.service("payments").Instances; return len(i0) == 1 && i0[0].Restarts > i })
@@ -179,7 +179,7 @@ func TestFlappingServiceLeavesOthersAlone(t *testing.T) {
 }
 
 func TestDownAfterHubAndNodeWereKilled(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	inBoth(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, shop)
 		w.up()
 		w.killBoth()
@@ -204,7 +204,7 @@ func (w *world) killBoth() {
 }
 
 func TestStaleRuntimeFolder(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	inBoth(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, built)
 		w.up()
 		w.killBoth()
@@ -216,7 +216,7 @@ func TestStaleRuntimeFolder(t *testing.T) {
 }
 
 func TestTwoFleetsOnOneMachine(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	inBoth(t, func(t *testing.T, s setting) {
 		one := newWorld(t, s, shop)
 		two := newWorld(t, s, with(shop, map[string]string{"orders/version.txt": "other"}))
 		one.up()
@@ -233,7 +233,7 @@ func TestTwoFleetsOnOneMachine(t *testing.T) {
 }
 
 func TestExternals(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	inBoth(t, func(t *testing.T, s setting) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		must(t, err)
 		defer l.Close()

@@ -65,11 +65,11 @@ const nobody = 65534
 
 // settings are all the ways that this machine allows.
 func settings() []setting {
-	all := []setting{{"netns", fleet.Netns, os.Getuid()}, {"explicit", fleet.Explicit, os.Getuid()}}
+	netns, explicit := setting{"netns", fleet.Netns, os.Getuid()}, setting{"explicit", fleet.Explicit, os.Getuid()}
 	if os.Getuid() == 0 {
-		all = append(all, setting{"netns-rootless", fleet.Netns, nobody})
+		return []setting{netns, explicit, {"netns-rootless", fleet.Netns, nobody}}
 	}
-	return all
+	return []setting{netns, explicit}
 }
 
 // noNamespaces says why this machine has no namespaces for applications; empty where it has.
@@ -88,9 +88,21 @@ var noNamespaces = sync.OnceValue(func() string {
 	return ""
 })
 
-// inEach runs a test in every setting.
-func inEach(t *testing.T, test func(t *testing.T, s setting)) {
-	for _, s := range settings() {
+// inEach runs a test in every setting: for what root and an ordinary user get by different ways.
+func inEach(t *testing.T, test func(t *testing.T, s setting)) { inAll(t, settings(), test) }
+
+// inBoth runs a test with namespaces, as an ordinary user, and without: for what depends on how an
+// application is started, watched or ended.
+func inBoth(t *testing.T, test func(t *testing.T, s setting)) {
+	all := settings()
+	inAll(t, all[len(all)-2:], test)
+}
+
+// once runs a test in one setting: for what is the same in all.
+func once(t *testing.T, test func(t *testing.T, s setting)) { inAll(t, settings()[:1], test) }
+
+func inAll(t *testing.T, all []setting, test func(t *testing.T, s setting)) {
+	for _, s := range all {
 		t.Run(s.name, func(t *testing.T) { test(t, s) })
 	}
 }

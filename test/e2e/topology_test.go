@@ -28,7 +28,7 @@ func serveText(l net.Listener, text string) {
 }
 
 func TestBranchSwitch(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	once(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, built)
 		w.git("web", "checkout", "-qb", "feature")
 		w.write("web/version.txt", "feature")
@@ -52,7 +52,7 @@ func TestBranchSwitch(t *testing.T) {
 }
 
 func TestWorkspaceIsEditedWhileUp(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	once(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, with(shop, map[string]string{"shoal.work": "fleet: test\nrepos: [./web, ./orders, ./inventory]\n"}))
 		w.up()
 		l := w.startLoad("web", q("/get", "url", w.url("web", "orders", "/")))
@@ -74,7 +74,7 @@ func TestWorkspaceIsEditedWhileUp(t *testing.T) {
 }
 
 func TestInstanceIsKilledUnderLoad(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	inBoth(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, with(shop, map[string]string{"orders/shoal.yaml": shop["orders/shoal.yaml"] + "instances: 3\n"}))
 		w.up()
 		l := w.startLoad("web", q("/get", "url", w.url("web", "orders", "/")))
@@ -99,7 +99,7 @@ func TestInstanceIsKilledUnderLoad(t *testing.T) {
 }
 
 func TestWorkersAndBefore(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	inBoth(t, func(t *testing.T, s setting) {
 		manifest := built["web/shoal.yaml"] + `before: 'cat version.txt >> $SHOAL_STATE/before; if test -f broken-migration; then echo "no such column"; exit 4; fi'
 workers: {mailer: APP web work}
 `
@@ -144,7 +144,7 @@ workers: {mailer: APP web work}
 func TestUpgradeToAReplacedBinary(t *testing.T) {
 	built := filepath.Join(t.TempDir(), "shoal")
 	build(built, "github.com/shoalrun/shoal/cmd/shoal", "-ldflags", "-X main.version=next")
-	inEach(t, func(t *testing.T, s setting) {
+	once(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, shop)
 		w.binary = filepath.Join(w.dir, "shoal")
 		must(t, copyFile(shoal, w.binary))

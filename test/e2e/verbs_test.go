@@ -55,7 +55,7 @@ expose: true
 }
 
 func TestUpOfOneServiceStartsWhatItCalls(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	once(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, shop)
 		w.up("orders")
 		for name, want := range map[string]fleet.ServiceState{"orders": fleet.ServiceReady, "inventory": fleet.ServiceReady, "web": fleet.ServiceStopped, "payments": fleet.ServiceStopped} {
@@ -81,7 +81,7 @@ func (w *world) variable(service, name string) string {
 }
 
 func TestAttachAndForward(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	inBoth(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, shop)
 		w.up()
 		ide := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, "from the IDE") }))
@@ -124,7 +124,7 @@ func TestAttachAndForward(t *testing.T) {
 }
 
 func TestDebugSuspendsRestarts(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	once(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, built)
 		w.up()
 		w.run("debug", "web")
@@ -139,7 +139,7 @@ func TestDebugSuspendsRestarts(t *testing.T) {
 }
 
 func TestTestRunsACommandInAFleet(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	once(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, shop)
 		out, errs, code := w.try("test", "--mode", string(s.mode), "--", "sh", "-c", `echo "gateway $SHOAL_GATEWAY"; exit 7`)
 		if code != 7 || !strings.Contains(out, "gateway http://127.0.0.1:") {
@@ -160,7 +160,7 @@ func TestTapShowsLiveCalls(t *testing.T) {
 }
 
 func TestNeedsSecretsAndState(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	inBoth(t, func(t *testing.T, s setting) {
 		db, err := net.Listen("tcp", "127.0.0.1:0")
 		must(t, err)
 		defer db.Close()
@@ -216,7 +216,7 @@ env:
 }
 
 func TestLogFloodIsBounded(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	inBoth(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, built)
 		w.up()
 		w.expect("web", q("/flood", "bytes", fmt.Sprint(40<<20)), "flooded")
@@ -235,7 +235,7 @@ func TestLogFloodIsBounded(t *testing.T) {
 }
 
 func TestTermIgnoredIsKilled(t *testing.T) {
-	inEach(t, func(t *testing.T, s setting) {
+	inBoth(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, with(built, map[string]string{"web/shoal.yaml": `service: web
 run: APP web
 listen: {8080: http}
