@@ -23,6 +23,11 @@ func (a *app) logs() *cobra.Command {
 	cmd.Flags().IntVar(&r.Tail, "tail", 0, "only the last `N` lines of each instance (default: all that are kept)")
 	cmd.Flags().BoolVar(&times, "time", false, "begin each line with its time")
 	cmd.RunE = a.asking(func(ctx context.Context, c *api.Client, args []string) error {
+		if st, err := c.Status(ctx); err == nil { // else asking for logs says why
+			if err := known(st, args); err != nil {
+				return err
+			}
+		}
 		r.Services = args
 		p := a.newLogPrinter(len(args) == 1, times)
 		return c.Logs(ctx, r, p.print)

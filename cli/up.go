@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -144,6 +145,9 @@ func (a *app) upDetached(ctx context.Context, p plan) error {
 	defer stop()
 	c := api.Dial(p.paths)
 	defer c.Close()
+	if err := sameFlags(ctx, c, p.flags); err != nil {
+		return err
+	}
 	if err := a.startMissing(ctx, c, p); err != nil {
 		return err
 	}
@@ -162,6 +166,42 @@ func (a *app) upDetached(ctx context.Context, p plan) error {
 	}
 	fmt.Fprintln(a.out, show.line(st))
 	return nil
+}
+
+// sameFlags refuses flags that a fleet which runs already was not started with: what listens, and how
+// sidecars are joined, is settled when its processes start.
+func sameFlags(ctx context.Context, c *api.Client, f *processFlags) error {
+	st, err := c.Status(ctx)
+	if err != nil {
+		return nil // nobody runs, or nobody who could be asked
+	}
+	for _, flag := range []struct{ name, asked, is string }{
+		{"--gateway", f.gateway, st.Gateway}, {"--metrics", f.metrics, st.Metrics},
+	} {
+		if flag.asked != "" && flag.is != "" && !sameAddress(flag.asked, flag.is) {
+			return runsWith(flag.name, flag.asked, flag.is)
+		}
+	}
+	for _, s := range st.Services {
+		if f.mode != "" && s.Mode != "" && string(s.Mode) != f.mode {
+			return runsWith("--mode", f.mode, string(s.Mode))
+		}
+	}
+	return nil
+}
+
+func runsWith(flag, asked, is string) error {
+	return fmt.Errorf("%s %s is not in force: the fleet runs already with %s; `shoal down` ends it, then start it with this flag", flag, asked, is)
+}
+
+// sameAddress reports whether asked, whose port may be 0 for any, means the address is.
+func sameAddress(asked, is string) bool {
+	a, err := net.ResolveTCPAddr("tcp", asked)
+	b, isErr := net.ResolveTCPAddr("tcp", is)
+	if err != nil || isErr != nil {
+		return false
+	}
+	return a.Port == 0 || a.Port == b.Port && (a.IP.Equal(b.IP) || len(a.IP) == 0 && b.IP.IsUnspecified())
 }
 
 // startMissing starts hub and node, or whichever of them does not run, and waits until both answer.

@@ -28,7 +28,7 @@ func (a *app) wait() *cobra.Command {
 		defer stop()
 		last, err := settled(bound, c, args)
 		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("not healthy after %v: %s", limit, cmp.Or(and(unready(last, args)), "the fleet has no service yet"))
+			return fmt.Errorf("not healthy after %v: %s", limit, cmp.Or(and(unready(last, args)), "no service has been started yet"))
 		}
 		if err != nil {
 			a.showFailed(last)
@@ -53,7 +53,7 @@ func settled(ctx context.Context, c *api.Client, names []string) (fleet.Status, 
 		if failed := inState(st, names, fleet.ServiceFailed); len(failed) > 0 {
 			return st, fmt.Errorf("%s failed", and(failed))
 		}
-		if len(st.Services) > 0 && len(unready(st, names)) == 0 { // none: an `up` has only begun
+		if healthy(st, names) {
 			return st, nil
 		}
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
@@ -84,8 +84,15 @@ func known(st fleet.Status, names []string) error {
 	return nil
 }
 
+// healthy reports whether those named are ready; where none is, whether all are that were asked to run.
+// Where nothing was, an `up` has only begun.
+func healthy(st fleet.Status, names []string) bool {
+	ready := len(inState(st, names, fleet.ServiceReady, fleet.ServiceExternal))
+	return len(unready(st, names)) == 0 && ready >= max(len(names), 1)
+}
+
 func unready(st fleet.Status, names []string) []string {
-	return inState(st, names, fleet.ServiceWaiting, fleet.ServiceBuilding, fleet.ServiceStarting, fleet.ServiceUpdating, fleet.ServiceDegraded, fleet.ServiceFailed)
+	return inState(st, names, fleet.ServiceWaiting, fleet.ServiceBuilding, fleet.ServiceStarting, fleet.ServiceUpdating, fleet.ServiceDegraded, fleet.ServiceFailed, fleet.ServiceStopping)
 }
 
 // inState returns the services in one of the states, of those named, or of all.

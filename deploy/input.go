@@ -14,8 +14,11 @@ type (
 	Update struct{ Target Target }
 	// Building says that a release of a service is being built.
 	Building struct{ Service string }
-	// BuildFailed carries what a failed build printed.
-	BuildFailed struct{ Service, Text string }
+	// BuildFailed carries what a failed build printed, or, where Unbuilt, why nothing was built.
+	BuildFailed struct {
+		Service, Text string
+		Unbuilt       bool
+	}
 	// Restart asks for new instances of the same releases.
 	Restart struct{ Services []string }
 	// Attach lets Address take the place of a service.

@@ -86,7 +86,7 @@ func (p *play) input(words []string) error {
 	case "building":
 		p.step(Building{word(1)})
 	case "build-failed":
-		p.step(BuildFailed{word(1), strings.ReplaceAll(rest, "/", "\n")})
+		p.step(BuildFailed{word(1), strings.ReplaceAll(rest, "/", "\n"), false})
 	case "restart":
 		p.step(Restart{words[1:]})
 	case "attach":

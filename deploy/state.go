@@ -59,6 +59,7 @@ type service struct {
 
 	building   bool
 	buildError []string // what the failed build printed; nil: none failed
+	unbuilt    bool     // buildError says why nothing was built
 	opened     int      // the generation that need not wait for callees any more
 	waits      []string // callees that it was last seen waiting for
 

@@ -55,6 +55,8 @@ func (s *State) state(v *service) fleet.ServiceState {
 		return fleet.ServiceExternal
 	case known && n == 0 && len(v.instances) == 0:
 		return fleet.ServiceStopped
+	case known && n == 0:
+		return fleet.ServiceStopping
 	}
 	ready := len(v.each("", func(i *instance) bool { return i.ready() && s.there(i.node) && s.serves(v, i) }))
 	switch {
@@ -163,6 +165,9 @@ func (v *service) first(keep func(*instance) bool) *instance {
 // failure says in a line why v is not well, or nothing.
 func (v *service) failure() string {
 	if v.buildError != nil {
+		if v.unbuilt {
+			return "its change is not in force: " + v.buildError[0]
+		}
 		return "build failed: " + v.buildError[len(v.buildError)-1]
 	}
 	i := v.culprit()

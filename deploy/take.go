@@ -164,7 +164,7 @@ func (s *State) takeBuilding(in Building) {
 func (s *State) takeBuildFailed(in BuildFailed) {
 	v := s.service(in.Service)
 	v.building = false
-	v.buildError = lines(in.Text)
+	v.buildError, v.unbuilt = lines(in.Text), in.Unbuilt
 	s.ask()
 	s.tell(v, fleet.PhaseFailed, strings.Join(append([]string{v.failure()}, last(v.buildError, shownLines)...), "\n"))
 }

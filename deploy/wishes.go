@@ -29,7 +29,12 @@ func (e *Engine) Update(ctx context.Context, t Target) error { return e.ask(ctx,
 func (e *Engine) Building(service string) { e.push(message{in: Building{service}}) }
 
 // BuildFailed says that the build failed; text is what it printed. What runs goes on.
-func (e *Engine) BuildFailed(service, text string) { e.push(message{in: BuildFailed{service, text}}) }
+func (e *Engine) BuildFailed(service, text string) {
+	e.push(message{in: BuildFailed{service, text, false}})
+}
+
+// Refused says that what is declared of service now cannot be built or run, and why. What runs goes on.
+func (e *Engine) Refused(service, text string) { e.push(message{in: BuildFailed{service, text, true}}) }
 
 // Observe takes what a node reports of one instance. It never blocks.
 func (e *Engine) Observe(s fleet.InstanceStatus) { e.push(message{in: Observed{s}}) }

@@ -82,6 +82,7 @@ const (
 	ServiceUpdating ServiceState = "updating" // ready, and a new release is on its way
 	ServiceDegraded ServiceState = "degraded" // some instances healthy
 	ServiceFailed   ServiceState = "failed"   // none; Failure says why
+	ServiceStopping ServiceState = "stopping" // its last instances end
 	ServiceStopped  ServiceState = "stopped"  // not asked to run
 	ServiceExternal ServiceState = "external" // runs outside Shoal
 )

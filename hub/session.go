@@ -316,7 +316,7 @@ func (s *session) build(ctx context.Context, name string) {
 	target := s.targetLocked(service, release)
 	s.mu.Unlock()
 	if err := s.hub.engine.Update(ctx, target); err != nil && ctx.Err() == nil {
-		s.hub.engine.BuildFailed(name, err.Error())
+		s.hub.engine.Refused(name, err.Error())
 	}
 }
 
@@ -349,7 +349,7 @@ func (s *session) changed(ctx context.Context, name string) {
 	if err != nil {
 		s.hub.progress.Tell(fleet.Progress{Time: time.Now(), Service: name, Phase: fleet.PhaseFailed, Text: err.Error()})
 		if name != "" {
-			s.hub.engine.BuildFailed(name, err.Error())
+			s.hub.engine.Refused(name, err.Error())
 		}
 		return
 	}

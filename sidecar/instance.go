@@ -187,6 +187,9 @@ func (s *Sidecar) Assignment() fleet.Assignment { return s.rec.Assignment }
 // show: an application may lie.
 func (s *Sidecar) PID() int { return s.pid }
 
+// Port returns where the application is to listen in place of a port that it declares.
+func (s *Sidecar) Port(declared uint16) uint16 { return s.portOf(declared) }
+
 // Done is closed when no process of the application is left.
 func (s *Sidecar) Done() <-chan struct{} { return s.done }
 

@@ -204,11 +204,23 @@ func why(err error) string {
 	return strings.TrimPrefix(err.Error(), "connection error: desc = ")
 }
 
-// hint says where the application listens instead, if that can be found out.
-func hint(p Process) string {
-	ports := listening(pid(p))
-	if len(ports) == 0 {
+// hint says where the application listens instead, if that can be found out, and where it should where
+// that is not the port that it declares.
+func (k *keeper) hint(p Process) string {
+	hint := k.portHint(p)
+	if ports := listening(pid(p)); len(ports) > 0 {
+		hint += "; it listens on " + strings.Join(ports, ", ")
+	}
+	return hint
+}
+
+// portHint names the port that an application in explicit mode was given in place of its own.
+func (k *keeper) portHint(p Process) string {
+	moved, ok := p.(interface{ Port(declared uint16) uint16 })
+	a := k.assignment()
+	declared, any := healthPort(&a.Manifest)
+	if !ok || !any || a.Worker != "" || moved.Port(declared) == declared {
 		return ""
 	}
-	return "; it listens on " + strings.Join(ports, ", ")
+	return fmt.Sprintf("; without a namespace of its own it must listen on %d, as PORT says, not on %d", moved.Port(declared), declared)
 }

@@ -127,7 +127,7 @@ func (k *keeper) attend(alive context.Context, p Process) end {
 	}
 	if k.current().State != fleet.Ready {
 		if failure := k.gate(alive); failure != "" {
-			e := end{failure: failure + hint(p) + k.ignored(started), log: tail(p)}
+			e := end{failure: failure + k.hint(p) + k.ignored(started), log: tail(p)}
 			k.halt(alive, p)
 			return e
 		}
@@ -159,6 +159,9 @@ func (k *keeper) exited(p Process, started time.Time, healthy time.Duration) end
 		failure = fmt.Sprintf("exited with code %d", code)
 	}
 	failure += " after " + span(time.Since(started)) + k.ignored(started)
+	if healthy == 0 && !k.assignment().Once {
+		failure += k.portHint(p)
+	}
 	return end{failure: failure, code: code, log: tail(p), healthy: healthy}
 }
 

@@ -19,7 +19,8 @@ import (
 )
 
 // Process is one started application. If it has also `PID() int` and `Tail() []string` (its last
-// lines of output), they are shown in its status.
+// lines of output), they are shown in its status; `Port(declared uint16) uint16` tells where it is to
+// listen in place of a port that it declares.
 type Process interface {
 	// Done is closed when no process of the application is left.
 	Done() <-chan struct{}

@@ -30,9 +30,9 @@ func TestHealthGates(t *testing.T) {
 		{"gRPC", "app grpc", fleet.Health{GRPC: true}, true, ""},
 		{"runs on", "sleep 600", fleet.Health{}, true, ""},
 		{"HTTP that is sick", "app http", fleet.Health{Method: "GET", Path: "/sick"}, false,
-			"did not answer GET /sick on port 8080 within 400 ms; last: it answered 503"},
+			"did not answer GET /sick on port 8080 within 1.5 s; last: it answered 503"},
 		{"gRPC without the service", "app grpc-without-health", fleet.Health{GRPC: true}, false, "register it"},
-		{"another port", "app http", fleet.Health{Port: 9999}, false, "a connection on port 9999 within 400 ms; last: connection refused"},
+		{"another port", "app http", fleet.Health{Port: 9999}, false, "a connection on port 9999 within 1.5 s; last: connection refused"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -46,7 +46,7 @@ func TestHealthGates(t *testing.T) {
 			a := assignment("orders-aaaaaa-1", test.command)
 			a.Manifest.Health = test.health
 			if !test.ready {
-				a.HealthTimeout = fleet.Duration(400 * time.Millisecond)
+				a.HealthTimeout = fleet.Duration(1500 * time.Millisecond)
 			}
 			if err := n.Start(t.Context(), a); err != nil {
 				t.Fatal(err)

@@ -79,6 +79,23 @@ startup: 1s
 	w.explained("web", "/healthz", "503")
 }
 
+func TestPORTIsIgnoredInExplicitMode(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:8080") // so that the service gets another port
+	if err == nil {
+		defer l.Close()
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	_, port, _ := net.SplitHostPort(free.Addr().String())
+	must(t, free.Close())
+	w := newWorld(t, settings()[1], map[string]string{"web/shoal.yaml": `service: web
+run: PORT=` + port + ` APP web
+listen: {8080: http}
+startup: 2s
+`})
+	w.explained("as PORT says, not on 8080", "it listens on "+port)
+}
+
 func TestSecondUpOnOneDataFolder(t *testing.T) {
 	w := newWorld(t, settings()[0], built)
 	w.up()
@@ -90,6 +107,13 @@ func TestSecondUpOnOneDataFolder(t *testing.T) {
 	if after := w.service("web").Instances[0].PID; after != before {
 		t.Errorf("up -d with nothing new replaced process %d by %d", before, after)
 	}
+	for _, flags := range [][]string{{"--gateway", "127.0.0.1:1"}, {"--metrics", "127.0.0.1:1"}, {"--mode", "explicit"}} {
+		out, errs, code := w.try(append([]string{"up", "-d"}, flags...)...)
+		if code == 0 || !strings.Contains(errs, flags[0]) || !strings.Contains(errs, "shoal down") {
+			t.Errorf("up -d %v on a fleet that runs without: exit code %d %s%s", flags, code, out, errs)
+		}
+	}
+	w.up("--gateway", w.status().Gateway)
 }
 
 func TestDataFolderOfANewerVersion(t *testing.T) {

@@ -117,6 +117,9 @@ func TestHubIsKilledWhileAManifestIsBroken(t *testing.T) {
 	w.up()
 	w.write("web/shoal.yaml", built["web/shoal.yaml"]+"helth: GET /\n")
 	w.eventually("the mistake shows", func() bool { return strings.Contains(w.service("web").Failure, "helth") })
+	if got := w.service("web").Failure; strings.Contains(got, "build failed") || !strings.Contains(got, "web/shoal.yaml:7:1") {
+		t.Errorf("the mistake is told as %q", got)
+	}
 	w.kill("hub")
 	w.eventually("the next hub shows it too", func() bool { return strings.Contains(w.status().Failure, "helth") })
 	w.expect("web", "/", "web v1")

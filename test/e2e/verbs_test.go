@@ -215,6 +215,14 @@ env:
 	})
 }
 
+func TestLogsOfNoService(t *testing.T) {
+	w := newWorld(t, settings()[0], shop)
+	w.up()
+	if _, errs, code := w.try("logs", "nosuch"); code == 0 || !strings.Contains(errs, "nosuch") || !strings.Contains(errs, "inventory, orders, payments, web") {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+}
+
 func TestLogFloodIsBounded(t *testing.T) {
 	inBoth(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, built)
@@ -241,11 +249,16 @@ run: APP web
 listen: {8080: http}
 health: GET /healthz
 expose: true
-grace: 200ms
+grace: 3s
 env: {IGNORE_TERM: "1"}
 `}))
 		w.up()
-		w.run("down")
+		down := w.start("down")
+		w.eventually("it is being stopped", func() bool {
+			out, _, _ := w.try("status")
+			return strings.Contains(out, "stopping")
+		})
+		w.ended(down)
 		w.expectNoProcesses()
 	})
 }
