@@ -23,6 +23,9 @@ func (a *app) node() *cobra.Command {
 		Args: within(0, 0),
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if a.data == "" {
+			a.data = dataFolder // this machine's, whatever workspace is around
+		}
 		p, err := a.paths()
 		if err != nil {
 			return err

@@ -30,7 +30,7 @@ type nodeState struct {
 // removed is forgotten, and with it what ran there.
 func (s *State) takeNodes(in Nodes) {
 	for _, name := range in.Removed {
-		delete(s.nodes, name)
+		s.takeRemoved(name)
 	}
 	for name, n := range s.nodes {
 		if n.gone.IsZero() && !slices.ContainsFunc(in.Live, func(o Node) bool { return o.Name == name }) {
@@ -39,6 +39,19 @@ func (s *State) takeNodes(in Nodes) {
 	}
 	for _, n := range in.Live {
 		s.nodes[n.Name] = &nodeState{mode: n.Mode}
+	}
+}
+
+// takeRemoved forgets a node that left the fleet, and what ran there: nobody can stop that any more.
+func (s *State) takeRemoved(node string) {
+	delete(s.nodes, node)
+	for _, v := range s.sorted() {
+		for _, i := range slices.Clone(v.instances) {
+			if i.node == node {
+				s.tell(v, fleet.PhaseWarn, i.id+" is forgotten: node "+node+" is not part of the fleet any more")
+				s.drop(v, i)
+			}
+		}
 	}
 }
 
@@ -142,19 +155,17 @@ func (s *State) overdue(node string) bool {
 // outOfReach tells whether i is on its way out and its node is not there to end it.
 func (s *State) outOfReach(i *instance) bool { return i.leaving() && !s.there(i.node) }
 
-// abandon forgets what nobody can stop: what is on a node that was removed, and, where everything is to
-// stop, what is on one that is away. A node that comes back is told to stop what nobody knows.
+// abandon forgets, where everything is to stop, what is on a node that is away. One that comes back is
+// told to stop what nobody knows.
 func (s *State) abandon(v *service) {
+	if !s.stopping {
+		return
+	}
 	for _, i := range slices.Clone(v.instances) {
-		removed := s.nodes[i.node] == nil
-		if i.phase == dead || !removed && (!s.stopping || s.there(i.node)) {
+		if i.phase == dead || s.there(i.node) {
 			continue
 		}
-		text := " may run on: node " + i.node + " is away; it is stopped when that is back"
-		if removed {
-			text = " is forgotten: node " + i.node + " is not part of the fleet any more"
-		}
-		s.tell(v, fleet.PhaseWarn, i.id+text)
+		s.tell(v, fleet.PhaseWarn, i.id+" may run on: node "+i.node+" is away; it is stopped when that is back")
 		s.drop(v, i)
 	}
 }
