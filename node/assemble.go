@@ -189,6 +189,7 @@ func (n *node) joinHub() {
 		node:    n.Name,
 		dial:    n.dialHub,
 		learn:   n.machines.learn,
+		refused: n.machines.refused,
 		install: n.snapshots.take,
 		command: n.command,
 		quit:    func() { n.quit(errShutdown) },

@@ -117,6 +117,18 @@ func (m *machines) renew(ctx context.Context, csr []byte) (identity.Issued, erro
 	return issued(res.Msg.Issued)
 }
 
+// refused is called when the hub does not take this node's certificate: it may have expired while the
+// machine was off, and is renewed. Who does not come by that door either was cut off.
+func (m *machines) refused(ctx context.Context) error {
+	err := m.source.Obtain(ctx, m.renew)
+	if isAlert(err) {
+		name := m.source.ID().Name
+		return fmt.Errorf("the hub takes this node's certificate no more, not even to renew it: node %s was revoked, or its fleet was made anew; "+
+			"`shoal nodes token %s --rejoin` on the hub's machine lets it join again (%w)", name, name, err)
+	}
+	return err
+}
+
 // renewNow renews the certificate when the operator asks for it.
 func (m *machines) renewNow(ctx context.Context) (time.Time, error) {
 	if m.source.Empty() {

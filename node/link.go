@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,7 +37,8 @@ const (
 type linkConfig struct {
 	node    string
 	dial    func(ctx context.Context) (net.Conn, error)
-	learn   func(document []byte) // of what every node must know of the others
+	learn   func(document []byte)           // of what every node must know of the others
+	refused func(ctx context.Context) error // the hub closed the connection for the node's certificate: renews it, or says why not
 	install func(p *parts) error
 	command func(ctx context.Context, c *peerv1.CommandsResponse) (fleet.InstanceStatus, error)
 	quit    func() // called once a shutdown has been answered
@@ -155,6 +157,9 @@ func (l *link) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
+		if isAlert(err) {
+			err = cmp.Or(l.refused(ctx), err)
+		}
 		if time.Since(began) > linkRetryMax {
 			wait = linkRetryMin
 			l.log.Warn("the link to the hub broke; calls go on with the last snapshot", "error", err)
@@ -169,6 +174,13 @@ func (l *link) Run(ctx context.Context) error {
 		wait = min(2*wait, linkRetryMax)
 	}
 	return ctx.Err()
+}
+
+// isAlert tells a TLS alert from the other side: with TLS 1.3 a client hears of its certificate after its
+// handshake, and never why.
+func isAlert(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
 }
 
 // session is one connection's life; the first stream that fails ends all three.

@@ -207,8 +207,8 @@ func TestRevokedNodeIsCutOff(t *testing.T) {
 		if out, errs, code := b.down(); code != 0 {
 			t.Errorf("down on the revoked node: %d\n%s%s", code, out, errs)
 		}
-		again := b.world.startIn(nil, "node", "--mode", string(s.mode))
-		w.eventually("it says why it is refused", func() bool { return strings.Contains(again.out.String(), "revoked") })
+		b.start()
+		w.eventually("it says why it is refused", func() bool { return strings.Contains(b.node.out.String(), "revoked") })
 	})
 }
 
