@@ -54,6 +54,7 @@ func explain(s style, o *fleet.Observation) string {
 	for i, try := range o.Attempts {
 		fmt.Fprintf(&b, "  attempt %d: %s, after %s, took %s: %s\n", i+1, try.Instance, latency(try.Start), latency(try.Duration), printable(try.Outcome))
 	}
+	b.WriteString(decisions(o))
 	if o.Detail != "" {
 		b.WriteString(indent(o.Detail))
 	}

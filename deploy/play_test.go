@@ -217,7 +217,7 @@ func (p *play) show(a Action) {
 func tableText(t fleet.Service) string {
 	text := t.Name + ":"
 	for _, e := range t.Endpoints {
-		text += " " + e.Instance + "=" + or(string(e.State), "serving")
+		text += " " + e.Instance + "=" + or(string(e.State), "serving") + map[bool]string{true: "(unhealthy)"}[e.Unhealthy]
 		if e.Address != "" {
 			text += "@" + e.Address
 		}

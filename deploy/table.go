@@ -92,6 +92,7 @@ func (v *service) endpoints() []fleet.Endpoint {
 			e.State = fleet.Placed
 		case i.phase == serving && v.attached == "":
 			e.State = fleet.Serving
+			e.Unhealthy = i.status.State == fleet.Unhealthy
 		}
 		all = append(all, e)
 	}
@@ -166,15 +167,16 @@ func (s *State) takesCalls(v *service, i *instance) bool {
 
 // reason names what a change does to a service, for the history.
 func reason(old, now fleet.Service) string {
-	had := map[string]fleet.EndpointState{}
+	had, ill := map[string]fleet.EndpointState{}, map[string]bool{}
 	for _, e := range old.Endpoints {
-		had[e.Instance] = e.State
+		had[e.Instance], ill[e.Instance] = e.State, e.Unhealthy
 	}
-	var serves, placed, drains bool
+	var serves, placed, drains, health bool
 	for _, e := range now.Endpoints {
 		was, known := had[e.Instance]
 		delete(had, e.Instance)
 		if known && was == e.State {
+			health = health || ill[e.Instance] != e.Unhealthy
 			continue
 		}
 		serves = serves || e.State == fleet.Serving
@@ -192,6 +194,8 @@ func reason(old, now fleet.Service) string {
 		return "drain"
 	case len(had) > 0:
 		return "withdraw"
+	case health:
+		return "health"
 	}
 	return "describe"
 }

@@ -53,6 +53,9 @@ type Endpoint struct {
 	Address string `json:"address,omitempty"`
 	// State says whether calls go there.
 	State EndpointState `json:"state,omitempty"`
+	// Unhealthy says that it was ready, and does not answer its health checks now: it gets no new call
+	// while others can take it.
+	Unhealthy bool `json:"unhealthy,omitempty"`
 }
 
 // EndpointState is whether an endpoint takes calls. Its node may speak for the service in all of

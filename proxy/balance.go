@@ -184,6 +184,8 @@ func (x *exchange) verdict(o outcome) *refusal {
 		return o.final
 	case o.reason == fleet.ReasonCallerGone:
 		return callerGone(x.route.callee)
+	case o.reason == fleet.ReasonOverloaded:
+		return x.overloaded(0)
 	case o.reason == fleet.ReasonTimeout:
 		return timedOut(x.route.callee, x.deadline.Sub(x.obs.Time).Round(time.Millisecond))
 	}

@@ -115,9 +115,9 @@ func (x *exchange) standing(pl *place, now int64) int {
 	case pl.via != nil && pl.via.unwell():
 		x.decide(fleet.PassedEjected)
 		return shunned
-	case until == 0 && paused == 0 && !pl.unhealthy.Load():
+	case until == 0 && paused == 0 && !pl.unhealthy:
 		return promising
-	case pl.unhealthy.Load():
+	case pl.unhealthy:
 		x.decide(fleet.PassedUnhealthy)
 		return shunned
 	case paused > now:

@@ -24,10 +24,9 @@ type endpoint struct {
 
 	latency
 	outlier
-	limiter   limiter
-	since     atomic.Int64 // when it began to take calls: nanoseconds since p.epoch
-	unhealthy atomic.Bool  // does not answer its health checks
-	serving   bool         // in the last table; guarded by p.mu
+	limiter limiter
+	since   atomic.Int64 // when it began to take calls: nanoseconds since p.epoch
+	serving bool         // in the last table; guarded by p.mu
 
 	mu    sync.Mutex // guards pools
 	pools []*pool
@@ -37,14 +36,15 @@ type endpoint struct {
 // place is an endpoint as one snapshot has it.
 type place struct {
 	*endpoint
-	service string
-	node    string
-	via     *peer  // the process of that node, where it is another one
-	address string // HOST:PORT outside Shoal
-	builtin func(net.Conn)
-	state   fleet.EndpointState
-	limit   int64  // of exchanges that it may work on; 0: the limiter's
-	seed    uint64 // of its weights for keys
+	service   string
+	node      string
+	via       *peer  // the process of that node, where it is another one
+	address   string // HOST:PORT outside Shoal
+	builtin   func(net.Conn)
+	state     fleet.EndpointState
+	unhealthy bool   // does not answer its health checks
+	limit     int64  // of exchanges that it may work on; 0: the limiter's
+	seed      uint64 // of its weights for keys
 
 	introductions atomic.Pointer[[]introduction] // to via
 }

@@ -29,16 +29,17 @@ type exchange struct {
 	original *copied           // what it is a copy of; nil: of nothing
 	peer     bool              // a peer asks for a caller of its own, and counts the call itself
 
-	idempotent bool   // RFC 9110 section 9.2.2, or an Idempotency-Key
-	replayable bool   // the whole request is still here
-	counted    bool   // in the callee's load
-	fresh      bool   // no kept-alive connection for the next attempt
-	working    bool   // in place's work
-	dialed     bool   // for the attempt in progress, whose time says little about the place
-	full       bool   // the last choice found only places that are full
-	trial      bool   // place is ejected, and this exchange finds out whether it is well again
-	key        uint64 // of the policy hash; 0: none
-	seen       int    // tries that an application may have seen
+	idempotent bool          // RFC 9110 section 9.2.2, or an Idempotency-Key
+	replayable bool          // the whole request is still here
+	counted    bool          // in the callee's load
+	fresh      bool          // no kept-alive connection for the next attempt
+	working    bool          // in place's work
+	dialed     bool          // for the attempt in progress, whose time says little about the place
+	full       bool          // the last choice found only places that are full
+	trial      bool          // place is ejected, and this exchange finds out whether it is well again
+	asks       time.Duration // the timeout that the caller passed on; 0: none
+	key        uint64        // of the policy hash; 0: none
+	seen       int           // tries that an application may have seen
 	waited     time.Duration
 	headAfter  time.Duration // of the last attempt, where the body took its own time; 0: as long as all
 	avoid      [4]*endpoint  // places that failed this exchange
@@ -93,7 +94,7 @@ func (x *exchange) begin(p *Proxy, src Source, gone *atomic.Bool) {
 	x.p, x.source, x.gone = p, src, gone
 	x.route, x.place, x.refusal, x.digest, x.original = nil, nil, nil, nil, nil
 	x.idempotent, x.replayable, x.counted, x.peer, x.fresh = false, true, false, false, false
-	x.working, x.full, x.trial, x.key, x.seen = false, false, false, 0, 0
+	x.working, x.full, x.trial, x.key, x.seen, x.asks = false, false, false, 0, 0, 0
 	x.waited, x.headAfter, x.tries, x.avoided = 0, 0, 0, 0
 	x.avoid = [len(x.avoid)]*endpoint{}
 	x.deadline = time.Time{}
@@ -116,6 +117,9 @@ func (x *exchange) match(f fields) bool {
 	x.watch()
 	if r.timeout > 0 {
 		x.deadline = x.obs.Time.Add(r.timeout)
+	}
+	if x.asks > 0 && !r.endless {
+		x.endBy(x.obs.Time.Add(x.asks))
 	}
 	if r.handed != nil && r.refusal == nil && !r.handed.matches(x.obs.Method, pathOf(x.obs.Path), f) {
 		return x.refuse(notHandedOver(r.asked))

@@ -147,6 +147,9 @@ func (s *http2Stream) describe(h *h2.Head) {
 			s.grpc = isGRPC(f.Value)
 		case f.Name == "idempotency-key":
 			x.idempotent = true
+		case f.Name == timeoutField && !edge:
+			x.asked(f.Value)
+			continue
 		case strings.HasPrefix(f.Name, internalPrefix), edge && strings.HasPrefix(f.Name, "x-forwarded-"):
 			continue // nobody before this process is trusted with them
 		}
@@ -186,6 +189,8 @@ func (s *http2Stream) compose() *h2.Head {
 	}
 	if t := s.grpcTimeout(); t != "" {
 		f = append(f, h2.Field{Name: "grpc-timeout", Value: t})
+	} else if x.tells() {
+		f = append(f, s.timeoutField())
 	}
 	if x.place.peer() {
 		f = x.appendPeerFields(f, s.http1)

@@ -12,7 +12,7 @@ import (
 // left, where that is less than it would give by itself.
 func (x *exchange) appendPeerFields(f []h2.Field, http1 bool) []h2.Field {
 	f = append(f, h2.Field{Name: peerField, Value: x.place.introduce(x.source, x.route, http1)})
-	fresh := x.tries <= 1 && x.waited == 0 && x.deadline.Equal(x.obs.Time.Add(x.route.timeout))
+	fresh := x.prompt() && x.deadline.Equal(x.obs.Time.Add(x.route.timeout))
 	if fresh || x.deadline.IsZero() || x.obs.Protocol == fleet.GRPC {
 		return f
 	}

@@ -26,6 +26,7 @@ type http2Stream struct {
 	fields    []h2.Field
 	authority string
 	timeout   string    // grpc-timeout, as it came
+	clock     [20]byte  // what is left of the deadline, in digits
 	http1     bool      // the caller, behind a peer, speaks HTTP/1.1, and so is the application spoken to
 	latest    time.Time // when the caller behind a peer stops waiting; zero: as the route says
 	grpc      bool

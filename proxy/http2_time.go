@@ -86,31 +86,12 @@ func parseGRPCTimeout(v string) (time.Duration, bool) {
 	return time.Duration(n) * unit, true
 }
 
-// grpcTimeout is what the application is told: what the caller said, at the first attempt, else what
-// is left of the deadline, rounded up: an application that keeps time ends no sooner than this side.
-func (s *http2Stream) grpcTimeout() string {
-	if !s.grpc || s.deadline.IsZero() {
-		return s.timeout
-	}
-	if s.tries <= 1 && s.timeout != "" && !s.place.peer() {
-		return s.timeout
-	}
-	left := max(time.Until(s.deadline), time.Microsecond)
-	if left < 90*time.Second {
-		return strconv.FormatInt(units(left, time.Microsecond), 10) + "u"
-	}
-	return strconv.FormatInt(min(units(left, time.Millisecond), 99_999_999), 10) + "m"
-}
-
-// units is how many units hold d.
-func units(d, unit time.Duration) int64 { return int64((d + unit - 1) / unit) }
-
 // bound sets what gRPC says of deadlines: grpc-timeout and a declared timeout hold, the default of
 // http does not, since nothing on the wire tells a unary call from a stream (FOUNDATIONS, calls).
 func (s *http2Stream) bound() {
 	x := &s.exchange
-	if !s.latest.IsZero() && (x.deadline.IsZero() || s.latest.Before(x.deadline)) {
-		x.deadline = s.latest
+	if !s.latest.IsZero() {
+		x.endBy(s.latest)
 	}
 	if !s.grpc {
 		return
@@ -123,9 +104,5 @@ func (s *http2Stream) bound() {
 	if !ok {
 		return
 	}
-	if at := x.obs.Time.Add(d); x.deadline.IsZero() || at.Before(x.deadline) {
-		x.deadline = at
-		return
-	}
-	s.timeout = "" // what was declared is shorter
+	x.endBy(x.obs.Time.Add(d))
 }

@@ -61,6 +61,13 @@ func (c *meshCall) relay(x *exchange) outcome {
 		c.end(x)
 		return o
 	}
+	if s.pump != nil {
+		x.replayable = false // its copy is the pump's, which goes on
+	}
+	if h.Status == 503 && x.unavailable(h.Get("retry-after")) {
+		c.end(x)
+		return outcome{repeat: true}
+	}
 	b := getBuffer()
 	defer putBuffer(b)
 	c.mu.Lock()
@@ -77,6 +84,9 @@ func (c *meshCall) relay(x *exchange) outcome {
 	out = append(out, '\r', '\n')
 	stream := h.Length < 0 && !ended || h.Length > bodyTimeout
 	s.begun = true
+	if stream {
+		x.rest()
+	}
 	x.headAfter = 0
 	if !ended {
 		x.headAfter = time.Since(x.obs.Time) - x.last().Start

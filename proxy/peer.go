@@ -165,6 +165,8 @@ func (x *exchange) refusedByPeer(reason fleet.Reason) outcome {
 	case "":
 	case fleet.ReasonNoEndpoint, fleet.ReasonConnectFailed:
 		return outcome{reason: reason, unseen: true, detail: "cannot be reached by its node"}
+	case fleet.ReasonOverloaded:
+		return outcome{reason: reason, unseen: true, detail: "works on as much as it can, says its node"}
 	default:
 		x.obs.Reason = string(reason)
 	}

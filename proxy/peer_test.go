@@ -107,7 +107,7 @@ func TestDeliveryThroughTheNode(t *testing.T) {
 		body, _ := io.ReadAll(r.Body)
 		fmt.Fprintf(rw, "%s by %s as %s", body, r.Header.Get("Shoal-Caller"), r.Header.Get("X-Request-Id"))
 		for name := range r.Header {
-			if strings.HasPrefix(name, "Shoal-") && name != "Shoal-Caller" {
+			if strings.HasPrefix(name, "Shoal-") && name != "Shoal-Caller" && name != "Shoal-Timeout-Ms" {
 				t.Errorf("the application saw %s", name)
 			}
 		}

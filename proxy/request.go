@@ -65,6 +65,9 @@ func (s *session) describe(x *exchange) {
 				f.Drop = true // the edge says who called; nobody before it is trusted
 			}
 		case 16, 17:
+			if f.Is(s.head, timeoutField) && s.from.aim != aimEdge {
+				x.asked(view(f.Value.Of(s.head)))
+			}
 			if s.from.aim == aimEdge && h1.HasPrefixFold(f.Name.Of(s.head), "x-forwarded-") {
 				f.Drop = true
 			}
@@ -191,6 +194,7 @@ func (s *session) compose(dst []byte, x *exchange) []byte {
 	if x.route.service != nil {
 		dst = appendField(dst, callerField, x.source.Service)
 	}
+	dst = x.appendTimeout(dst)
 	if s.from.aim == aimEdge {
 		dst = s.appendForwarded(dst)
 	}

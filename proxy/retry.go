@@ -71,6 +71,8 @@ func (x *exchange) mayRepeat(o outcome) bool {
 		return false
 	case o.unseen && (o.reason == fleet.ReasonConnectFailed || o.reason == fleet.ReasonNoEndpoint):
 		return true
+	case o.reason == fleet.ReasonOverloaded:
+		return x.another() && x.afford()
 	case o.unseen:
 		return x.afford()
 	}

@@ -65,6 +65,8 @@ type route struct {
 	key      *fleet.Balance // where requests have the key of the policy hash; nil: another policy
 	attempts int            // that an application may see
 	hedge    time.Duration  // 0: never
+
+	timeoutText string // timeout in milliseconds, as applications are told
 }
 
 // maxRoutes bounds what one table keeps: names that applications make up must not fill the memory.
@@ -87,6 +89,7 @@ func (t *table) route(caller string, to target) *route {
 
 // finish resolves what depends on where a route leads in the end.
 func (t *table) finish(r *route) {
+	r.timeoutText = strconv.FormatInt(units(r.timeout, time.Millisecond), 10)
 	r.edge = t.p.cfg.Recorder.Edge(r.caller, r.counted(), r.name, r.port.Protocol)
 	r.faults = t.faults(r)
 	r.flow = t.flow(r)

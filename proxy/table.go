@@ -73,7 +73,7 @@ func (p *Proxy) serviceLocked(fs *fleet.Service) *service {
 		}
 		pl := &place{
 			endpoint: p.endpointLocked(e.Instance), service: fs.Name, seed: hash(hashSeed, e.Instance),
-			node: e.Node, address: e.Address, state: e.State, limit: int64(fs.Manifest.Concurrency),
+			node: e.Node, address: e.Address, state: e.State, unhealthy: e.Unhealthy, limit: int64(fs.Manifest.Concurrency),
 		}
 		if fs.Debug && pl.limit == 0 {
 			pl.limit = noLimit // who stands at a breakpoint is slow
