@@ -17,7 +17,8 @@ type latency struct {
 
 const (
 	decayTime    = 5 * time.Second
-	latencyFloor = time.Millisecond // differences far below it say nothing about a place
+	fadeHalf     = 500 * time.Millisecond // an average that nothing refreshes halves in it
+	latencyFloor = time.Millisecond       // differences far below it say nothing about a place
 
 	failureFirst = time.Second
 	failureLast  = time.Minute
@@ -43,9 +44,9 @@ func (l *latency) failed(after time.Duration, now int64) {
 // forget is for a place that begins anew.
 func (l *latency) forget() { l.average.Store(0) }
 
-// expected is the average at now. One that nothing refreshes fades, so that a place that was slow once is
-// asked again.
+// expected is the average at now. One that nothing refreshes fades within seconds, so that a place that was
+// slow, or failed, is asked again.
 func (l *latency) expected(now int64) float64 {
 	idle := float64(max(0, now-l.sampled.Load()))
-	return math.Float64frombits(l.average.Load())/(1+idle/float64(decayTime)) + float64(latencyFloor)
+	return math.Float64frombits(l.average.Load())*math.Exp2(-idle/float64(fadeHalf)) + float64(latencyFloor)
 }

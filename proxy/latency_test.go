@@ -28,7 +28,7 @@ func TestLatencyPeaks(t *testing.T) {
 		t.Errorf("long after it: %v", time.Duration(got))
 	}
 	step(time.Second)
-	if got := l.expected(now + int64(decayTime)); got > 0.6*float64(time.Second) {
+	if got := l.expected(now + 10*int64(fadeHalf)); got > float64(3*time.Millisecond) {
 		t.Errorf("unused, it does not fade: %v", time.Duration(got))
 	}
 }
@@ -46,5 +46,16 @@ func TestLatencyOfFailures(t *testing.T) {
 	}
 	if got := bad.expected(10); got < float64(failureLast) || got > float64(failureLast+time.Second) {
 		t.Errorf("after ten failures: %v", time.Duration(got))
+	}
+}
+
+// Whatever it did, a place is worth a try again within half a minute.
+func TestLatencyIsForgiven(t *testing.T) {
+	var l latency
+	for now := range int64(100) {
+		l.failed(time.Minute, now)
+	}
+	if got := l.expected(100 + int64(20*time.Second)); got > 1.2*float64(latencyFloor) {
+		t.Errorf("twenty seconds after: %v", time.Duration(got))
 	}
 }

@@ -26,7 +26,7 @@ func TestMeshHTTP1(t *testing.T) {
 	m, a, b := newPairOfNodes(t)
 	b.attach("inventory-1", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		for name := range r.Header {
-			if strings.HasPrefix(name, "Shoal-") && name != "Shoal-Caller" {
+			if strings.HasPrefix(name, "Shoal-") && name != "Shoal-Caller" && name != "Shoal-Timeout-Ms" {
 				t.Errorf("the application saw %s", name)
 			}
 		}

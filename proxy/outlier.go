@@ -138,6 +138,9 @@ func (x *exchange) judge(o outcome, took time.Duration, now int64) conduct {
 	c := x.verdictOn(o, took)
 	switch c {
 	case didWell:
+		if trial {
+			e.forget()
+		}
 		if !x.dialed {
 			e.answered(took, now)
 		}

@@ -81,7 +81,7 @@ func (n noter) Write(p []byte) (int, error) {
 }
 
 // added is what Shoal adds to a head, once.
-var added = regexp.MustCompile(`(?i)X-Request-Id: [0-9A-Za-z]{26}\r\ntraceparent: 00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]\r\nShoal-Caller: (caller|gateway)\r\n` +
+var added = regexp.MustCompile(`(?i)X-Request-Id: [0-9A-Za-z]{26}\r\ntraceparent: 00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]\r\nShoal-Caller: (caller|gateway)\r\n(Shoal-Timeout-Ms: [0-9]+\r\n)?` +
 	`(X-Forwarded-For: 127\.0\.0\.1\r\nX-Forwarded-Host: [^\r]*\r\nX-Forwarded-Proto: http\r\n)?`)
 
 // saw returns what was sent to the application, without what Shoal adds.
