@@ -13,6 +13,8 @@ package api
 import (
 	"io"
 	"time"
+
+	"github.com/shoalrun/shoal/fleet"
 )
 
 // Process names one of the two processes of a fleet.
@@ -82,6 +84,7 @@ type LogsRequest struct {
 	Services []string // empty: all
 	Follow   bool     // go on with lines as they are written
 	Tail     int      // last lines per instance; 0: all kept
+	Access   bool     // access records instead: the text of each line is a fleet.Observation in JSON
 }
 
 // LogLine is one line that an instance wrote.
@@ -94,10 +97,7 @@ type LogLine struct {
 }
 
 // TapRequest selects observations.
-type TapRequest struct {
-	Services []string // as caller or callee; empty: all
-	Failures bool     // only what was refused or failed
-}
+type TapRequest = fleet.Filter
 
 // Size is that of a terminal, in characters.
 type Size struct{ Rows, Columns uint16 }

@@ -136,9 +136,14 @@ func (c *Client) only(ctx context.Context, r *remote, verb string, err error) er
 // Tap calls each with what nodes and hub see, as it happens, until ctx ends or all are gone. Calls of
 // each do not overlap.
 func (c *Client) Tap(ctx context.Context, t TapRequest, each func(fleet.Observation)) error {
+	filter, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
 	var mu sync.Mutex
-	err := together(append(c.others(ctx), c.hub, c.node), func(r *remote) error {
-		stream, err := r.rpc.Tap(ctx, connect.NewRequest(&pb.TapRequest{Services: t.Services, Failures: t.Failures}))
+	err = together(append(c.others(ctx), c.hub, c.node), func(r *remote) error {
+		ask := &pb.TapRequest{Services: t.Services, Failures: t.Failures, FilterJson: filter}
+		stream, err := r.rpc.Tap(ctx, connect.NewRequest(ask))
 		return r.failure(ctx, receive(stream, err, func(m *pb.TapResponse) error {
 			mu.Lock()
 			defer mu.Unlock()

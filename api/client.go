@@ -244,7 +244,7 @@ func (c *Client) Logs(ctx context.Context, l LogsRequest, each func(LogLine)) er
 }
 
 func (r *remote) logs(ctx context.Context, l LogsRequest, each func(LogLine)) error {
-	req := &pb.LogsRequest{Services: l.Services, Follow: l.Follow, Tail: int32(l.Tail)}
+	req := &pb.LogsRequest{Services: l.Services, Follow: l.Follow, Tail: int32(l.Tail), Access: l.Access}
 	stream, err := r.rpc.Logs(ctx, connect.NewRequest(req))
 	return receive(stream, err, func(m *pb.LogsResponse) error {
 		each(LogLine{Service: m.Service, Instance: m.Instance, Stream: m.Stream, Time: timeOf(m.TimeUnixNano), Text: m.Text})

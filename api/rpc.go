@@ -157,7 +157,7 @@ func (r rpc) Logs(ctx context.Context, req *connect.Request[pb.LogsRequest], out
 	ctx, stop := untilClosing(ctx)
 	defer stop()
 	m := req.Msg
-	ask := LogsRequest{Services: m.Services, Follow: m.Follow, Tail: int(m.Tail)}
+	ask := LogsRequest{Services: m.Services, Follow: m.Follow, Tail: int(m.Tail), Access: m.Access}
 	return refuse(r.s.Logs(ctx, ask, sender(out, logLine)))
 }
 
@@ -181,6 +181,11 @@ func (r rpc) Tap(ctx context.Context, req *connect.Request[pb.TapRequest], out *
 	ctx, stop := untilClosing(ctx)
 	defer stop()
 	ask := TapRequest{Services: req.Msg.Services, Failures: req.Msg.Failures}
+	if len(req.Msg.FilterJson) > 0 {
+		if err := json.Unmarshal(req.Msg.FilterJson, &ask); err != nil {
+			return connect.NewError(connect.CodeInvalidArgument, err)
+		}
+	}
 	return refuse(r.s.Tap(ctx, ask, sender(out, observation)))
 }
 

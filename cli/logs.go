@@ -22,6 +22,7 @@ func (a *app) logs() *cobra.Command {
 	cmd.Flags().BoolVarP(&r.Follow, "follow", "f", false, "go on with lines as they are written, until Ctrl-C")
 	cmd.Flags().IntVar(&r.Tail, "tail", 0, "only the last `N` lines of each instance (default: all that are kept)")
 	cmd.Flags().BoolVar(&times, "time", false, "begin each line with its time")
+	cmd.Flags().BoolVar(&r.Access, "access", false, "access records instead, as JSON: calls and deliveries from or to the services")
 	cmd.RunE = a.asking(func(ctx context.Context, c *api.Client, args []string) error {
 		if st, err := c.Status(ctx); err == nil { // else asking for logs says why
 			if err := known(st, args); err != nil {
@@ -29,6 +30,9 @@ func (a *app) logs() *cobra.Command {
 			}
 		}
 		r.Services = args
+		if r.Access {
+			return c.Logs(ctx, r, func(l api.LogLine) { fmt.Fprintln(a.out, l.Text) })
+		}
 		p := a.newLogPrinter(len(args) == 1, times)
 		return c.Logs(ctx, r, p.print)
 	})

@@ -18,12 +18,15 @@ func (a *app) tap() *cobra.Command {
 		Use: "tap [SERVICE...]", Short: "Print calls and deliveries as they happen, a line each",
 		ValidArgsFunction: a.completeServices,
 	}
-	cmd.Flags().BoolVar(&r.Failures, "failures", false, "only what was refused or failed")
+	filterFlags(cmd, &r)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print observations as JSON, one a line")
 	cmd.RunE = a.asking(func(ctx context.Context, c *api.Client, args []string) error {
 		r.Services = args
 		s := a.styleOf(a.out)
 		return c.Tap(ctx, r, func(o fleet.Observation) {
+			if o.Missed > 0 {
+				fmt.Fprintf(a.err, "%d more were not shown: they came faster than they could be printed\n", o.Missed)
+			}
 			if asJSON {
 				a.printJSONLine(o)
 				return

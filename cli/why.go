@@ -13,7 +13,7 @@ import (
 
 func (a *app) why() *cobra.Command {
 	return &cobra.Command{
-		Use: "why [REQUEST-ID]", Short: "Explain one request, or the latest refusals and failures", Args: within(0, 1),
+		Use: "why [REQUEST-ID|TRACE-ID]", Short: "Explain one request or trace, or the latest refusals and failures", Args: within(0, 1),
 		RunE: a.asking(func(ctx context.Context, c *api.Client, args []string) error {
 			id := strings.Join(args, "")
 			seen, err := c.Why(ctx, id)
@@ -51,6 +51,7 @@ func explain(s style, o *fleet.Observation) string {
 	if o.Fault != "" {
 		fmt.Fprintf(&b, "%s\n", s.yellow("An operator's fault met it: "+printable(o.Fault)+"."))
 	}
+	b.WriteString(circumstances(o))
 	for i, try := range o.Attempts {
 		fmt.Fprintf(&b, "  attempt %d: %s, after %s, took %s: %s\n", i+1, try.Instance, latency(try.Start), latency(try.Duration), printable(try.Outcome))
 	}
@@ -70,6 +71,59 @@ func compared(s style, c *fleet.Compared) string {
 		return s.yellow(fmt.Sprintf("Its answer differs from that of %s: %s.", c.With, printable(and(c.Differences))))
 	}
 	return s.green(fmt.Sprintf("Its answer was the same as that of %s.", c.With))
+}
+
+// circumstances are what let it pass, what it met on its way, and the trace that it is part of.
+func circumstances(o *fleet.Observation) string {
+	var b strings.Builder
+	line := func(format string, v ...any) { fmt.Fprintf(&b, "  "+format+"\n", v...) }
+	if o.Permission != "" {
+		line("passed by %s", printable(o.Permission))
+	}
+	if o.Limit > 0 {
+		line("%s in progress to %s from there, of at most %d", plural(o.InFlight, "exchange"), o.Callee, o.Limit)
+	}
+	if o.Queued > 0 {
+		line("stood in line for %s", latency(o.Queued))
+	}
+	for _, d := range decided(o.Decisions) {
+		line("%s", d)
+	}
+	if o.TraceID != (fleet.TraceID{}) {
+		line("trace %s%s", o.TraceID, unsampled(o))
+	}
+	return b.String()
+}
+
+func unsampled(o *fleet.Observation) string {
+	if o.Sampled {
+		return ""
+	}
+	return ", not sampled"
+}
+
+// decided says in words what the data path decided.
+func decided(d fleet.Decisions) (words []string) {
+	for _, one := range []struct {
+		d    fleet.Decisions
+		text string
+	}{
+		{fleet.PassedEjected, "an instance was not asked: it failed too often and is ejected for a while"},
+		{fleet.PassedPaused, "an instance was not asked: it had said Retry-After"},
+		{fleet.PassedFull, "an instance was not asked: it works on as much as its limit allows"},
+		{fleet.PassedUnhealthy, "an instance was not asked: it does not answer its health checks"},
+		{fleet.AllEjected, "no instance was in good standing, so that one was asked all the same"},
+		{fleet.Reopening, "it found out whether an ejected instance is well again"},
+		{fleet.Ejecting, "its failure got an instance ejected"},
+		{fleet.Hedged, "it was sent to a second instance, too, because the first was slow"},
+		{fleet.BudgetSpent, "it was not sent again: the retry budget is spent"},
+		{fleet.RetryAfter, "it was not sent again: the answer says Retry-After"},
+	} {
+		if d.Has(one.d) {
+			words = append(words, one.text)
+		}
+	}
+	return words
 }
 
 // opening is the first sentence: who did what. Where it ends with a path there is no full stop, which

@@ -68,6 +68,9 @@ type Observation struct {
 	Queued time.Duration `json:"queued_ns,omitempty"`
 
 	Attempts []Attempt `json:"attempts,omitempty"`
+
+	// Missed is, in a tap, how many observations before this one its reader was too slow for.
+	Missed uint64 `json:"missed,omitempty"`
 }
 
 // Learned is one undeclared thing that was seen, and the manifest entry that would declare it.

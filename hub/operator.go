@@ -161,7 +161,7 @@ func (h *hub) why(_ context.Context, requestID string) ([]fleet.Observation, err
 const whyFailures = 20
 
 func (h *hub) tap(ctx context.Context, r api.TapRequest, send func(fleet.Observation) error) error {
-	for o := range h.recorder.Tap(ctx, r.Services, r.Failures) {
+	for o := range h.recorder.Tap(ctx, r) {
 		if err := send(o); err != nil {
 			return err
 		}

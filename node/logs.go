@@ -24,9 +24,14 @@ const (
 // lost while no node runs.
 func (n *node) logs(ctx context.Context, r api.LogsRequest, send func(api.LogLine) error) error {
 	tails := make(map[string]*logTail)
+	files := func() []string { return logFiles(n.Paths.Logs, r.Services) }
+	if r.Access {
+		files = func() []string { return accessFiles(n.Paths.Logs) }
+		send = onlyOf(r.Services, send)
+	}
 	first := true
 	for {
-		for _, path := range logFiles(n.Paths.Logs, r.Services) {
+		for _, path := range files() {
 			var err error
 			t := tails[path]
 			if t == nil {

@@ -130,7 +130,7 @@ func (n *node) why(_ context.Context, requestID string) ([]fleet.Observation, er
 const whyFailures = 20
 
 func (n *node) tap(ctx context.Context, r api.TapRequest, send func(fleet.Observation) error) error {
-	for o := range n.recorder.Tap(ctx, r.Services, r.Failures) {
+	for o := range n.recorder.Tap(ctx, r) {
 		if err := send(o); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package observe
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,10 +30,11 @@ type collector struct {
 
 	requests, errors, duration *prometheus.Desc
 	dropped, missed, mirrored  *prometheus.Desc
+	spans, access              *prometheus.Desc
 }
 
 func newCollector(r *Recorder) *collector {
-	edge := []string{"caller", "callee", "route", "protocol"}
+	edge, outcome := []string{"caller", "callee", "route", "protocol"}, []string{"outcome"}
 	desc := func(name, help string, labels []string) *prometheus.Desc {
 		return prometheus.NewDesc("shoal_"+name, help, labels, nil)
 	}
@@ -45,12 +47,14 @@ func newCollector(r *Recorder) *collector {
 		mirrored: mirrored(),
 		dropped:  desc("records_dropped_total", "Records of single requests that found no free place.", nil),
 		missed:   desc("tap_missed_total", "Records that readers of a tap were too slow for.", nil),
+		spans:    desc("spans_total", "Spans of sampled traces, by what became of them: written to the collector, or dropped.", outcome),
+		access:   desc("access_records_total", "Access records, by what became of them: written, or dropped.", outcome),
 	}
 }
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.requests, c.errors, c.duration, c.dropped, c.missed, c.mirrored} {
+	for _, d := range []*prometheus.Desc{c.requests, c.errors, c.duration, c.dropped, c.missed, c.spans, c.access, c.mirrored} {
 		ch <- d
 	}
 }
@@ -63,22 +67,28 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(c.dropped, c.r.all.dropped.Load()+c.r.failed.dropped.Load())
 	counter(c.missed, c.r.Missed())
 	c.collectMirrors(counter)
+	for d, t := range map[*prometheus.Desc]*Tally{c.spans: &c.r.Spans, c.access: &c.r.Access} {
+		counter(d, t.Written.Load(), "written")
+		counter(d, t.Dropped.Load(), "dropped")
+	}
+	exemplars := c.r.exemplars()
 	for _, e := range c.r.sorted() {
 		h := e.totals()
 		labels := []string{e.key.from, e.key.to, e.key.route, string(e.key.protocol)}
 		counter(c.requests, h.count, labels...)
 		counter(c.errors, h.errors, labels...)
-		ch <- c.histogram(h, labels)
+		ch <- c.histogram(h, exemplars[e.key], labels)
 	}
 }
 
 // zeroThreshold of the native histograms, in seconds: less than our smallest bucket.
 const zeroThreshold = 1e-9
 
-func (c *collector) histogram(h *histogram, labels []string) prometheus.Metric {
+func (c *collector) histogram(h *histogram, examples []*dto.Exemplar, labels []string) prometheus.Metric {
 	sum := h.sum.Seconds()
 	return twoHistograms{
-		Metric: prometheus.MustNewConstHistogram(c.duration, h.count, sum, h.classic(), labels...),
+		examples: examples,
+		Metric:   prometheus.MustNewConstHistogram(c.duration, h.count, sum, h.classic(), labels...),
 		native: prometheus.MustNewConstNativeHistogram(c.duration, h.count, sum, h.native(), nil, 0,
 			nativeSchema, zeroThreshold, c.started, labels...),
 	}
@@ -89,6 +99,7 @@ func (c *collector) histogram(h *histogram, labels []string) prometheus.Metric {
 type twoHistograms struct {
 	prometheus.Metric // classic
 	native            prometheus.Metric
+	examples          []*dto.Exemplar
 }
 
 // Write implements [prometheus.Metric].
@@ -101,5 +112,12 @@ func (t twoHistograms) Write(out *dto.Metric) error {
 		return err
 	}
 	out.Histogram.Bucket = classic.Histogram.Bucket
+	out.Histogram.Exemplars = t.examples
+	for _, e := range t.examples {
+		i := slices.IndexFunc(out.Histogram.Bucket, func(b *dto.Bucket) bool { return e.GetValue() <= b.GetUpperBound() })
+		if i >= 0 {
+			out.Histogram.Bucket[i].Exemplar = e
+		}
+	}
 	return nil
 }

@@ -2,9 +2,11 @@ package observe_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -108,5 +110,65 @@ func histogram(t *testing.T, r *observe.Recorder) *dto.Histogram {
 		if f.GetName() == "shoal_request_duration_seconds" {
 			return f.GetMetric()[0].GetHistogram()
 		}
+	}
+}
+
+// A bucket leads to a trace.
+func TestExemplars(t *testing.T) {
+	r := observe.New(observe.Config{})
+	e := r.Edge("web", "orders", "default", fleet.HTTP)
+	for i, took := range []time.Duration{3 * time.Millisecond, 4 * time.Millisecond, 2 * time.Second} {
+		o := observation("1")
+		o.Time, o.Duration, o.Sampled, o.TraceID = time.Unix(int64(100+i), 0), took, true, fleet.TraceID{byte(i + 1)}
+		e.Done(took, false)
+		r.Record(o)
+	}
+	unsampled := observation("2")
+	unsampled.Duration, unsampled.TraceID = 30*time.Millisecond, fleet.TraceID{9}
+	e.Done(unsampled.Duration, false)
+	r.Record(unsampled)
+	got := map[string]float64{}
+	for _, b := range histogram(t, r).GetBucket() {
+		if x := b.GetExemplar(); x != nil {
+			got[x.GetLabel()[0].GetName()+" "+x.GetLabel()[0].GetValue()[:2]] = b.GetUpperBound()
+		}
+	}
+	if len(got) != 2 || got["trace_id 02"] != 0.005 || got["trace_id 03"] != 2.5 {
+		t.Errorf("exemplars by bucket: %v", got)
+	}
+	if n := len(histogram(t, r).GetExemplars()); n != 2 {
+		t.Errorf("%d exemplars of the native histogram", n)
+	}
+	text, err := io.ReadAll(scrape(t, r, "application/openmetrics-text; version=1.0.0").Body)
+	if err != nil || !strings.Contains(string(text), `# {trace_id="02`) {
+		t.Errorf("OpenMetrics without exemplars: %v", err)
+	}
+}
+
+// Made-up names do not fill the memory.
+func TestEdgesAreBounded(t *testing.T) {
+	r := observe.New(observe.Config{})
+	for i := range 6000 {
+		r.Edge("web", fmt.Sprint("host-", i), "default", fleet.TCP)
+	}
+	e := r.Edge("web", "one-more", "default", fleet.TCP)
+	e.Done(time.Millisecond, false)
+	if e != r.Edge("web", "another", "default", fleet.TCP) || e.Stats().From != "others" {
+		t.Errorf("%+v", e.Stats())
+	}
+}
+
+// What Prometheus's own linter says of the exposition: nothing.
+func TestPromtool(t *testing.T) {
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Skip("promtool is missing: Debian's package prometheus has it")
+	}
+	r := observe.New(observe.Config{})
+	r.Edge("web", "orders", "default", fleet.HTTP).Done(time.Millisecond, false)
+	cmd := exec.Command(promtool, "check", "metrics")
+	cmd.Stdin = scrape(t, r, "text/plain").Body
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -48,6 +48,10 @@ type Recorder struct {
 	mirrors map[mirrorKey]*Mirror
 }
 
+// maxEdges bounds the memory, and what Prometheus has to keep: 64 services that each call all others fit. What
+// comes after them is counted together, as calls of `others` to `others`.
+const maxEdges, others = 4096, "others"
+
 type edgeKey struct {
 	from, to, route string
 	protocol        fleet.Protocol
@@ -81,6 +85,9 @@ func (r *Recorder) Edge(from, to, route string, p fleet.Protocol) *Edge {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if len(r.edges) >= maxEdges {
+		k = edgeKey{from: others, to: others, route: k.route, protocol: p}
+	}
 	if e := r.edges[k]; e != nil {
 		return e
 	}

@@ -224,8 +224,8 @@ func TestLearnedIsASet(t *testing.T) {
 func TestTapFilters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := observe.New(observe.Config{})
-		orders := r.Tap(t.Context(), []string{"orders"}, false)
-		failures := r.Tap(t.Context(), nil, true)
+		orders := r.Tap(t.Context(), fleet.Filter{Services: []string{"orders"}})
+		failures := r.Tap(t.Context(), fleet.Filter{Failures: true})
 		mine, other, bad := observation("mine"), observation("other"), observation("bad")
 		other.Callee = "catalog"
 		bad.Callee, bad.Status = "catalog", 502
@@ -251,7 +251,7 @@ func TestTapEndsWithItsContextAndNeverBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := observe.New(observe.Config{})
 		ctx, stop := contextWithCancel(t)
-		slow := r.Tap(ctx, nil, false)
+		slow := r.Tap(ctx, fleet.Filter{})
 		for range 5000 {
 			r.Record(observation("flood"))
 		}
@@ -282,7 +282,7 @@ func TestHammer(t *testing.T) {
 	ctx, stop := contextWithCancel(t)
 	var readers, writing sync.WaitGroup
 	readers.Go(func() {
-		for o := range r.Tap(ctx, nil, false) {
+		for o := range r.Tap(ctx, fleet.Filter{}) {
 			whole(t, &o)
 		}
 	})

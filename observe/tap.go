@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 
 	"github.com/shoalrun/shoal/fleet"
 )
@@ -11,17 +12,17 @@ import (
 const tapBuffer = 1024
 
 type tap struct {
-	services []string
-	failures bool
-	in       chan fleet.Observation // never closed: writers may still hold it
+	filter fleet.Filter
+	missed atomic.Uint64
+	in     chan fleet.Observation // never closed: writers may still hold it
 }
 
-// Tap sends what is recorded from now on until ctx ends, and then closes the channel: only what has
-// one of services as caller or callee (none named: everything), and only failures where asked. A
-// reader that falls more than 1024 observations behind misses some, which [Recorder.Missed] counts.
+// Tap sends what is recorded from now on, as far as f lets it pass, until ctx ends, and then closes the channel. A
+// reader that falls more than 1024 observations behind misses some, which the next one that it gets, and
+// [Recorder.Missed], count.
 // Without taps it costs the data path one atomic load a call; with one, a copy of each match.
-func (r *Recorder) Tap(ctx context.Context, services []string, failures bool) <-chan fleet.Observation {
-	t := &tap{services: slices.Clone(services), failures: failures, in: make(chan fleet.Observation, tapBuffer)}
+func (r *Recorder) Tap(ctx context.Context, f fleet.Filter) <-chan fleet.Observation {
+	t := &tap{filter: f, in: make(chan fleet.Observation, tapBuffer)}
 	r.addTap(t)
 	out := make(chan fleet.Observation)
 	go func() {
@@ -42,6 +43,7 @@ func (t *tap) forward(ctx context.Context, out chan<- fleet.Observation) {
 		case <-ctx.Done():
 			return
 		case o = <-t.in:
+			o.Missed = t.missed.Swap(0)
 		}
 		select {
 		case <-ctx.Done():
@@ -51,16 +53,9 @@ func (t *tap) forward(ctx context.Context, out chan<- fleet.Observation) {
 	}
 }
 
-func (t *tap) wants(o *fleet.Observation) bool {
-	if t.failures && !o.Failed() && !o.Compared.Differs() {
-		return false
-	}
-	return len(t.services) == 0 || slices.Contains(t.services, o.Caller) || slices.Contains(t.services, o.Callee)
-}
-
 func (r *Recorder) offer(taps []*tap, o *fleet.Observation) {
 	for _, t := range taps {
-		if !t.wants(o) {
+		if !t.filter.Matches(o) {
 			continue
 		}
 		var s slot
@@ -68,6 +63,7 @@ func (r *Recorder) offer(taps []*tap, o *fleet.Observation) {
 		select {
 		case t.in <- s.observation():
 		default:
+			t.missed.Add(1)
 			r.missed.Add(1)
 		}
 	}

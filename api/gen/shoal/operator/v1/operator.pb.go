@@ -1405,7 +1405,8 @@ type LogsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Services      []string               `protobuf:"bytes,1,rep,name=services,proto3" json:"services,omitempty"` // empty: all
 	Follow        bool                   `protobuf:"varint,2,opt,name=follow,proto3" json:"follow,omitempty"`
-	Tail          int32                  `protobuf:"varint,3,opt,name=tail,proto3" json:"tail,omitempty"` // last lines per instance; 0: all kept
+	Tail          int32                  `protobuf:"varint,3,opt,name=tail,proto3" json:"tail,omitempty"`     // last lines per instance; 0: all kept
+	Access        bool                   `protobuf:"varint,4,opt,name=access,proto3" json:"access,omitempty"` // access records instead; the text of a line is a fleet.Observation
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1459,6 +1460,13 @@ func (x *LogsRequest) GetTail() int32 {
 		return x.Tail
 	}
 	return 0
+}
+
+func (x *LogsRequest) GetAccess() bool {
+	if x != nil {
+		return x.Access
+	}
+	return false
 }
 
 type LogsResponse struct {
@@ -1804,8 +1812,9 @@ func (x *WhyResponse) GetObservationsJson() [][]byte {
 
 type TapRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Services      []string               `protobuf:"bytes,1,rep,name=services,proto3" json:"services,omitempty"`  // as caller or callee; empty: all
-	Failures      bool                   `protobuf:"varint,2,opt,name=failures,proto3" json:"failures,omitempty"` // only what was refused or failed
+	Services      []string               `protobuf:"bytes,1,rep,name=services,proto3" json:"services,omitempty"`                       // as caller or callee; empty: all
+	Failures      bool                   `protobuf:"varint,2,opt,name=failures,proto3" json:"failures,omitempty"`                      // only what was refused or failed
+	FilterJson    []byte                 `protobuf:"bytes,3,opt,name=filter_json,json=filterJson,proto3" json:"filter_json,omitempty"` // fleet.Filter, which says both, too
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1852,6 +1861,13 @@ func (x *TapRequest) GetFailures() bool {
 		return x.Failures
 	}
 	return false
+}
+
+func (x *TapRequest) GetFilterJson() []byte {
+	if x != nil {
+		return x.FilterJson
+	}
+	return nil
 }
 
 type TapResponse struct {
@@ -2206,11 +2222,12 @@ const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\x03Var\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
-	"\x06secret\x18\x03 \x01(\bR\x06secret\"U\n" +
+	"\x06secret\x18\x03 \x01(\bR\x06secret\"m\n" +
 	"\vLogsRequest\x12\x1a\n" +
 	"\bservices\x18\x01 \x03(\tR\bservices\x12\x16\n" +
 	"\x06follow\x18\x02 \x01(\bR\x06follow\x12\x12\n" +
-	"\x04tail\x18\x03 \x01(\x05R\x04tail\"\x96\x01\n" +
+	"\x04tail\x18\x03 \x01(\x05R\x04tail\x12\x16\n" +
+	"\x06access\x18\x04 \x01(\bR\x06access\"\x96\x01\n" +
 	"\fLogsResponse\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x16\n" +
@@ -2237,11 +2254,13 @@ const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\":\n" +
 	"\vWhyResponse\x12+\n" +
-	"\x11observations_json\x18\x01 \x03(\fR\x10observationsJson\"D\n" +
+	"\x11observations_json\x18\x01 \x03(\fR\x10observationsJson\"e\n" +
 	"\n" +
 	"TapRequest\x12\x1a\n" +
 	"\bservices\x18\x01 \x03(\tR\bservices\x12\x1a\n" +
-	"\bfailures\x18\x02 \x01(\bR\bfailures\"8\n" +
+	"\bfailures\x18\x02 \x01(\bR\bfailures\x12\x1f\n" +
+	"\vfilter_json\x18\x03 \x01(\fR\n" +
+	"filterJson\"8\n" +
 	"\vTapResponse\x12)\n" +
 	"\x10observation_json\x18\x01 \x01(\fR\x0fobservationJson\"\x10\n" +
 	"\x0eLearnedRequest\"4\n" +
