@@ -145,8 +145,23 @@ func health(w http.ResponseWriter, _ *http.Request) {
 }
 
 func get(w http.ResponseWriter, r *http.Request) {
-	resp, err := http.Get(r.URL.Query().Get("url"))
+	req, err := http.NewRequest(http.MethodGet, r.URL.Query().Get("url"), nil)
+	if err != nil {
+		http.Error(w, err.Error(), 400)
+		return
+	}
+	handOn(req, r)
+	resp, err := http.DefaultClient.Do(req)
 	answer(w, resp, err)
+}
+
+// handOn is all that an application without a tracer does for a trace.
+func handOn(to, from *http.Request) {
+	for _, name := range []string{"Traceparent", "Tracestate"} {
+		if values := from.Header.Values(name); values != nil {
+			to.Header[name] = values
+		}
+	}
 }
 
 func send(w http.ResponseWriter, r *http.Request) {
@@ -160,6 +175,7 @@ func send(w http.ResponseWriter, r *http.Request) {
 			req.Header[name] = values
 		}
 	}
+	handOn(req, r)
 	resp, err := http.DefaultClient.Do(req)
 	answer(w, resp, err)
 }
