@@ -29,6 +29,9 @@ func (a *app) exec() *cobra.Command {
 			return err
 		}
 		defer c.Close()
+		if err := ask(cmd.Context(), c, args[0]); err != nil {
+			return err
+		}
 		code, err := a.execute(cmd.Context(), c, api.ExecRequest{Service: args[0], Command: commandOf(args), TTY: tty})
 		if err != nil {
 			return err

@@ -24,10 +24,8 @@ func (a *app) logs() *cobra.Command {
 	cmd.Flags().BoolVar(&times, "time", false, "begin each line with its time")
 	cmd.Flags().BoolVar(&r.Access, "access", false, "access records instead, as JSON: calls and deliveries from or to the services")
 	cmd.RunE = a.asking(func(ctx context.Context, c *api.Client, args []string) error {
-		if st, err := c.Status(ctx); err == nil { // else asking for logs says why
-			if err := known(st, args); err != nil {
-				return err
-			}
+		if err := ask(ctx, c, args...); err != nil {
+			return err
 		}
 		r.Services = args
 		if r.Access {

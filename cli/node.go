@@ -38,7 +38,7 @@ func (a *app) node() *cobra.Command {
 			if f.speaks {
 				p.Sibling = nil // the hub is not this machine's
 			} else if p.Workspace == "" {
-				return usagef("shoal: node wants --join HOST:PORT and --token TOKEN; `shoal nodes token NAME` on the hub's machine prints both. On one machine `shoal up` starts a node by itself")
+				return usagef("node wants --join HOST:PORT and --token TOKEN; `shoal nodes token NAME` on the hub's machine prints both. On one machine `shoal up` starts a node by itself")
 			}
 			n.ProcessArgs, n.Name, n.Gateway, n.Metrics = p, f.node, f.gateway, f.metrics
 			return a.config.Node(ctx, n)

@@ -48,7 +48,7 @@ func (f *processFlags) args(verb string) []string {
 
 func (f *processFlags) check() error {
 	if m := fleet.Mode(f.mode); m != "" && m != fleet.Netns && m != fleet.Explicit {
-		return usagef("shoal: there is no mode %q; netns and explicit are", f.mode)
+		return usagef("there is no mode %q; netns and explicit are", f.mode)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,10 @@ func (a *app) tap() *cobra.Command {
 	filterFlags(cmd, &r)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print observations as JSON, one a line")
 	cmd.RunE = a.asking(func(ctx context.Context, c *api.Client, args []string) error {
+		others := []string{fleet.Events, fleet.Pubsub, fleet.Gateway, fleet.Operator} // call and are called, too
+		if err := ask(ctx, c, slices.DeleteFunc(slices.Clone(args), func(name string) bool { return slices.Contains(others, name) })...); err != nil {
+			return err
+		}
 		r.Services = args
 		s := a.styleOf(a.out)
 		return c.Tap(ctx, r, func(o fleet.Observation) {

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,7 +20,7 @@ func (a *app) upgrade() *cobra.Command {
 		Use: "upgrade [EXECUTABLE]", Short: "Replace the running hub and node by this binary; services go on", Args: within(0, 1),
 		Long: "Replace the running hub and node by this binary, or by another.\nApplications keep running, and no new call fails.",
 		RunE: a.asking(func(ctx context.Context, c *api.Client, args []string) error {
-			executable, err := executableOf(args)
+			executable, err := executableOf(ctx, args)
 			if err != nil {
 				return err
 			}
@@ -64,7 +66,7 @@ func (a *app) replace(ctx context.Context, c *api.Client, p api.Process, executa
 }
 
 // executableOf returns the absolute path of the binary to run: the argument, else this one.
-func executableOf(args []string) (string, error) {
+func executableOf(ctx context.Context, args []string) (string, error) {
 	if len(args) == 0 {
 		return os.Executable()
 	}
@@ -79,5 +81,19 @@ func executableOf(args []string) (string, error) {
 	if !info.Mode().IsRegular() {
 		return "", fmt.Errorf("%s is not a file; name the new shoal binary", path)
 	}
-	return path, nil
+	return path, isShoal(ctx, path)
+}
+
+// isShoal runs a binary that is to take over, so that nothing ends for the sake of one that cannot.
+func isShoal(ctx context.Context, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, answerPatience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, path, "version").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s does not run here: %w; name the new shoal binary", path, err)
+	}
+	if !strings.HasPrefix(string(out), "shoal ") {
+		return fmt.Errorf("%s is no shoal binary: asked for its version it says %.40q", path, firstLine(string(out)))
+	}
+	return nil
 }

@@ -67,6 +67,18 @@ func settled(ctx context.Context, c *api.Client, names []string) (fleet.Status, 
 	}
 }
 
+// ask asks the fleet whether names are services of it. Where it cannot be asked, the verb says why.
+func ask(ctx context.Context, c *api.Client, names ...string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	st, err := c.Status(ctx)
+	if err != nil {
+		return nil
+	}
+	return known(st, names)
+}
+
 // known refuses a name that is no service of the fleet, once that has any.
 func known(st fleet.Status, names []string) error {
 	if len(st.Services) == 0 {

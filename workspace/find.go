@@ -49,8 +49,21 @@ func Default(dir string, args []string) (file string, err error) {
 	}
 	file = filepath.Join(dir, manifest.WorkspaceFile)
 	text := defaultText(fleetName(dir), repos)
-	if _, err := manifest.ParseWorkspace(manifest.WorkspaceFile, []byte(text)); err != nil {
+	w, err := manifest.ParseWorkspace(manifest.WorkspaceFile, []byte(text))
+	if err != nil {
 		return "", fmt.Errorf("write a workspace of %s: %w", strings.Join(repos, " "), err)
+	}
+	for _, r := range w.Repos { // a file of repositories that are not there would only be in the way
+		if r.Path == "" {
+			continue
+		}
+		path := r.Path
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(dir, path)
+		}
+		if _, err := os.Stat(path); err != nil {
+			return "", fmt.Errorf("the repository %s is not there (%s); clone it there, or correct the path", r.Path, path)
+		}
 	}
 	return file, writeNew(file, []byte(text))
 }

@@ -173,7 +173,7 @@ func TestFindAndDefault(t *testing.T) {
 	if _, ok := workspace.Find(p.dir); ok {
 		t.Skip("a folder above the temporary one has a shoal.work")
 	}
-	p.write("orders/shoal.yaml", service("orders"), "web/shoal.yaml", service("web"), "notes/readme.md", "")
+	p.write("orders/shoal.yaml", service("orders"), "web/shoal.yaml", service("web"), "notes/readme.md", "", "notes/with space/readme.md", "")
 	file, err := workspace.Default(p.dir, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -191,6 +191,8 @@ func TestFindAndDefault(t *testing.T) {
 	wants(t, err, "never overwritten")
 	_, err = workspace.Default(filepath.Join(p.dir, "notes"), nil)
 	wants(t, err, "shoal init")
+	_, err = workspace.Default(filepath.Join(p.dir, "notes"), []string{"./gone"})
+	wants(t, err, "./gone is not there")
 	if _, err := workspace.Default(filepath.Join(p.dir, "notes"), []string{"../orders", "https://git.example.com/x.git@v1", "./with space"}); err != nil {
 		t.Error(err)
 	}

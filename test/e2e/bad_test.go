@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -114,6 +115,49 @@ func TestSecondUpOnOneDataFolder(t *testing.T) {
 		}
 	}
 	w.up("--gateway", w.status().Gateway)
+}
+
+// What is typed wrong is refused before anything is changed.
+func TestWrongArgumentsChangeNothing(t *testing.T) {
+	w := newWorld(t, settings()[0], shop)
+	must(t, os.Rename(filepath.Join(w.dir, "shoal.work"), filepath.Join(w.dir, "kept.work")))
+	if _, errs, code := w.try("up", "-d", "./gone"); code == 0 || !strings.Contains(errs, "./gone is not there") {
+		t.Errorf("up of a repository that is not there: exit code %d %s", code, errs)
+	}
+	if _, err := os.Stat(filepath.Join(w.dir, "shoal.work")); err == nil {
+		t.Error("a shoal.work of it was written")
+	}
+	must(t, os.Rename(filepath.Join(w.dir, "kept.work"), filepath.Join(w.dir, "shoal.work")))
+	w.up()
+	hub, node := w.pids("hub"), w.pids("node")
+	w.write("not-shoal", "#!/bin/sh\necho hello\n")
+	must(t, os.Chmod(filepath.Join(w.dir, "not-shoal"), 0o755))
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"upgrade", "./not-shoal"}, "no shoal binary"},
+		{[]string{"upgrade", "./shoal.work"}, "permission denied"},
+		{[]string{"logs", "nosuch"}, "inventory, orders, payments, web"},
+		{[]string{"exec", "nosuch", "--", "true"}, "inventory, orders, payments, web"},
+		{[]string{"tap", "nosuch"}, "inventory, orders, payments, web"},
+		{[]string{"wait", "nosuch"}, "inventory, orders, payments, web"},
+		{[]string{"restart", "nosuch"}, "inventory, orders, payments, web"},
+		{[]string{"attach", "nosuch", "localhost:1"}, "inventory, orders, payments, web"},
+		{[]string{"debug", "nosuch"}, "inventory, orders, payments, web"},
+		{[]string{"up", "-d", "nosuch"}, "inventory, orders, payments, web"},
+		{[]string{"call", "http://web:99/"}, "8080"},
+		{[]string{"env", "--as", "nosuch"}, "nosuch"},
+		{[]string{"forward", "web:99"}, "8080"},
+		{[]string{"why", "nosuch"}, "not among those that are remembered"},
+	} {
+		if out, errs, code := w.try(c.args...); code == 0 || !strings.Contains(out+errs, c.want) {
+			t.Errorf("%v: exit code %d, says:\n%s%s\nwant %q in it", c.args, code, out, errs, c.want)
+		}
+	}
+	if !slices.Equal(hub, w.pids("hub")) || !slices.Equal(node, w.pids("node")) {
+		t.Error("hub or node was replaced")
+	}
 }
 
 func TestDataFolderOfANewerVersion(t *testing.T) {

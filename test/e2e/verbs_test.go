@@ -215,14 +215,6 @@ env:
 	})
 }
 
-func TestLogsOfNoService(t *testing.T) {
-	w := newWorld(t, settings()[0], shop)
-	w.up()
-	if _, errs, code := w.try("logs", "nosuch"); code == 0 || !strings.Contains(errs, "nosuch") || !strings.Contains(errs, "inventory, orders, payments, web") {
-		t.Errorf("exit code %d: %s", code, errs)
-	}
-}
-
 func TestLogFloodIsBounded(t *testing.T) {
 	inBoth(t, func(t *testing.T, s setting) {
 		w := newWorld(t, s, built)
