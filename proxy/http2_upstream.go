@@ -168,6 +168,11 @@ func (l *http2Link) settle(ctx context.Context, x *exchange, c *h2.Conn) outcome
 	case <-c.Settled():
 		return outcome{}
 	case <-c.Done():
+		select {
+		case <-c.Settled(): // it spoke HTTP/2 before it ended
+			return outcome{}
+		default:
+		}
 		return l.silent(x, mayBePlain, c.Err())
 	case <-timer.C:
 		return l.silent(x, mayBePlain, errors.New("no HTTP/2 settings came"))
