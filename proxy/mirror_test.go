@@ -242,8 +242,8 @@ func TestMirrorDoesNotHarm(t *testing.T) {
 		}
 	}
 	eventually(t, "the copies are there", func() bool { return inside.Load() == 64 })
-	close(release)
 	w.counts("dropped", 136)
+	close(release)
 	// A service that lets neither in, does not run, or is not there, gets no copy, and the call goes on.
 	gone := next(func(s *fleet.Service) { s.Deployed, s.Endpoints = false, nil })
 	for name, services := range map[string][]*fleet.Service{
