@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"net"
 	"slices"
-	"strings"
 
 	"github.com/shoalrun/shoal/fleet"
 	"github.com/shoalrun/shoal/wire/h2"
@@ -150,7 +149,7 @@ func (s *http2Stream) describe(h *h2.Head) {
 		case f.Name == timeoutField && !edge:
 			x.asked(f.Value)
 			continue
-		case strings.HasPrefix(f.Name, internalPrefix), edge && strings.HasPrefix(f.Name, "x-forwarded-"):
+		case forged(f.Name), edge && alike(f.Name, "x-forwarded-"):
 			continue // nobody before this process is trusted with them
 		}
 		s.fields = append(s.fields, *f)

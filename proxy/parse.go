@@ -58,7 +58,7 @@ func (s *session) parse() next {
 		return over
 	}
 	s.body = s.req.Body()
-	s.body.Guard = internalPrefix
+	s.body.Guard = guardedPrefix
 	return s.hold(b[n:])
 }
 

@@ -6,12 +6,12 @@ import (
 	"strings"
 
 	"github.com/shoalrun/shoal/fleet"
-	"github.com/shoalrun/shoal/wire/h1"
 )
 
 // The fields that Shoal adds. Callers' own fields of that prefix never get through.
 const (
 	internalPrefix = "shoal-"
+	guardedPrefix  = "shoal" // of trailers: with whatever mark behind it
 	callerField    = "Shoal-Caller: "
 	reasonField    = "Shoal-Reason: "
 	requestIDField = "X-Request-Id: "
@@ -26,7 +26,11 @@ func (s *session) exchange() bool {
 	x.begin(s.p, s.from.source, &s.gone)
 	s.describe(x)
 	s.find(x)
-	x.call(s)
+	if s.connects(x) {
+		s.connect(x)
+	} else {
+		x.call(s)
+	}
 	s.since = x.obs.Time.Add(x.obs.Duration)
 	s.endBody()
 	return s.keep
@@ -59,21 +63,17 @@ func (s *session) describe(x *exchange) {
 				f.Drop = true // said once, with what is kept or made
 			}
 		case 15:
-			if f.Is(s.head, "idempotency-key") {
-				x.idempotent = true
-			} else if s.from.aim == aimEdge && f.Is(s.head, "x-forwarded-for") {
-				f.Drop = true // the edge says who called; nobody before it is trusted
-			}
-		case 16, 17:
+			x.idempotent = x.idempotent || f.Is(s.head, "idempotency-key")
+		case len(timeoutField):
 			if f.Is(s.head, timeoutField) && s.from.aim != aimEdge {
 				x.asked(view(f.Value.Of(s.head)))
 			}
-			if s.from.aim == aimEdge && h1.HasPrefixFold(f.Name.Of(s.head), "x-forwarded-") {
-				f.Drop = true
-			}
 		}
-		if c := s.head[f.Name.Start]; (c == 'S' || c == 's') && h1.HasPrefixFold(f.Name.Of(s.head), internalPrefix) {
-			f.Drop = true
+		switch name := view(f.Name.Of(s.head)); name[0] | 0x20 {
+		case 's':
+			f.Drop = f.Drop || forged(name)
+		case 'x': // the edge says who called; nobody before it is trusted
+			f.Drop = f.Drop || forged(name) || s.from.aim == aimEdge && alike(name, "x-forwarded-")
 		}
 	}
 	x.requestID(id)

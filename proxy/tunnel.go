@@ -176,12 +176,16 @@ func (s *session) forwardConnect(x *exchange) outcome {
 	return outcome{}
 }
 
-// joinWith turns the session's connection into one end of a tunnel. Its buffers are given back: a
-// tunnel may be quiet for hours.
 func (s *session) joinWith(x *exchange, c net.Conn, late []byte) {
 	x.obs.Kind = fleet.KindStream
-	x.obs.Method, x.obs.Path = strings.Clone(x.obs.Method), strings.Clone(x.obs.Path)
 	x.tunneled()
+	s.tunnel(x, c, late)
+}
+
+// tunnel turns the session's connection into one end of a tunnel. Its buffers are given back: a tunnel may
+// be quiet for hours.
+func (s *session) tunnel(x *exchange, c net.Conn, late []byte) {
+	x.obs.Method, x.obs.Path = strings.Clone(x.obs.Method), strings.Clone(x.obs.Path)
 	early := bytes.Clone(s.in.bytes()[s.taken:])
 	s.releaseBuffer()
 	s.keep, s.head = false, nil

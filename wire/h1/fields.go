@@ -21,7 +21,8 @@ type Head struct {
 	keepAlive bool
 	named     bool // Connection names fields
 	upgrade   bool // Connection names upgrade
-	offered   bool // there is an Upgrade field, without h2c
+	offered   bool // there is an Upgrade field
+	h2c       bool // one of them names h2c
 	te        bool
 }
 
@@ -134,7 +135,7 @@ func (h *Head) understand(b []byte, f *Field) error {
 		f.Drop = !EqualFold(v, "trailers") // trailers are forwarded; codings are this hop's
 	case Upgrade:
 		f.Drop = true // until settle knows better
-		h.offered = !hasToken(v, "h2c")
+		h.offered, h.h2c = true, h.h2c || hasToken(v, "h2c")
 	case Expect:
 		h.Continue = EqualFold(v, "100-continue")
 	}
@@ -186,7 +187,7 @@ func (h *Head) settle(b []byte) error {
 			return err
 		}
 	}
-	h.Upgrade = h.upgrade && h.offered && h.Minor == 1
+	h.Upgrade = h.upgrade && h.offered && !h.h2c && h.Minor == 1
 	if h.Upgrade {
 		h.keep(Upgrade)
 	}
