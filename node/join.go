@@ -87,7 +87,7 @@ func issued(b []byte) (identity.Issued, error) {
 // said is what the hub answered, in its own words.
 func said(err error) error {
 	var answered *connect.Error
-	if errors.As(err, &answered) {
+	if connect.IsWireError(err) && errors.As(err, &answered) {
 		return errors.New(answered.Message())
 	}
 	return err
