@@ -100,6 +100,22 @@ func (s *State) allowed(v *service) []string {
 	return slices.Sorted(maps.Keys(s.nodes))
 }
 
+// share is how many instances of v one node keeps. Those of a service that names its nodes are spread over
+// them; others stay where they are.
+func (s *State) share(v *service) int {
+	n := max(1, v.target.Instances)
+	there := 0
+	for _, name := range v.target.Nodes {
+		if s.there(name) {
+			there++
+		}
+	}
+	if there == 0 {
+		return n
+	}
+	return (n + there - 1) / there
+}
+
 // there tells whether a node is connected. The hub's own node is started with it, or again.
 func (s *State) there(node string) bool {
 	n := s.nodes[node]

@@ -92,11 +92,18 @@ func (s *State) want(t Target, again bool) {
 // recognise takes instances that run already what is wanted now into the new generation: adopted
 // ones, and those of a release that a newer one was to replace and could not.
 func (s *State) recognise(v *service) {
+	kept, share := map[string]int{}, s.share(v)
 	for _, i := range v.instances {
 		_, known := v.target.Workers[i.worker()]
 		a := s.assignment(v, i.id, i.worker(), i.node)
 		if i.failed || i.leaving() || i.assignment.Once || i.worker() != "" && !known || !i.runs(a) || !slices.Contains(s.allowed(v), i.node) {
 			continue
+		}
+		if i.worker() == "" {
+			if kept[i.node] == share {
+				continue // to be spread
+			}
+			kept[i.node]++
 		}
 		i.untold = i.untold || i.assignment.Debug != a.Debug
 		i.generation, i.assignment = v.generation, a
