@@ -21,6 +21,8 @@ const (
 type field struct {
 	rank, n int
 	two     [2]*place // of them, by chance
+	near    [2]*place // of those on this node, by chance
+	nears   int       // how many those are
 	work    int64     // that they do
 }
 
@@ -56,7 +58,44 @@ func (x *exchange) choose() *place {
 	case fleet.LeastRequest:
 		return warmer(lessWork(f.two), f.two, now)
 	}
+	if f.nears > 0 && f.nears < f.n {
+		return f.nearest(now)
+	}
 	return warmer(sooner(f.two, now), f.two, now)
+}
+
+// draw puts the nth of many (from 0) among two, so that each of the many has the same chance to be there.
+func draw(two *[2]*place, n int, pl *place) {
+	if i := mrand.IntN(n + 1); n < 2 {
+		two[n] = pl
+	} else if i < 2 {
+		two[i] = pl
+	}
+}
+
+// How much less a wait elsewhere must be than one on this node, to be worth the way, which costs both
+// nodes: where the place here has work, and where it has none and was just slow.
+const (
+	spillBusy = 0.5
+	spillIdle = 0.1
+)
+
+// nearest is one of this node's places, unless one elsewhere is clearly the better one.
+func (f *field) nearest(now int64) *place {
+	here := f.near[0]
+	if f.nears > 1 {
+		here = warmer(sooner(f.near, now), f.near, now)
+	}
+	limit := spillIdle * here.score(now)
+	if here.busy.all() > 0 {
+		limit = spillBusy * here.score(now)
+	}
+	for _, pl := range f.two {
+		if pl.via != nil && pl.score(now) < limit && !pl.coldBeside(here, now) {
+			return pl
+		}
+	}
+	return here
 }
 
 // only is the one place that there is, if it can be asked.
@@ -82,12 +121,12 @@ func (x *exchange) survey(now int64) (f field) {
 		if r < f.rank {
 			f = field{rank: r}
 		}
-		if i := mrand.IntN(f.n + 1); f.n < 2 {
-			f.two[f.n] = pl
-		} else if i < 2 {
-			f.two[i] = pl
-		}
+		draw(&f.two, f.n, pl)
 		f.n++
+		if pl.local() {
+			draw(&f.near, f.nears, pl)
+			f.nears++
+		}
 		f.work += pl.busy.working()
 	}
 	return f

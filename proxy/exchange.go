@@ -66,6 +66,7 @@ type outcome struct {
 	reason fleet.Reason
 	detail string // what the callee did: `closed the connection without an answer`
 	unseen bool   // the application provably saw nothing of the request
+	way    bool   // the way to the instance's node broke, which says nothing against the instance
 	stale  bool   // it went out on a kept-alive connection
 	begun  bool   // part of an answer is with the caller: nothing else can be said
 	repeat bool   // an answer of which the caller has nothing, and another instance is to be asked

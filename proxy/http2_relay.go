@@ -170,11 +170,11 @@ func (s *http2Stream) broken(err *h2.StreamError) outcome {
 	if err.Remote && s.timeIsUp() {
 		return s.late()
 	}
-	return brokenStream(err, s.begun)
+	return brokenStream(err, s.begun, s.place.peer())
 }
 
-func brokenStream(err *h2.StreamError, begun bool) outcome {
-	o := outcome{reason: fleet.ReasonUpstreamReset, begun: begun, unseen: err.Unprocessed}
+func brokenStream(err *h2.StreamError, begun, viaPeer bool) outcome {
+	o := outcome{reason: fleet.ReasonUpstreamReset, begun: begun, unseen: err.Unprocessed, way: err.Lost && viaPeer}
 	switch {
 	case !err.Remote:
 		o.reason, o.detail = fleet.ReasonUpstreamMalformed, "answered with what is not HTTP/2: "+err.Reason

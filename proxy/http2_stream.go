@@ -104,7 +104,7 @@ func (s *http2Stream) start(b *h2.Batch) {
 	if entered && !s.http1 && s.open(b) {
 		return
 	}
-	go s.walk(entered)
+	s.walkOn(entered)
 }
 
 // disturbed is exchange.call from disturb on.
@@ -233,7 +233,7 @@ func (s *http2Stream) settle(b *h2.Batch, o outcome) {
 	s.up.Release(b)
 	s.up, s.phase, s.until = nil, waiting, time.Time{}
 	if s.retry(o) {
-		go s.walk(false)
+		s.walkOn(false)
 		return
 	}
 	s.end(b)

@@ -1,23 +1,44 @@
 package proxy
 
 import (
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/shoalrun/shoal/wire/h1"
 	"github.com/shoalrun/shoal/wire/h2"
 )
 
-// translation forwards an HTTP/2 request to an application that speaks HTTP/1.1. Two goroutines do it:
-// one sends the body, the other, which walks, reads the answer.
+// translation forwards an HTTP/2 request to an application that speaks HTTP/1.1. The goroutine that walks
+// writes the request and reads the answer; where the body is still on its way, another one sends it. A
+// translation is used again and again, with its storage.
 type translation struct {
 	s      *http2Stream
 	u      *upstream
 	b      *buffer
 	res    h1.Response
 	framed bool       // the body is chunked
+	whole  bool       // all of the request went with its head
 	began  bool       // somebody sends the body, and tells on sent how that ended
 	sent   chan error // has room for one
+
+	out    []byte
+	head2  h2.Head
 	fields []h2.Field
+	words  words
+}
+
+var translations = sync.Pool{New: func() any { return &translation{sent: make(chan error, 1)} }}
+
+func (t *translation) free() {
+	putBuffer(t.b)
+	t.s, t.u, t.b = nil, nil, nil
+	t.framed, t.whole, t.began = false, false, false
+	select {
+	case <-t.sent:
+	default:
+	}
+	translations.Put(t)
 }
 
 // translate makes an attempt in HTTP/1.1.
@@ -26,8 +47,9 @@ func (s *http2Stream) translate() outcome {
 	if u == nil {
 		return o
 	}
-	t := &translation{s: s, u: u, b: getBuffer(), sent: make(chan error, 1)}
-	defer putBuffer(t.b)
+	t := translations.Get().(*translation)
+	t.s, t.u, t.b = s, u, getBuffer()
+	defer t.free()
 	s.mu.Lock()
 	s.phase, s.plain, s.sent = translating, u, 0
 	s.arm(s.deadline)
@@ -46,32 +68,51 @@ func (s *http2Stream) translate() outcome {
 	return t.answer()
 }
 
-// request writes the head and has the body sent beside the answer.
+// request writes the request and, where all of it is here, waits for the first bytes of the answer. A body
+// that is not is sent beside the answer.
 func (t *translation) request() error {
 	s := t.s
 	if s.left() {
 		return errGone
 	}
-	s.mu.Lock()
-	none := s.down.Ended() && len(s.replay) == 0
-	s.mu.Unlock()
+	body := t.body()
 	h := s.compose()
-	t.framed = !none && s.down.Head().Length < 0
-	out := appendHTTP1(make([]byte, 0, 1024), h, s.authority, t.framed)
-	if none && s.down.Head().Length < 0 && !s.idempotent {
-		out = append(out, "Content-Length: 0\r\n"...)
+	known := s.down.Head().Length >= 0
+	t.framed = !t.whole && !known
+	t.out = appendHTTP1(t.out[:0], h, s.authority, t.framed)
+	if t.whole && !known && (len(body) > 0 || !s.idempotent) {
+		t.out = append(strconv.AppendInt(append(t.out, "Content-Length: "...), int64(len(body)), 10), '\r', '\n')
 	}
-	if err := t.u.write(&s.exchange, append(out, '\r', '\n')); err != nil {
+	t.out = append(t.out, '\r', '\n')
+	if t.whole {
+		t.out = append(t.out, body...)
+		n, err := t.u.roundTrip(&s.exchange, t.out, t.b.b)
+		t.b.w = n
+		return err
+	}
+	if err := t.u.write(&s.exchange, t.out); err != nil {
 		return err
 	}
 	t.began = true
-	if none {
-		t.sent <- nil
+	_ = t.u.SetWriteDeadline(time.Time{}) // halt sets one; fails only on a closed connection
+	go func() { t.sent <- t.send() }()
+	return nil
+}
+
+// body returns the request's body, and sets whole, if all of it is here; it may be empty.
+func (t *translation) body() []byte {
+	s := t.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.replayable {
+		s.absorb(later)
+	}
+	t.whole = s.down.Ended() && (s.replayable || len(s.replay) == 0) && s.down.Trailers() == nil
+	if !t.whole {
 		return nil
 	}
-	_ = t.u.SetWriteDeadline(time.Time{}) // halt sets one; fails only on a closed connection
-	go func() { t.sent <- t.body() }()
-	return nil
+	s.sent = len(s.replay)
+	return s.replay
 }
 
 // appendHTTP1 appends a request's head without the empty line. No name and no value has a byte that
@@ -100,8 +141,8 @@ func appendHTTP1(out []byte, h *h2.Head, host string, framed bool) []byte {
 	return out
 }
 
-// body sends the request's body as it comes.
-func (t *translation) body() error {
+// send sends the request's body as it comes.
+func (t *translation) send() error {
 	piece, out := make([]byte, bufferSize), make([]byte, 0, bufferSize+16)
 	for {
 		n, last, err := t.piece(piece)

@@ -43,21 +43,22 @@ func (t *translation) head() error {
 
 // convert makes a response's head one of HTTP/2.
 func (t *translation) convert(head []byte) *h2.Head {
-	return &h2.Head{Status: t.res.Status, Length: t.res.Length, Fields: responseFields(&t.res, head)}
+	t.fields = t.words.response(t.fields[:0], &t.res, head)
+	t.head2 = h2.Head{Status: t.res.Status, Length: t.res.Length, Fields: t.fields}
+	return &t.head2
 }
 
-// responseFields are the fields of a response that go on, for HTTP/2.
-func responseFields(res *h1.Response, head []byte) (out []h2.Field) {
+// response appends the fields of a response that go on, for HTTP/2. They are valid while head is.
+func (w *words) response(out []h2.Field, res *h1.Response, head []byte) []h2.Field {
 	for i := range res.Fields {
 		f := &res.Fields[i]
 		if f.Drop || f.Kind != h1.Other && f.Kind != h1.ContentLength {
 			continue
 		}
-		name := strings.ToLower(string(f.Name.Of(head)))
-		if strings.HasPrefix(name, internalPrefix) {
-			continue
+		field := w.field(f.Name.Of(head), f.Value.Of(head))
+		if !strings.HasPrefix(field.Name, internalPrefix) {
+			out = append(out, field)
 		}
-		out = append(out, h2.Field{Name: name, Value: string(f.Value.Of(head))})
 	}
 	return out
 }
@@ -87,7 +88,7 @@ func (t *translation) answer() outcome {
 		x.rest()
 		s.arm(time.Time{})
 	}
-	err := s.down.SendHead(nil, h, body.Done())
+	err := s.down.SendHead(later, h, body.Done()) // what is not flushed before is with the stream's release
 	s.mu.Unlock()
 	for err == nil && !body.Done() {
 		err = t.more(&body, stream)
@@ -106,7 +107,7 @@ func (t *translation) more(body *h1.Body, stream bool) error {
 		if x.digest != nil {
 			x.digest.add(content)
 		}
-		if err := t.send(content, false); err != nil {
+		if err := t.pass(content, body); err != nil {
 			return err
 		}
 		t.b.r += n
@@ -115,8 +116,9 @@ func (t *translation) more(body *h1.Body, stream bool) error {
 		}
 	}
 	if body.Done() {
-		return t.end(trailersOf(body))
+		return nil
 	}
+	t.s.down.Conn().FlushSoon()
 	until := x.deadline
 	if stream {
 		until = time.Now().Add(x.route.idle)
@@ -124,7 +126,7 @@ func (t *translation) more(body *h1.Body, stream bool) error {
 	n, err := t.u.read(x, t.b.room(bufferSize), until)
 	t.b.w += n
 	if n == 0 && err != nil && body.ToEnd() && endOfStream(err) {
-		if err := t.send(nil, true); err != nil {
+		if err := t.give(nil, true); err != nil {
 			return err
 		}
 	}
@@ -134,13 +136,13 @@ func (t *translation) more(body *h1.Body, stream bool) error {
 	return err
 }
 
-// send waits until the caller takes p.
-func (t *translation) send(p []byte, end bool) error {
+// give waits until the caller takes p.
+func (t *translation) give(p []byte, end bool) error {
 	s := t.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(p) > 0 || end {
-		n, err := s.down.SendData(nil, p, end)
+		n, err := s.down.SendData(later, p, end)
 		if err != nil {
 			return errGone
 		}
@@ -148,6 +150,7 @@ func (t *translation) send(p []byte, end bool) error {
 		if p = p[n:]; len(p) == 0 {
 			return nil
 		}
+		s.down.Conn().FlushSoon()
 		s.event.Wait()
 		if s.left() {
 			return errGone
@@ -159,12 +162,16 @@ func (t *translation) send(p []byte, end bool) error {
 	return nil
 }
 
-// end ends the answer, with trailers where there are any.
-func (t *translation) end(trailers *h2.Head) error {
-	if trailers == nil {
-		return t.send(nil, true)
+// pass passes a piece of the body on and, if it was the last, the end, with trailers where there are any.
+func (t *translation) pass(content []byte, body *h1.Body) error {
+	if !body.Done() {
+		return t.give(content, false)
 	}
-	if t.s.down.SendHead(nil, trailers, true) != nil {
+	trailers := trailersOf(body)
+	if err := t.give(content, trailers == nil); err != nil || trailers == nil {
+		return err
+	}
+	if t.s.down.SendHead(later, trailers, true) != nil {
 		return errGone
 	}
 	return nil
@@ -173,6 +180,10 @@ func (t *translation) end(trailers *h2.Head) error {
 // over ends an attempt whose answer began. The connection is kept if both messages are whole.
 func (t *translation) over(body *h1.Body, err error) outcome {
 	if err == nil && body.Done() && !t.res.Close && len(t.b.bytes()) == 0 {
+		if t.whole {
+			t.u.pool.put(t.u)
+			return outcome{}
+		}
 		select {
 		case bad := <-t.sent:
 			if bad == nil {

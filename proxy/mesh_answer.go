@@ -21,7 +21,7 @@ func meshOutcome(err error, begun bool) outcome {
 	case errors.Is(err, errTimeout):
 		return outcome{reason: fleet.ReasonTimeout, begun: begun}
 	case errors.As(err, &broken):
-		return brokenStream(broken, begun)
+		return brokenStream(broken, begun, true)
 	}
 	return outcome{reason: fleet.ReasonUpstreamReset, begun: begun, detail: err.Error()}
 }
@@ -83,6 +83,9 @@ func (c *meshCall) relay(x *exchange) outcome {
 	}
 	out = append(out, '\r', '\n')
 	stream := h.Length < 0 && !ended || h.Length > bodyTimeout
+	if stream {
+		x.rest()
+	}
 	s.begun = true
 	if stream {
 		x.rest()

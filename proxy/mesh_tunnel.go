@@ -171,6 +171,7 @@ func (t *meshTunnel) forward(x *exchange) outcome {
 }
 
 func (t *meshTunnel) join(x *exchange, c net.Conn, late []byte) {
+	x.rest()
 	x.obs.BytesIn, x.obs.BytesOut = join(&streamConn{t.st}, c, nil, late)
 	t.joined = true
 }

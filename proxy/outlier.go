@@ -180,7 +180,7 @@ func (x *exchange) verdictOn(o outcome, took time.Duration) conduct {
 		}
 		return didWell
 	case fleet.ReasonUpstreamReset:
-		if o.stale || o.unseen {
+		if o.stale || o.unseen || o.way {
 			return neither
 		}
 		return didBadly

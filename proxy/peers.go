@@ -201,10 +201,21 @@ func (p *Proxy) peerConfig(silent *atomic.Int32) h2.Config {
 	return c
 }
 
+// found notes that the peer is there again. What its places did not answer while it was not says nothing
+// about them.
 func (v *peer) found() {
-	if v.lost.Swap(false) {
-		v.p.wake()
+	if !v.lost.Swap(false) {
+		return
 	}
+	for _, s := range v.p.table.Load().services {
+		for _, pl := range s.places {
+			if pl.via == v {
+				pl.afresh()
+				pl.forget()
+			}
+		}
+	}
+	v.p.wake()
 }
 
 // failed notes that the peer cannot be reached, and sees to it that it is sought.

@@ -89,6 +89,8 @@ type StreamError struct {
 	// Unprocessed says that the peer vouches for not having acted on the request, so that any
 	// request may be sent again (RFC 9113 section 8.7).
 	Unprocessed bool
+	// Lost says that the connection ended, and all of its streams with it.
+	Lost bool
 }
 
 func (e *StreamError) Error() string {

@@ -52,6 +52,10 @@ func (b *Batch) done(c *Conn) {
 	}
 }
 
+// crowd is with how many streams it is likely that another one has something to say, too. With fewer, to
+// wait is to wake an idle processor for nothing.
+const crowd = 3
+
 // FlushSoon writes what was said with [Later], after everybody who is ready has had a chance to add to it,
 // where that saves more than a write: a TLS record.
 func (c *Conn) FlushSoon() {
@@ -60,6 +64,11 @@ func (c *Conn) FlushSoon() {
 		return
 	}
 	c.mu.Lock()
+	if c.active < crowd {
+		c.mu.Unlock()
+		c.flush()
+		return
+	}
 	if c.writer.queued || len(c.writer.out) == 0 {
 		c.mu.Unlock()
 		return // somebody else will
