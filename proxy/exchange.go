@@ -45,6 +45,7 @@ type exchange struct {
 	avoid      [4]*endpoint  // places that failed this exchange
 	avoided    int
 	tries      int
+	current    int // of attempts: the one in progress
 	attempts   [maxAttempts]fleet.Attempt
 	id         [idSize]byte
 	generated  [ulidSize]byte
@@ -206,7 +207,8 @@ func (x *exchange) context(limit time.Duration) (context.Context, context.Cancel
 
 // attempt notes the beginning of a try at x.place.
 func (x *exchange) attempt() {
-	a := &x.attempts[min(x.tries, maxAttempts-1)]
+	x.current = min(x.tries, maxAttempts-1)
+	a := &x.attempts[x.current]
 	x.tries++
 	x.headAfter, x.dialed = 0, false
 	*a = fleet.Attempt{Instance: x.place.instance, SpanID: x.calleeSpan()}
@@ -229,7 +231,7 @@ func (x *exchange) calleeSpan() fleet.SpanID {
 }
 
 // last is the attempt in progress.
-func (x *exchange) last() *fleet.Attempt { return &x.attempts[min(x.tries, maxAttempts)-1] }
+func (x *exchange) last() *fleet.Attempt { return &x.attempts[x.current] }
 
 // requestID keeps an id that came with the request, if it is one, and makes one otherwise. What it
 // returns is valid while x is.

@@ -48,6 +48,9 @@ func (s *session) forward(x *exchange) outcome {
 		}
 		return s.forwardPeer(x)
 	}
+	if x.route.hedge > 0 && s.hedgeable(x) {
+		return s.forwardHedged(x)
+	}
 	u, o := x.connect()
 	if u == nil {
 		return o

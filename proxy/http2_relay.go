@@ -65,7 +65,7 @@ func (s *http2Stream) fromEndpoint(e h2.Event) {
 	case h2.Writable:
 		s.upload(e.Batch, nil, false)
 	case h2.Closed:
-		if !s.answers { // all of the answer is here, so the rest of the request was not wanted
+		if !s.answers && !s.survives(e) { // all of the answer is here, so the rest of the request was not wanted
 			s.settle(e.Batch, s.broken(e.Err))
 		}
 	}
@@ -79,6 +79,7 @@ func (s *http2Stream) answer(e h2.Event) {
 		return
 	}
 	x := &s.exchange
+	s.outrun(e.Batch)
 	x.obs.Status = h.Status
 	x.headAfter = time.Since(x.obs.Time) - x.last().Start
 	if o := s.peerRefusal(h); o.reason != "" {

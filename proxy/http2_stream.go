@@ -43,9 +43,10 @@ type http2Stream struct {
 	silence bool      // until moves on with every piece of the answer
 
 	bytesIn int64
-	event   sync.Cond // for the goroutines that translate
-	expired bool      // the clock ended the exchange while they waited for an event
-	plain   *upstream // the HTTP/1.1 connection that they use
+	event   sync.Cond   // for the goroutines that translate
+	expired bool        // the clock ended the exchange while they waited for an event
+	plain   *upstream   // the HTTP/1.1 connection that they use
+	rival   *http2Rival // nil: the exchange has one attempt at a time
 }
 
 // phase says who moves an http2Stream on.
@@ -75,7 +76,7 @@ func (s *http2Stream) reset() {
 	if cap(s.replay) > maxReplayKept {
 		s.replay = nil
 	}
-	s.session, s.down, s.up, s.plain = nil, nil, nil, nil
+	s.session, s.down, s.up, s.plain, s.rival = nil, nil, nil, nil, nil
 	s.request, s.authority, s.timeout, s.grpc = h2.Head{}, "", "", false
 	s.sent, s.ended, s.begun, s.answers, s.silence, s.expired = 0, false, false, false, false, false
 	s.bytesIn = 0
@@ -178,6 +179,7 @@ func (s *http2Stream) open(b *h2.Batch) bool {
 	}
 	s.phase, s.sent, s.ended = forwarding, 0, whole
 	s.arm(x.deadline)
+	s.mayHedge()
 	if !whole && (s.down.Buffered() > 0 || s.down.Ended() || len(s.replay) > 0) {
 		s.upload(b, nil, false)
 	}
@@ -194,6 +196,8 @@ func (s *http2Stream) Receive(st *h2.Stream, e h2.Event) {
 		s.fromCaller(e)
 	case st == s.up:
 		s.fromEndpoint(e)
+	case s.rival != nil && st == s.rival.up:
+		s.fromRival(e)
 	}
 }
 
@@ -212,7 +216,7 @@ func (s *http2Stream) fromCaller(e h2.Event) {
 		s.upload(e.Batch, e.Data, e.End)
 		return
 	}
-	if s.up.Forward(e.Batch, s.down, nil, false) {
+	if s.up != nil && s.up.Forward(e.Batch, s.down, nil, false) {
 		s.settle(e.Batch, outcome{})
 	}
 }
@@ -230,7 +234,10 @@ func (s *http2Stream) callerLeft(e h2.Event) {
 
 // settle ends an attempt.
 func (s *http2Stream) settle(b *h2.Batch, o outcome) {
-	s.up.Release(b)
+	s.outrun(b)
+	if s.up != nil { // a second attempt may still want a connection
+		s.up.Release(b)
+	}
 	s.up, s.phase, s.until = nil, waiting, time.Time{}
 	if s.retry(o) {
 		s.walkOn(false)

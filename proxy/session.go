@@ -48,6 +48,7 @@ type session struct {
 	gone    atomic.Bool
 	closing atomic.Bool
 	waiting atomic.Pointer[upstream] // whom this session waits for
+	second  atomic.Pointer[upstream] // and, where it is hedged, whom as well
 	mesh    *meshCall                // to other nodes; nil before the first
 	calling atomic.Pointer[meshCall] // mesh, while the session waits for it
 }
@@ -93,6 +94,9 @@ func (l *listener) serveHTTP(c net.Conn, to target, early []byte) {
 func (s *session) left() {
 	s.gone.Store(true)
 	if u := s.waiting.Load(); u != nil {
+		u.interrupt()
+	}
+	if u := s.second.Load(); u != nil {
 		u.interrupt()
 	}
 	if c := s.calling.Load(); c != nil {
