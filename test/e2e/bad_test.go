@@ -192,6 +192,14 @@ func TestMalformedHTTP(t *testing.T) {
 }
 
 func TestPortClashInExplicitMode(t *testing.T) {
+	const ports = "listen: {8080: {protocol: http, default: true}, 19099: tcp}\n"
+	w := newWorld(t, settings()[1], map[string]string{
+		"web/shoal.yaml": "service: web\nrun: APP web\n" + ports, "orders/shoal.yaml": "service: orders\nrun: APP orders\n" + ports,
+	})
+	w.explained("`orders` and `web` both listen on port 19099", "web/shoal.yaml:3", "netns")
+}
+
+func TestTakenAddressOfTheGateway(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	defer l.Close()
