@@ -38,6 +38,7 @@ calls: {orders-next: {}}
 routes:
   - {name: beta, match: {path: /v2/*}, to: orders-next}
   - {name: half, match: {path: /half}, split: {orders: 50, orders-next: 50}}
+  - {name: copied, match: {path: /copied}, mirror: {to: orders-next}}
 ` + more
 }
 
@@ -51,6 +52,7 @@ func TestRoutesAndFaults(t *testing.T) {
 		if out := w.run("routes", "orders"); !strings.Contains(out, "/v2/*") || !strings.Contains(out, "orders 50%, orders-next 50%") {
 			t.Errorf("routes:\n%s", out)
 		}
+		w.expectCopy()
 		added := w.run("fault", "add", "web→orders", "--abort", "503", "--path", "/v2/*", "--for", "10m")
 		if !strings.HasPrefix(added, "f1: web → orders, abort 503, 100 % of /v2/*") {
 			t.Errorf("fault add: %s", added)
@@ -95,6 +97,25 @@ func TestRoutesAndFaults(t *testing.T) {
 	})
 }
 
+// expectCopy makes a call that is copied: the caller has its own answer, and `why` tells of both.
+func (w *world) expectCopy() {
+	w.Helper()
+	const id = "01COPIED"
+	out := w.run("call", "--from", "web", "-H", "X-Request-Id: "+id, "http://orders/copied")
+	if !strings.Contains(out, "orders v1 caller=web") {
+		w.Errorf("call: %s", out)
+	}
+	why := ""
+	told := eventually(func() bool {
+		why, _, _ = w.try("why", id)
+		return strings.Contains(why, "web called orders: GET /copied") && strings.Contains(why, "by the route `copied`") &&
+			strings.Contains(why, "A copy of a call of web went to orders-next: GET /copied") && strings.Contains(why, "Its answer differs from that of orders: a body of")
+	})
+	if !told {
+		w.Errorf("why does not tell of the copy:\n%s", why)
+	}
+}
+
 // Routes, rates and faults change under constant load: not one call fails.
 func TestTrafficChangesUnderLoad(t *testing.T) {
 	s := settings()[0]
@@ -111,7 +132,7 @@ func TestTrafficChangesUnderLoad(t *testing.T) {
 		w.write("orders/shoal.yaml", routedOrders(more))
 		w.eventually(fmt.Sprintf("change %d is in force", i), func() bool {
 			v := w.service("orders")
-			return v.State == "ready" && v.Release != was && len(v.Routes) == 2+strings.Count(more, "name:")
+			return v.State == "ready" && v.Release != was && len(v.Routes) == 3+strings.Count(more, "name:")
 		})
 		w.run("fault", "rm", "--all")
 	}
