@@ -89,6 +89,7 @@ func (x *exchange) mirror(f fields) {
 		return
 	}
 	req.header.Set("X-Request-Id", strings.Clone(x.obs.RequestID))
+	req.header.Set("Traceparent", string(observe.AppendTraceparent(nil, x.obs.TraceID, x.obs.SpanID, x.obs.Sampled)))
 	c := &copied{mirror: m, answer: x.digest, from: x.route.callee, over: make(chan struct{})}
 	p, src := x.p, x.source
 	go func() {
