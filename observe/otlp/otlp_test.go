@@ -265,6 +265,7 @@ func TestSpansByKind(t *testing.T) {
 			o.Status, o.Attempts = 404, o.Attempts[1:]
 			o.Attempts[0].Outcome = "404"
 		}, "orders server orders-2", "GET", nil, false},
+		{"a hedge that lost is none", func(o *fleet.Observation) { o.Attempts = o.Attempts[1:]; o.Attempts[0].Outcome = "cancelled" }, "orders server orders-2", "GET", map[string]string{"error.type": ""}, false},
 		{"503 is one", func(o *fleet.Observation) { o.Attempts = o.Attempts[1:]; o.Attempts[0].Outcome = "503" }, "orders server orders-2", "GET", map[string]string{"error.type": "503"}, true},
 		{"an attempt that never reached it is the caller's", func(o *fleet.Observation) { o.Attempts = o.Attempts[:1] }, "web client web-1", "GET",
 			map[string]string{"shoal.reason": "connect-failed", "shoal.instance": "orders-1"}, true},

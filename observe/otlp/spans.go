@@ -91,8 +91,8 @@ func (b *batch) attempt(o *fleet.Observation, a *fleet.Attempt, n int, last bool
 	if code, err := strconv.Atoi(a.Outcome); err == nil {
 		status, failure = code, ""
 	}
-	if a.Outcome == "closed" {
-		failure = "" // a tunnel that did its work
+	if a.Outcome == "closed" || a.Outcome == "cancelled" {
+		failure = "" // a tunnel that did its work; a hedge whose rival was faster
 	}
 	s.Attributes = append(s.Attributes, answered(o, status, failure, last)...)
 	s.Status = statusOf(o, s.Kind, status, failure)
