@@ -48,29 +48,19 @@ func (x *exchange) enter(pl *place) bool {
 	return true
 }
 
-// mayTry: of all exchanges that find an ejection over, one tries whether the place is well again.
+// mayTry: of all exchanges that find an ejection over, one tries whether the place is well again. The others
+// enter only where they have no other place.
 func (x *exchange) mayTry(pl *place) bool {
 	until := pl.until.Load()
 	if until == 0 || until > x.p.now() {
 		return true
 	}
 	if !pl.trying.CompareAndSwap(false, true) {
-		return false
+		return x.desperate
 	}
 	x.trial = true
 	x.decide(fleet.Reopening)
 	return true
-}
-
-// leavePlace counts x out of its place, and lets the next in line have its turn.
-func (x *exchange) leavePlace() {
-	if x.trial {
-		x.trial = false
-		x.place.trying.Store(false)
-	}
-	x.place.leave(x.working)
-	x.working = false
-	x.route.load.line.next(x.p.now())
 }
 
 // rest says that the place works on x no more, although x goes on: it is a tunnel, or its answer streams.

@@ -30,7 +30,7 @@ type field struct {
 // this exchange already, count only where there are no others. Where it returns nil, x.full says that
 // there are places, and all have as much to do as they can.
 func (x *exchange) choose() *place {
-	x.full = false
+	x.full, x.desperate = false, false
 	if len(x.route.places) == 1 && x.tries == 0 {
 		return x.only(x.route.places[0])
 	}
@@ -42,7 +42,7 @@ func (x *exchange) choose() *place {
 	if f.n == 0 || f.rank == failedBefore && x.waited < x.pause() {
 		return nil
 	}
-	if f.rank == shunned {
+	if x.desperate = f.rank >= shunned; f.rank == shunned {
 		x.decide(fleet.AllEjected)
 	}
 	if f.n == 1 || f.rank == due {
@@ -103,6 +103,7 @@ func (x *exchange) only(pl *place) *place {
 	if !pl.reachable() {
 		return nil
 	}
+	x.desperate = true
 	if x.full = pl.busy.working() >= pl.most(); x.full {
 		x.decide(fleet.PassedFull)
 		return nil

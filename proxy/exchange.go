@@ -36,6 +36,7 @@ type exchange struct {
 	working    bool          // in place's work
 	dialed     bool          // for the attempt in progress, whose time says little about the place
 	full       bool          // the last choice found only places that are full
+	desperate  bool          // the last choice was between places that are not well, or had no alternative
 	trial      bool          // place is ejected, and this exchange finds out whether it is well again
 	asks       time.Duration // the timeout that the caller passed on; 0: none
 	key        uint64        // of the policy hash; 0: none
