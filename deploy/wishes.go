@@ -93,6 +93,9 @@ func (e *Engine) Stop(ctx context.Context) error {
 	})
 }
 
+// Heard returns once Status has all in it that the engine was told before.
+func (e *Engine) Heard(ctx context.Context) error { return e.ask(ctx, nil, nil) }
+
 // Status returns all services, sorted by name.
 func (e *Engine) Status() []fleet.ServiceStatus {
 	e.mu.Lock()

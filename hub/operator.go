@@ -176,7 +176,9 @@ const statusPatience = 2 * time.Second
 func (h *hub) status(ctx context.Context) (fleet.Status, error) {
 	waiting, cancel := context.WithTimeout(ctx, statusPatience)
 	defer cancel()
-	_ = h.whatRuns(waiting)
+	if h.whatRuns(waiting) == nil {
+		_ = h.engine.Heard(waiting)
+	}
 	node := h.link.Node(h.Node)
 	if !h.link.Connected(h.Node) {
 		node.Process.Down = true

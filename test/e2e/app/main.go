@@ -61,6 +61,7 @@ func main() {
 	mux.HandleFunc("/read", read)
 	mux.HandleFunc("/slow", slow)
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+	mux.HandleFunc("/do", do)
 	mux.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { os.Exit(3) })
 	mux.HandleFunc("/flood", flood)
 	mux.HandleFunc("/events/", event)
@@ -102,6 +103,12 @@ func counted(next http.Handler) http.Handler {
 		inside.Store(r.URL.Path, true)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// do does what must not be done twice: its output tells what was done, whatever becomes of the process.
+func do(w http.ResponseWriter, r *http.Request) {
+	fmt.Printf("did %s\n", r.URL.Query().Get("id"))
+	fmt.Fprint(w, "done")
 }
 
 // refusing says that events are not taken.
