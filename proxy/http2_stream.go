@@ -139,7 +139,7 @@ func (s *http2Stream) walk(entered bool) {
 // attemptOnce sends the request to x.place. going says that events take it from there.
 func (s *http2Stream) attemptOnce() (o outcome, going bool) {
 	x := &s.exchange
-	l := x.place.link(x.route.port.Number, x.source.Service)
+	l := x.linkOf(s.down.Head().Length)
 	for range 3 {
 		if x.left() {
 			return outcome{reason: fleet.ReasonCallerGone}, false
@@ -173,7 +173,7 @@ func (s *http2Stream) open(b *h2.Batch) bool {
 		return false
 	}
 	whole := s.down.Ended() && len(s.replay) == 0 && s.down.Trailers() == nil
-	s.up = x.place.link(x.route.port.Number, x.source.Service).open(b, s.compose(), whole, s)
+	s.up = x.linkOf(s.down.Head().Length).open(b, s.compose(), whole, s)
 	if s.up == nil {
 		return false
 	}

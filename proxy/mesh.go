@@ -62,7 +62,7 @@ func (s *session) forwardPeer(x *exchange) outcome {
 
 // open sends the request's head, and what is here of its body, on a connection that takes it.
 func (c *meshCall) open(x *exchange) outcome {
-	l := x.link()
+	l := x.linkFor(c.s.req.Length)
 	for range 3 {
 		if x.left() {
 			return outcome{reason: fleet.ReasonCallerGone}

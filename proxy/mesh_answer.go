@@ -82,6 +82,7 @@ func (c *meshCall) relay(x *exchange) outcome {
 		out = append(strconv.AppendInt(append(out, "Content-Length: "...), int64(buffered), 10), '\r', '\n')
 	}
 	out = append(out, '\r', '\n')
+	x.noteLength(h.Length)
 	stream := h.Length < 0 && !ended || h.Length > bodyTimeout
 	if stream {
 		x.rest()

@@ -141,6 +141,38 @@ func (x *exchange) link() *http2Link {
 	return x.place.link(x.route.port.Number, x.source.Service)
 }
 
+// bulkSize is from how many bytes on a body takes the connection for bulk.
+const bulkSize = 256 << 10
+
+// linkFor is linkOf, for who can tell more. Answers show their size too late: who was
+// answered at length lately asks on the connection for bulk.
+func (x *exchange) linkFor(length int64) *http2Link {
+	if x.route.load.lengthy.Load() > 0 {
+		return x.bulkLink()
+	}
+	return x.linkOf(length)
+}
+
+// linkOf is the way for a request of so many bytes (-1: unknown).
+func (x *exchange) linkOf(length int64) *http2Link {
+	if length >= bulkSize {
+		return x.bulkLink()
+	}
+	return x.link()
+}
+
+// lengthyFor is for how many answers a long one is remembered.
+const lengthyFor = 16
+
+// noteLength remembers that an answer was long, or forgets a little.
+func (x *exchange) noteLength(length int64) {
+	if length >= bulkSize {
+		x.route.load.lengthy.Store(lengthyFor)
+	} else if n := x.route.load.lengthy.Load(); n > 0 {
+		x.route.load.lengthy.CompareAndSwap(n, n-1)
+	}
+}
+
 // bulkLink is the way of what moves many bytes.
 func (x *exchange) bulkLink() *http2Link {
 	if x.place.via != nil {

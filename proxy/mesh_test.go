@@ -91,7 +91,7 @@ func TestMeshHTTP1(t *testing.T) {
 		e := a.recorder.Edges()
 		return len(e) == 1 && e[0].Requests == 21 && len(b.recorder.Edges()) == 0
 	})
-	if n := m.dials["a>b"]; n != 1 {
+	if n := m.dials["a>b"]; n > 2 { // one for calls, one for large bodies
 		t.Errorf("%d connections between two nodes", n)
 	}
 }
@@ -334,23 +334,26 @@ func TestMeshSameNodeFirst(t *testing.T) {
 	m.install(inventory(at("inventory-1@a", "inventory-2@b")), orders(at("orders-1@a")))
 	a, b := m.nodes["a"], m.nodes["b"]
 	var away atomic.Int64
+	const work = 20 * time.Millisecond // beside which what the machine adds is little
 	slow := make(chan bool)
 	a.attach("inventory-1", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			<-slow
 		}
+		time.Sleep(work)
 		io.WriteString(rw, "a")
 	}))
 	b.attach("inventory-2", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		away.Add(1)
+		time.Sleep(work)
 		io.WriteString(rw, "b")
 	}))
 	addr := a.named("inventory", 8080)
-	for range 100 {
+	for range 40 {
 		a.get("http://" + addr + "/")
 	}
-	if n := away.Load(); n > 45 { // a loaded machine makes any place look slow at times; without preference it were half
-		t.Errorf("%d of 100 calls left a node that had nothing else to do", n)
+	if n := away.Load(); n > 10 {
+		t.Errorf("%d of 40 calls left a node that had nothing else to do", n)
 	}
 	var wg sync.WaitGroup
 	client := a.client()

@@ -187,7 +187,7 @@ func (v *peer) run(l *http2Link, c *h2.Conn) {
 func (p *Proxy) peerConfig(silent *atomic.Int32) h2.Config {
 	c := h2.Config{
 		MaxHeaderList: uint32(2 * p.cfg.MaxHead), MaxFields: 2 * p.cfg.MaxFields, HeadTime: p.cfg.HeadTime, MaxStreams: peerStreams, Silence: peerSilence,
-		ExtendedConnect: true, ConnWindow: 8 << 20, HeaderTable: 64 << 10, MaxResets: 100_000, MaxControl: 100_000,
+		ExtendedConnect: true, ConnWindow: 8 << 20, StreamWindow: 256 << 10, HeaderTable: 64 << 10, MaxResets: 100_000, MaxControl: 100_000,
 	}
 	if silent != nil {
 		c.Suspect = func(on bool) {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/shoalrun/shoal/fleet"
@@ -102,16 +103,27 @@ func (s *session) hideInternal(head []byte) (found bool) {
 	return found
 }
 
+// largeSize is what is read at once of a large body: each read and write has a price of its own.
+const largeSize = 128 << 10
+
+var largeBuffers = sync.Pool{New: func() any { return new([largeSize]byte) }}
+
 // stream relays the rest of a body as it comes.
 func (s *session) stream(x *exchange, u *upstream, b *buffer, body *h1.Body) outcome {
+	p := b.b
+	if body.Left() > largeSize {
+		large := largeBuffers.Get().(*[largeSize]byte)
+		defer largeBuffers.Put(large)
+		p = large[:]
+	}
 	for !body.Done() {
-		n, err := u.read(x, b.b, s.until(x))
-		k, bad := body.Take(b.b[:n])
+		n, err := u.read(x, p, s.until(x))
+		k, bad := body.Take(p[:n])
 		x.obs.BytesOut += int64(k)
 		if x.digest != nil {
-			x.digest.raw(b.b[:k])
+			x.digest.raw(p[:k])
 		}
-		if k > 0 && s.write(b.b[:k]) != nil {
+		if k > 0 && s.write(p[:k]) != nil {
 			err = errGone
 		}
 		if bad == nil && err != nil && body.ToEnd() && endOfStream(err) {

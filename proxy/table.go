@@ -33,6 +33,7 @@ type service struct {
 
 // load is what outlives snapshots of a service: its exchanges in progress and its retries.
 type load struct {
+	lengthy atomic.Int32 // above 0: it gave a long answer lately
 	traffic traffic
 	budget  budget
 	line    line

@@ -109,7 +109,7 @@ func (b *beneath) flush(write func(p []byte) (int, error)) (all bool, err error)
 	}
 	n, err := write(b.out)
 	b.out = b.out[:copy(b.out, b.out[n:])]
-	if len(b.out) == 0 && cap(b.out) > 2*keepBuffer {
+	if len(b.out) == 0 && cap(b.out) > keepCombined {
 		b.out = nil
 	}
 	return len(b.out) == 0, err

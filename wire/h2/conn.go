@@ -110,7 +110,10 @@ func newConn(nc net.Conn, cfg Config) *Conn {
 		streams: map[uint32]*Stream{}, sendWindow: windowInit,
 		peer: peerSettings{maxStreams: 100, window: windowInit},
 	}
-	c.combines = under(nc) != nil
+	c.writer.keep = keepBuffer
+	if c.combines = under(nc) != nil; c.combines {
+		c.writer.keep = keepCombined
+	}
 	c.writer.quiet.L = &c.mu
 	c.enc = hpack.NewEncoder(&c.writer)
 	c.window = int64(c.cfg.ConnWindow)

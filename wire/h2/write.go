@@ -14,6 +14,7 @@ type writer struct {
 	blocked    bool      // the socket is full: drainOutput waits for it
 	broken     bool      // a write failed
 	last       bool      // Run is ending: its own write deadline holds
+	keep       int       // the largest buffer that is used again
 	taken      uint64    // how often out was taken to be written
 	quiet      sync.Cond // signalled when neither writing nor blocked
 }
@@ -97,8 +98,12 @@ func (b *Batch) flushOthers() {
 	b.dirty = nil
 }
 
-// keepBuffer is the largest output buffer that a connection keeps.
-const keepBuffer = 64 << 10
+// keepBuffer is the largest output buffer that a connection keeps, and keepCombined that of one of the few
+// that carry the streams of many.
+const (
+	keepBuffer   = 64 << 10
+	keepCombined = 512 << 10
+)
 
 // flush writes what is there, unless somebody else is at it, who then writes for us too.
 func (c *Conn) flush() {
@@ -130,7 +135,7 @@ func (w *writer) takeLocked() []byte {
 }
 
 func (w *writer) giveLocked(p []byte) {
-	if cap(p) <= keepBuffer {
+	if cap(p) <= w.keep {
 		w.spare = p[:0]
 	}
 }
