@@ -15,6 +15,7 @@ import (
 
 	"github.com/shoalrun/shoal/fleet"
 	"github.com/shoalrun/shoal/proxy"
+	"github.com/shoalrun/shoal/wire/h2"
 )
 
 // newPairOfNodes has orders on a and inventory on b.
@@ -140,6 +141,10 @@ func TestMeshForgedNames(t *testing.T) {
 		}
 	}
 	own := m.ca.config("a")
+	tunnel := must(m.dial(context.Background(), "a", "b", own))
+	if got := askPeerWith(t, tunnel, &h2.Head{Method: "CONNECT", Authority: "inventory"}, "a orders/orders-1 inventory/inventory-1:8080 1"); got != 403 {
+		t.Errorf("a tunnel around the rules: %d", got)
+	}
 	nc, err := m.dial(context.Background(), "a", "b", own)
 	if err != nil {
 		t.Fatal(err)

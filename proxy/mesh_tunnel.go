@@ -141,8 +141,10 @@ func (c *http2Session) acceptConnect(st *h2.Stream) {
 
 func (t *meshTunnel) serve() {
 	x := &t.x
-	if x.route.caller == fleet.Gateway && t.protocol == "" {
-		x.route = &route{caller: fleet.Gateway, callee: x.route.callee, kind: fleet.KindCall, refusal: notExposed(x.route.service)}
+	if r := x.route; t.protocol == "" && r.refusal == nil && r.port.Protocol != fleet.TCP && r.caller != fleet.Operator {
+		refused := *r
+		refused.refusal = noTunnel(r.callee, r.port.Protocol)
+		x.route = &refused
 	}
 	x.call(t)
 	if !t.joined {
@@ -210,4 +212,13 @@ func (t *meshTunnel) field(name string, nth int) (string, bool) {
 		nth--
 	}
 	return "", false
+}
+
+// noTunnel: through a tunnel a node could send requests that no rule sees, with names that are not its own.
+func noTunnel(callee string, speaks fleet.Protocol) *refusal {
+	return &refusal{
+		status: 403, reason: fleet.ReasonNotAllowed,
+		detail: "a peer asked for a tunnel to " + callee + ", whose port speaks " + string(speaks) + ".",
+		remedy: "It is called request by request.",
+	}
 }

@@ -209,11 +209,16 @@ func askPeer(t *testing.T, nc net.Conn, field string) int {
 
 func askPeerFor(t *testing.T, nc net.Conn, path, field string) int {
 	t.Helper()
+	return askPeerWith(t, nc, &h2.Head{Method: "GET", Scheme: "http", Authority: "x", Path: path}, field)
+}
+
+func askPeerWith(t *testing.T, nc net.Conn, h *h2.Head, field string) int {
+	t.Helper()
+	h.Fields = []h2.Field{{Name: "shoal-peer", Value: field}}
 	c := h2.NewClient(nc, h2.Config{})
 	go func() { _ = c.Run(context.Background(), nil) }()
 	defer func() { c.Close(); <-c.Done() }()
-	st, err := c.Open(nil, &h2.Head{Method: "GET", Scheme: "http", Authority: "x", Path: path,
-		Fields: []h2.Field{{Name: "shoal-peer", Value: field}}}, true, nil)
+	st, err := c.Open(nil, h, true, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
