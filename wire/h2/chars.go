@@ -30,7 +30,7 @@ func validPseudo(f *Field) bool {
 	case ":authority":
 		return all(f.Value, authorityByte)
 	case ":scheme":
-		return all(f.Value, schemeByte)
+		return f.Value == "http" || f.Value == "https"
 	}
 	return all(f.Value, tokenByte) // :method, :protocol
 }
@@ -42,7 +42,6 @@ const (
 	tokenByte     class = 1 << iota // RFC 9110 section 5.6.2
 	pathByte                        // wider than RFC 3986, as browsers are
 	authorityByte                   // RFC 3986 section 3.2, without userinfo
-	schemeByte                      // RFC 3986 section 3.1
 )
 
 var classes = func() (t [256]class) {
@@ -56,12 +55,11 @@ var classes = func() (t [256]class) {
 			t[c] |= pathByte
 		}
 		if c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' {
-			t[c] |= tokenByte | authorityByte | schemeByte
+			t[c] |= tokenByte | authorityByte
 		}
 	}
 	set("!#$%&'*+-.^_`|~", tokenByte)
 	set("-._~%!$&'()*+;=:[]", authorityByte)
-	set("+-.", schemeByte)
 	return t
 }()
 

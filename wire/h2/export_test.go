@@ -1,0 +1,7 @@
+package h2
+
+// ParseRequest reads a request's header list and says why it is malformed, or "".
+func ParseRequest(fields []Field) (h Head, why string) {
+	why = h.parse(fields, request)
+	return h, why
+}
