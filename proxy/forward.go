@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 
 	"github.com/shoalrun/shoal/fleet"
@@ -46,6 +47,9 @@ func (s *session) forward(x *exchange) outcome {
 		if s.upgradesPeer() {
 			return s.forwardUpgrade(x)
 		}
+		return s.forwardPeer(x)
+	}
+	if x.place.newer.Load() == uint32(x.route.port.Number) {
 		return s.forwardPeer(x)
 	}
 	if x.route.hedge > 0 && s.hedgeable(x) {
@@ -185,5 +189,33 @@ func (s *session) failed(x *exchange, u *upstream, b *buffer, err error) outcome
 	case b.w > 0:
 		o.detail = "closed the connection within the head of its answer"
 	}
+	if !u.used && (o.reason == fleet.ReasonUpstreamReset || o.reason == fleet.ReasonUpstreamMalformed) {
+		o.unseen = x.learnNewer(b) || o.unseen
+	}
 	return o
+}
+
+// learnNewer finds out whether an application that gave no answer to HTTP/1.1 speaks HTTP/2 only, so that
+// its next requests go in that. It reports whether the application has said so itself, by settings in
+// place of an answer: then it has not taken the request for one. One that just closes the connection is
+// asked only where the request may be tried again, and at most once in plainAWhile.
+func (x *exchange) learnNewer(b *buffer) (unseen bool) {
+	settings := beginsWithSettings(b.bytes())
+	l := x.link()
+	switch {
+	case settings:
+		l.plain.Store(0)
+	case b.w > 0 || !x.idempotent || !x.replayable || x.source.Service == fleet.Events:
+		return false
+	}
+	if o := l.connect(x); o.reason == "" && l.available() {
+		x.place.newer.Store(uint32(x.route.port.Number))
+		return settings
+	}
+	return false
+}
+
+// beginsWithSettings: a SETTINGS frame on stream 0 is what an HTTP/2 server says first (RFC 9113 section 3.4).
+func beginsWithSettings(b []byte) bool {
+	return len(b) >= 9 && b[0] == 0 && b[3] == 4 && bytes.Equal(b[4:9], make([]byte, 5))
 }

@@ -63,6 +63,10 @@ func (c *http2Session) accept(st *h2.Stream, b *h2.Batch) {
 		c.acceptConnect(st)
 		return
 	}
+	if st.Head().Method == "CONNECT" {
+		c.acceptTunnel(st)
+		return
+	}
 	s := http2Streams.Get().(*http2Stream)
 	s.mu.Lock()
 	defer s.mu.Unlock()

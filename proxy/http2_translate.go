@@ -78,7 +78,7 @@ func (t *translation) request() error {
 	body := t.body()
 	h := s.compose()
 	known := s.down.Head().Length >= 0
-	t.framed = !t.whole && !known
+	t.framed = !t.whole && (!known || s.down.Head().Get("trailer") != "")
 	t.out = appendHTTP1(t.out[:0], h, s.authority, t.framed)
 	if t.whole && !known && (len(body) > 0 || !s.idempotent) {
 		t.out = append(strconv.AppendInt(append(t.out, "Content-Length: "...), int64(len(body)), 10), '\r', '\n')
@@ -125,6 +125,10 @@ func appendHTTP1(out []byte, h *h2.Head, host string, framed bool) []byte {
 	for _, f := range h.Fields {
 		switch f.Name {
 		case "host", "te":
+		case "content-length": // which a framed body, for its trailers say, must not have
+			if !framed {
+				out = appendField(out, "content-length: ", f.Value)
+			}
 		case "cookie": // may come in pieces (RFC 9113 section 8.2.3)
 			cookies += "; " + f.Value
 		default:

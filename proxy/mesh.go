@@ -10,8 +10,8 @@ import (
 	"github.com/shoalrun/shoal/wire/h2"
 )
 
-// meshCall is an HTTP/1.1 exchange whose instance another node runs: a stream of the connection to that
-// node. Its session's goroutine writes the request and waits for the answer, which the goroutine that
+// meshCall is an HTTP/1.1 exchange that goes on as a stream of HTTP/2: to another node, which runs the
+// instance, or to a local application that speaks nothing else. Its session's goroutine writes the request and waits for the answer, which the goroutine that
 // reads the connection brings; a pump may write beside it. A session has one, used again and again.
 type meshCall struct {
 	s      *session

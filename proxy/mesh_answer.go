@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -41,6 +42,8 @@ func (c *meshCall) framing(h *h2.Head) framing {
 	switch {
 	case c.s.x.obs.Method == "HEAD", h.Status == 204, h.Status == 304:
 		return bodiless
+	case c.s.req.Minor > 0 && h.Get("trailer") != "":
+		return inChunks // the only framing that has room for what was announced
 	case h.Length >= 0 || c.ended && c.st.Trailers() == nil:
 		return counted
 	case c.s.req.Minor == 0:
@@ -57,7 +60,9 @@ func (c *meshCall) relay(x *exchange) outcome {
 	if x.digest != nil {
 		x.digest.http2(h)
 	}
-	if o := x.refusedByPeer(fleet.Reason(h.Get("shoal-reason"))); o.reason != "" {
+	if !x.place.peer() {
+		hideInternalFields(h)
+	} else if o := x.refusedByPeer(fleet.Reason(h.Get("shoal-reason"))); o.reason != "" {
 		c.end(x)
 		return o
 	}
@@ -75,6 +80,9 @@ func (c *meshCall) relay(x *exchange) outcome {
 	c.mu.Unlock()
 	unread := s.pump != nil && !s.pump.read.Load()
 	s.keep = s.keep && f != toTheEnd && !s.closing.Load() && (!ended || !unread)
+	if f == inChunks && h.Length >= 0 {
+		h.Fields = slices.DeleteFunc(h.Fields, func(f h2.Field) bool { return f.Name == "content-length" })
+	}
 	out := s.appendHead(b.b[:0], h)
 	if f == inChunks {
 		out = append(out, "Transfer-Encoding: chunked\r\n"...)

@@ -22,7 +22,11 @@ func (c *meshCall) compose(x *exchange) {
 	}
 	f = append(f, h2.Field{Name: "x-request-id", Value: x.obs.RequestID},
 		h2.Field{Name: "traceparent", Value: view(x.appendTraceparent(x.parent[:0]))})
-	f = x.appendPeerFields(f, true)
+	if x.place.peer() {
+		f = x.appendPeerFields(f, true)
+	} else if x.route.service != nil {
+		f = append(f, h2.Field{Name: "shoal-caller", Value: x.source.Service})
+	}
 	if s.from.aim == aimEdge {
 		f = s.appendForwardedHeaders(f)
 	}

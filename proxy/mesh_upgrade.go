@@ -86,8 +86,65 @@ func (s *session) upgraded(x *exchange, st *h2.Stream, res *h2.Head) outcome {
 	return outcome{}
 }
 
+// extend opens the protocol by an extended CONNECT to an application that takes it. It answers as one of
+// HTTP/1.1 would, which is what the other node's caller may speak. done is false where it does not take it.
+func (t *meshTunnel) extend(x *exchange) (o outcome, done bool) {
+	h := *t.st.Head()
+	h.Fields = t.asked(x)
+	st, o := x.extended(&h)
+	if st == nil {
+		return o, o.reason != ""
+	}
+	res, o := x.opened(st)
+	if res == nil {
+		return o, true
+	}
+	hideInternalFields(res)
+	c := &streamConn{st}
+	t.begun, x.obs.Status = true, res.Status
+	x.headAfter = time.Since(x.obs.Time)
+	back := &h2.Head{Status: res.Status, Fields: webSocketFields(res.Fields)}
+	if res.Status/100 == 2 {
+		back.Fields = append(back.Fields, h2.Field{Name: peerUpgraded, Value: t.protocol})
+	}
+	if key := t.st.Head().Get("sec-websocket-key"); res.Status/100 == 2 && isWebSocket(t.protocol) {
+		back.Fields = append(back.Fields, h2.Field{Name: "sec-websocket-accept", Value: webSocketAccept(key)})
+	}
+	if t.st.SendHead(nil, back, false) != nil {
+		discard(c)
+		return outcome{reason: fleet.ReasonCallerGone, begun: true}, true
+	}
+	if res.Status/100 != 2 {
+		x.obs.BytesOut = carry(&streamConn{t.st}, c, nil)
+		discard(c)
+		return outcome{}, true
+	}
+	x.obs.BytesIn, x.obs.BytesOut = join(&streamConn{t.st}, c, nil, nil)
+	return outcome{}, true
+}
+
+// asked are the request's fields as the application is to see them in HTTP/2.
+func (t *meshTunnel) asked(x *exchange) (fields []h2.Field) {
+	for _, f := range t.st.Head().Fields {
+		switch {
+		case strings.HasPrefix(f.Name, internalPrefix), f.Name == "sec-websocket-key", f.Name == "x-request-id", f.Name == "traceparent":
+		default:
+			fields = append(fields, f)
+		}
+	}
+	fields = append(fields, h2.Field{Name: "x-request-id", Value: x.obs.RequestID},
+		h2.Field{Name: "traceparent", Value: view(x.appendTraceparent(x.parent[:0]))})
+	if x.route.service != nil {
+		fields = append(fields, h2.Field{Name: "shoal-caller", Value: x.source.Service})
+	}
+	return fields
+}
+
 // upgrade asks the application to change the protocol, and joins the connections if it does.
 func (t *meshTunnel) upgrade(x *exchange) outcome {
+	if o, done := t.extend(x); done {
+		return o
+	}
 	x.fresh = true
 	u, o := x.connect()
 	if u == nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -57,7 +58,8 @@ func FuzzHead(f *testing.F) {
 		theirs := other(t, fields)
 		switch {
 		case why == "" && theirs == nil:
-			if h.Length <= 0 && h.Protocol == "" { // there is no body here
+			_, badURL := url.ParseRequestURI(h.Path) // by rules of net/url's own; nothing hangs on them here
+			if h.Length <= 0 && h.Protocol == "" && badURL == nil {
 				t.Fatalf("x/net rejects %q", parts)
 			}
 		case why == "":
