@@ -157,6 +157,9 @@ func (t *meshTunnel) upgrade(x *exchange) outcome {
 	if err := t.ask(x, u, b, &res); err != nil {
 		abort(u.Conn)
 		u.close()
+		if x.learnNewer(b) { // it was slow to say so
+			return t.upgrade(x)
+		}
 		return outcome{reason: fleet.ReasonUpstreamReset, detail: "closed the connection without an answer"}
 	}
 	t.begun, x.obs.Status = true, res.Status
