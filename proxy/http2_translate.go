@@ -94,6 +94,7 @@ func (t *translation) request() error {
 		return err
 	}
 	t.began = true
+	s.down.Conn().FlushSoon()             // the window that body returned
 	_ = t.u.SetWriteDeadline(time.Time{}) // halt sets one; fails only on a closed connection
 	go func() { t.sent <- t.send() }()
 	return nil
