@@ -137,7 +137,7 @@ func writeService(dir string, s *fleet.Service) (indexLine, error) {
 	}
 	sum := sha256.Sum256(data)
 	path := filepath.Join(dir, serviceDir, serviceFile(s.Name, s.Version))
-	return indexLine{Version: s.Version, SHA256: hex.EncodeToString(sum[:])}, replace(path, data)
+	return indexLine{Version: s.Version, SHA256: hex.EncodeToString(sum[:])}, WriteFile(path, data)
 }
 
 func readService(dir, name string, line indexLine) (*fleet.Service, error) {
@@ -164,7 +164,7 @@ func writeIndex(dir string, in *index) error {
 	if err := syncDir(filepath.Join(dir, serviceDir)); err != nil {
 		return err
 	}
-	if err := replace(filepath.Join(dir, indexFile), data); err != nil {
+	if err := WriteFile(filepath.Join(dir, indexFile), data); err != nil {
 		return err
 	}
 	return syncDir(dir)
@@ -200,8 +200,8 @@ func sweep(dir string, in *index) error {
 	return err
 }
 
-// replace writes a file by temporary file, fsync and rename.
-func replace(path string, data []byte) error {
+// WriteFile writes a file by temporary file, fsync and rename: a crash leaves the old one or the new one.
+func WriteFile(path string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp*")
 	if err != nil {
 		return err

@@ -151,3 +151,33 @@ func (n *Net) connections() []*Conn {
 	}
 	return all
 }
+
+// WantNode accepts one node.
+func WantNode(name string) func(identity.ID) error {
+	return func(id identity.ID) error {
+		if id.Kind != identity.KindNode || id.Name != name {
+			return fmt.Errorf("the machine at that address is %s, not node %s", id, name)
+		}
+		return nil
+	}
+}
+
+// Address is how a port is called from elsewhere: HOST:PORT, without a host where it listens on all of the
+// machine's. Whoever calls completes that by [Beside].
+func Address(port net.Addr) string {
+	host, number, err := net.SplitHostPort(port.String())
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsUnspecified() {
+		return port.String()
+	}
+	return net.JoinHostPort("", number)
+}
+
+// Beside completes an address that lacks its host by that of another, on the same machine.
+func Beside(address, other string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host != "" {
+		return address
+	}
+	host, _, _ = net.SplitHostPort(other)
+	return net.JoinHostPort(host, port)
+}

@@ -2,17 +2,14 @@ package mesh
 
 import (
 	"context"
-	"errors"
 	"io"
 	"io/fs"
 	"log"
 	"net"
 	"net/http"
 	"os"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/shoalrun/shoal/identity"
 )
@@ -97,6 +94,8 @@ func (f *fleet) serve(n *Net) (address string) {
 	return l.Addr().String()
 }
 
+type peerKey struct{}
+
 func TestHTTP2OverALane(t *testing.T) {
 	f := newFleet(t)
 	n := New(f.hub, nil)
@@ -104,10 +103,10 @@ func TestHTTP2OverALane(t *testing.T) {
 	address := f.serve(n)
 	srv := &http.Server{Protocols: new(http.Protocols), ErrorLog: log.New(os.Stderr, "", 0),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, "peer", c.(*Conn).Peer())
+			return context.WithValue(ctx, peerKey{}, c.(*Conn).Peer())
 		},
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			_, _ = io.WriteString(w, r.Proto+" "+r.Context().Value("peer").(string))
+			_, _ = io.WriteString(w, r.Proto+" "+r.Context().Value(peerKey{}).(string))
 		})}
 	srv.Protocols.SetUnencryptedHTTP2(true)
 	go func() { _ = srv.Serve(l) }()
@@ -130,6 +129,98 @@ func TestHTTP2OverALane(t *testing.T) {
 	}
 }
 
-var _ = errors.Is
-var _ = strings.Cut
-var _ = time.Now
+// accepting counts the connections of a lane, and keeps them open.
+func accepting(t *testing.T, l net.Listener) <-chan *Conn {
+	conns := make(chan *Conn, 8)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conns <- c.(*Conn)
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close() })
+	return conns
+}
+
+func TestRevokedPeersAreCutOff(t *testing.T) {
+	f := newFleet(t)
+	n := New(f.hub, nil)
+	arrived := accepting(t, n.Lane(LinkProtocol, f.hub.Server(nil, LinkProtocol)))
+	address := f.serve(n)
+	b, c := f.node("b"), f.node("c")
+	cut, err := New(b, nil).Dial(t.Context(), address, b.Client(b.WantHub, LinkProtocol))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stays, err := New(c, nil).Dial(t.Context(), address, c.Client(c.WantHub, LinkProtocol))
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-arrived
+	kept := <-arrived
+	if kept.Peer() != "c" {
+		t.Fatalf("%s came second", kept.Peer())
+	}
+	if err := f.authority.Revoke(t.Context(), "b"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.hub.SetBundle(f.authority.Bundle()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cut.Read(make([]byte, 1)); err == nil {
+		t.Error("the revoked node's connection is open")
+	}
+	if _, err := kept.Write([]byte("x")); err != nil {
+		t.Error("the other node's connection:", err)
+	}
+	if _, err := io.ReadFull(stays, make([]byte, 1)); err != nil {
+		t.Error("the other node's connection:", err)
+	}
+}
+
+func TestPortRefusesWhatNoLaneSpeaks(t *testing.T) {
+	f := newFleet(t)
+	n := New(f.hub, nil)
+	accepting(t, n.Lane(LinkProtocol, f.hub.Server(nil, LinkProtocol)))
+	address := f.serve(n)
+	b := f.node("b")
+	if _, err := New(b, nil).Dial(t.Context(), address, b.Client(b.WantHub, PeerProtocol)); err == nil {
+		t.Error("a protocol without a lane was let in")
+	}
+}
+
+// Who connects and says nothing holds up nobody.
+func TestSilentConnectionsHoldUpNobody(t *testing.T) {
+	f := newFleet(t)
+	n := New(f.hub, nil)
+	arrived := accepting(t, n.Lane(LinkProtocol, f.hub.Server(nil, LinkProtocol)))
+	address := f.serve(n)
+	for range 20 {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	b := f.node("b")
+	if _, err := New(b, nil).Dial(t.Context(), address, b.Client(b.WantHub, LinkProtocol)); err != nil {
+		t.Fatal(err)
+	}
+	if c := <-arrived; c.Peer() != "b" {
+		t.Errorf("%q came", c.Peer())
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	all := &net.TCPAddr{IP: net.IPv6zero, Port: 7443}
+	if got := Beside(Address(all), "10.0.0.7:7000"); got != "10.0.0.7:7443" {
+		t.Error(got)
+	}
+	one := &net.TCPAddr{IP: net.ParseIP("10.0.0.1"), Port: 7443}
+	if got := Beside(Address(one), "10.0.0.7:7000"); got != "10.0.0.1:7443" {
+		t.Error(got)
+	}
+}

@@ -8,14 +8,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"time"
 
 	"connectrpc.com/connect"
 
 	peerv1 "github.com/shoalrun/shoal/api/gen/shoal/peer/v1"
 	"github.com/shoalrun/shoal/api/gen/shoal/peer/v1/peerv1connect"
+	"github.com/shoalrun/shoal/control"
 	"github.com/shoalrun/shoal/fleet"
 	"github.com/shoalrun/shoal/identity"
 	"github.com/shoalrun/shoal/manifest"
@@ -65,7 +64,7 @@ func (m *machines) spend(ctx context.Context) error {
 	}
 	m.setDocument(&d)
 	j, _ := json.Marshal(joined{Hub: m.hub})
-	return errors.Join(writeFile(m.file("mesh.json"), document), writeFile(m.file("joined.json"), j))
+	return errors.Join(control.WriteFile(m.file("mesh.json"), document), control.WriteFile(m.file("joined.json"), j))
 }
 
 // door is the hub's port as config, one of the source's, opens it. Each request has a connection.
@@ -136,21 +135,4 @@ func (m *machines) renewNow(ctx context.Context) (time.Time, error) {
 	}
 	err := m.source.Obtain(ctx, m.renew)
 	return m.source.Expiry(), err
-}
-
-// writeFile writes a file by temporary file, fsync and rename.
-func writeFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails once it is renamed, as it should
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

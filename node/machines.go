@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/shoalrun/shoal/api"
+	"github.com/shoalrun/shoal/control"
 	"github.com/shoalrun/shoal/fleet"
 	"github.com/shoalrun/shoal/identity"
 	"github.com/shoalrun/shoal/mesh"
@@ -113,7 +114,7 @@ func (m *machines) learn(b []byte) {
 		}
 	}
 	m.setDocument(&d)
-	if err := writeFile(m.file("mesh.json"), b); err != nil {
+	if err := control.WriteFile(m.file("mesh.json"), b); err != nil {
 		m.node.Log.Error("what the hub tells of the other nodes could not be kept on disk", "error", err)
 	}
 	m.node.link.Restate() // the hub learns which bundle is in force
@@ -129,11 +130,7 @@ func (m *machines) address() string {
 	if m.node.Address != "" {
 		return m.node.Address
 	}
-	tcp := m.port.Addr().(*net.TCPAddr)
-	if tcp.IP.IsUnspecified() {
-		return ":" + strconv.Itoa(tcp.Port)
-	}
-	return tcp.String()
+	return mesh.Address(m.port.Addr())
 }
 
 // held is what the node's identity has in force, as the hub is told.
@@ -238,7 +235,7 @@ func (m *machines) dial(ctx context.Context, peer string) (net.Conn, error) {
 	if address == "" {
 		return nil, fmt.Errorf("the hub has not told where node %q can be called", peer)
 	}
-	return m.net.Dial(ctx, beside(address, m.hubAddress()), m.source.Client(wantNode(peer), mesh.PeerProtocol))
+	return m.net.Dial(ctx, mesh.Beside(address, m.hubAddress()), m.source.Client(mesh.WantNode(peer), mesh.PeerProtocol))
 }
 
 // hubAddress is where this machine reaches the hub's port.
@@ -246,27 +243,7 @@ func (m *machines) hubAddress() string {
 	if m.elsewhere() {
 		return m.hub
 	}
-	return beside(m.current().Hub, "127.0.0.1:0")
-}
-
-// beside completes an address that lacks its host by that of another.
-func beside(address, other string) string {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil || host != "" {
-		return address
-	}
-	host, _, _ = net.SplitHostPort(other)
-	return net.JoinHostPort(host, port)
-}
-
-// wantNode accepts one node.
-func wantNode(name string) func(identity.ID) error {
-	return func(id identity.ID) error {
-		if id.Kind != identity.KindNode || id.Name != name {
-			return fmt.Errorf("the machine at that address is %s, not node %s", id, name)
-		}
-		return nil
-	}
+	return mesh.Beside(m.current().Hub, "127.0.0.1:0")
 }
 
 // dialLink connects to the hub's end of the link.

@@ -99,15 +99,7 @@ func (m *machines) listen() (net.Listener, error) {
 }
 
 // address is where the port is, as others are told: without a host where it listens on all.
-func (m *machines) address() string { return reachable(m.port.Addr()) }
-
-func reachable(a net.Addr) string {
-	tcp := a.(*net.TCPAddr)
-	if tcp.IP.IsUnspecified() {
-		return fmt.Sprintf(":%d", tcp.Port)
-	}
-	return tcp.String()
-}
+func (m *machines) address() string { return mesh.Address(m.port.Addr()) }
 
 // certify certifies the hub itself.
 func (m *machines) certify(ctx context.Context, csr []byte) (identity.Issued, error) {
@@ -229,17 +221,7 @@ func (m *machines) dial(ctx context.Context, node, protocol string) (net.Conn, e
 	if address == "" {
 		return nil, fmt.Errorf("node %s has not said where it can be called; `shoal nodes` shows whether it is connected", node)
 	}
-	return m.net.Dial(ctx, address, m.source.Client(wantNode(node), protocol))
-}
-
-// wantNode accepts one node.
-func wantNode(name string) func(identity.ID) error {
-	return func(id identity.ID) error {
-		if id.Kind != identity.KindNode || id.Name != name {
-			return fmt.Errorf("the machine at that address is %s, not node %s", id, name)
-		}
-		return nil
-	}
+	return m.net.Dial(ctx, address, m.source.Client(mesh.WantNode(node), protocol))
 }
 
 // via connects to the operator API of a node on another machine.
