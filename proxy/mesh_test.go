@@ -182,7 +182,7 @@ func TestMeshUpgrade(t *testing.T) {
 	b.attach("inventory-1", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") != "websocket" || r.Header.Get("Sec-Websocket-Key") != "k" {
 			rw.Header().Set("X-Saw", fmt.Sprint(r.Header))
-			http.Error(rw, "no", 426)
+			http.Error(rw, "no", http.StatusUpgradeRequired)
 			return
 		}
 		c, rw2, _ := rw.(http.Hijacker).Hijack()
@@ -206,7 +206,7 @@ func TestMeshUpgrade(t *testing.T) {
 	c, r = a.raw(addr)
 	io.WriteString(c, "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n")
 	res, err = http.ReadResponse(r, nil)
-	if err != nil || res.StatusCode != 426 {
+	if err != nil || res.StatusCode != http.StatusUpgradeRequired {
 		t.Fatalf("%v %v", res, err)
 	}
 	if body, _ := io.ReadAll(res.Body); string(body) != "no\n" {
