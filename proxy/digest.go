@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"strconv"
+	"strings"
 
 	"github.com/shoalrun/shoal/wire/h1"
 	"github.com/shoalrun/shoal/wire/h2"
@@ -50,7 +51,7 @@ func (d *digest) http2(h *h2.Head) {
 // trailers notes the status of a gRPC call.
 func (d *digest) trailers(h *h2.Head) {
 	if v := h.Get("grpc-status"); v != "" {
-		d.grpc = v
+		d.grpc = strings.Clone(v)
 	}
 }
 
@@ -59,7 +60,7 @@ func (d *digest) begin(status int, get func(string) string) {
 	d.hash.SetSeed(digestSeed)
 	d.values = d.values[:0]
 	for _, name := range d.names {
-		d.values = append(d.values, get(name))
+		d.values = append(d.values, strings.Clone(get(name))) // the head may lie in a buffer that is given back
 	}
 }
 

@@ -292,7 +292,7 @@ func TestMeshInterimAndEarlyAnswer(t *testing.T) {
 	b.attach("inventory-1", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/early" {
 			rw.Header().Set("Connection", "close")
-			http.Error(rw, "enough", 413)
+			http.Error(rw, "enough", http.StatusRequestEntityTooLarge)
 			return
 		}
 		rw.Header().Set("Link", "</x>")
@@ -328,7 +328,7 @@ func TestMeshInterimAndEarlyAnswer(t *testing.T) {
 	c, r = a.raw(addr)
 	fmt.Fprintf(c, "POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\nstart", 64<<20)
 	res, err := http.ReadResponse(bufio.NewReader(r), nil)
-	if err != nil || res.StatusCode != 413 {
+	if err != nil || res.StatusCode != http.StatusRequestEntityTooLarge {
 		t.Fatalf("%v %v", res, err)
 	}
 }

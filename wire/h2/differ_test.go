@@ -95,6 +95,7 @@ func other(t *testing.T, fields []h2.Field) *http.Request {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		//lint:ignore SA1019 net/http wants a listener, and this is one connection
 		new(http2.Server).ServeConn(far, &http2.ServeConnOpts{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { served = r })})
 	}()
 	go func() { _, _ = near.Write(in.Bytes()) }()
