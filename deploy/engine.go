@@ -173,7 +173,7 @@ func setTimer(t *time.Timer, s *State) {
 	}
 }
 
-var errEnded = errors.New("deploy: the hub is shutting down")
+var errEnded = errors.New("the hub is shutting down")
 
 // ask queues an input (nil: none) and waits until it was taken and until is met.
 func (e *Engine) ask(ctx context.Context, in Input, until func(*State) (bool, error)) error {

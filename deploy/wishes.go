@@ -82,7 +82,7 @@ func (e *Engine) Debug(ctx context.Context, service string, on bool) error {
 func (e *Engine) Stop(ctx context.Context) error {
 	return e.ask(ctx, StopAll{}, func(s *State) (bool, error) {
 		if !s.stopping {
-			return false, errors.New("deploy: services were asked to run again before all had stopped")
+			return false, errors.New("services were asked to run again before all had stopped")
 		}
 		for _, v := range s.services {
 			if len(v.instances) > 0 {
@@ -194,7 +194,7 @@ func (s *State) check(in Input) error {
 		return s.checkRestart(in.Services)
 	case Attach:
 		if _, _, err := net.SplitHostPort(in.Address); err != nil {
-			return fmt.Errorf("deploy: cannot attach %s: %q is not HOST:PORT", in.Service, in.Address)
+			return fmt.Errorf("cannot attach %s: %q is not HOST:PORT", in.Service, in.Address)
 		}
 		return s.known(in.Service)
 	case Detach:
@@ -207,13 +207,13 @@ func (s *State) check(in Input) error {
 
 func (t *Target) check() error {
 	if err := fleet.CheckName(t.Manifest.Service); err != nil {
-		return fmt.Errorf("deploy: target without a usable name: %w", err)
+		return fmt.Errorf("target without a usable name: %w", err)
 	}
 	if t.Release.ID != "" && t.Run == "" {
-		return fmt.Errorf("deploy: %s has a release but no command to run; its manifest needs `run:`", t.Manifest.Service)
+		return fmt.Errorf("%s has a release but no command to run; its manifest needs `run:`", t.Manifest.Service)
 	}
 	if _, taken := t.Workers[beforeJob]; taken {
-		return fmt.Errorf("deploy: %s has a worker named %q, which is the name of its `before`; rename it", t.Manifest.Service, beforeJob)
+		return fmt.Errorf("%s has a worker named %q, which is the name of its `before`; rename it", t.Manifest.Service, beforeJob)
 	}
 	return nil
 }
@@ -225,7 +225,7 @@ func (s *State) checkRestart(services []string) error {
 	for _, name := range services {
 		v := s.services[name]
 		if n, ok := s.wanted(v); ok && n == 0 {
-			return fmt.Errorf("deploy: %s cannot be restarted: it is %s", name, s.state(v))
+			return fmt.Errorf("%s cannot be restarted: it is %s", name, s.state(v))
 		}
 	}
 	return nil
@@ -235,7 +235,7 @@ func (s *State) checkRestart(services []string) error {
 func (s *State) known(names ...string) error {
 	for _, name := range names {
 		if s.services[name] == nil {
-			return fmt.Errorf("deploy: no service %q is in the fleet; there are: %s", name,
+			return fmt.Errorf("no service %q is in the fleet; there are: %s", name,
 				strings.Join(slices.Sorted(maps.Keys(s.services)), ", "))
 		}
 	}
