@@ -54,7 +54,7 @@ func serve(app string) int {
 		signal.Ignore(syscall.SIGTERM)
 	}
 	if app == "stubborn" {
-		select {}
+		time.Sleep(time.Hour) // select{} would be a deadlock to a runtime without cgo
 	}
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
