@@ -131,6 +131,7 @@ func merge(base fleet.Manifest, others []fleet.Manifest) fleet.Manifest {
 		base.Needs = union(base.Needs, o.Needs, func(a, b fleet.Need) bool { return a.Name == b.Name })
 		base.Egress = union(base.Egress, o.Egress, func(a, b fleet.HostPort) bool { return a == b })
 		base.Publishes = union(base.Publishes, o.Publishes, func(a, b string) bool { return a == b })
+		base.Topics = union(base.Topics, o.Topics, func(a, b fleet.Topic) bool { return a.Name == b.Name })
 	}
 	slices.SortFunc(base.Calls, func(a, b fleet.Call) int { return strings.Compare(a.Service, b.Service) })
 	return base

@@ -29,11 +29,14 @@ const (
 	Operator = "operator" // the operator's own calls; pass by the operator socket
 )
 
-// Pubsub is, with Events, a name that the broker answers to.
-const Pubsub = "pubsub"
+// Names that, with Events, the broker answers to.
+const (
+	Pubsub = "pubsub" // the Pub/Sub API
+	NATS   = "nats"
+)
 
 // Reserved lists the names that no service may have.
-var reserved = []string{Events, Pubsub, "nats", Gateway, Operator, "hub", "node", "shoal", "localhost"}
+var reserved = []string{Events, Pubsub, NATS, Gateway, Operator, "hub", "node", "shoal", "localhost"}
 
 // Reserved returns the names that no service may have.
 func Reserved() []string { return slices.Clone(reserved) }

@@ -93,6 +93,7 @@ type Manifest struct {
 	Needs      []Need         `json:"needs,omitempty"`
 	Egress     []HostPort     `json:"egress,omitempty"`
 	Publishes  []string       `json:"publishes,omitempty"`
+	Topics     []Topic        `json:"topics,omitempty"` // those of Publishes that have options, sorted by name
 	Subscribes []Subscription `json:"subscribes,omitempty"`
 	Expose     []Expose       `json:"expose,omitempty"`
 	Routes     []Route        `json:"routes,omitempty"` // in the order of the file: the first that matches holds
@@ -205,14 +206,6 @@ type Need struct {
 type HostPort struct {
 	Host string `json:"host"`
 	Port uint16 `json:"port"` // 0: any
-}
-
-// Subscription is one entry of `subscribes`: where deliveries of a topic go.
-type Subscription struct {
-	Topic  string `json:"topic"`
-	Method string `json:"method"` // POST
-	Path   string `json:"path"`
-	Port   uint16 `json:"port,omitempty"` // 0: the default port
 }
 
 // Expose is one way in by the gateway. Several services may share a Host with different Paths.

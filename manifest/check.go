@@ -21,8 +21,9 @@ func Check(all []*Manifest) (warnings Errors, err error) {
 		c.callers(m)
 		c.ingress(m)
 		c.handOvers(m)
-		c.topics(m, all)
+		c.subscriptions(m, all)
 	}
+	c.topics(all)
 	c.exposed(all)
 	_ = c.warnings.sorted()
 	return c.warnings, c.errors.sorted()
@@ -108,7 +109,7 @@ func (c *check) callers(m *Manifest) {
 	if len(m.Expose) > 0 {
 		by, say = append(by, "it is exposed"), c.fail
 	}
-	if slices.ContainsFunc(m.Subscribes, func(s fleet.Subscription) bool { return s.Port == 0 }) {
+	if slices.ContainsFunc(m.Subscribes, func(s fleet.Subscription) bool { return s.Path != "" && s.Port == 0 }) {
 		by, say = append(by, "it subscribes without naming a port"), c.fail
 	}
 	if len(by) == 0 {
@@ -124,19 +125,6 @@ func (c *check) ingress(m *Manifest) {
 		if c.byName[a.Caller] == nil && !builtin {
 			c.warn(m, fmt.Sprintf("allow[%d]", i), fmt.Sprintf("`%s` is no service of the fleet", a.Caller),
 				didYouMean(a.Caller, c.known(), "the entry has no effect until it is"))
-		}
-	}
-}
-
-func (c *check) topics(m *Manifest, all []*Manifest) {
-	var published []string
-	for _, other := range all {
-		published = append(published, other.Publishes...)
-	}
-	for _, s := range m.Subscribes {
-		if !slices.Contains(published, s.Topic) {
-			c.warn(m, "subscribes."+s.Topic, fmt.Sprintf("nobody publishes `%s`", s.Topic),
-				didYouMean(s.Topic, published, "add it to `publishes` of the service that does"))
 		}
 	}
 }

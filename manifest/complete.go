@@ -90,7 +90,7 @@ func (p *parse) checkCalls() {
 		if other := means[c.As]; other != "" {
 			p.fail(at, fmt.Sprintf("`%s` already means the service `%s`", c.As, other), "choose another name for one of them")
 		}
-		if c.As == fleet.Events || c.As == fleet.Pubsub || c.As == "localhost" {
+		if c.As == fleet.Events || c.As == fleet.Pubsub || c.As == fleet.NATS || c.As == "localhost" {
 			p.fail(at, fmt.Sprintf("`%s` already has a meaning", c.As), "choose another name")
 		}
 		means[c.As] = c.Service
@@ -132,13 +132,8 @@ func (p *parse) checkIngress() {
 	if !listens && m.Health.Path != "" && m.Health.Port == 0 {
 		p.fail(p.where("health"), "`health` asks a port, and `listen` has none", "add `listen: {8080: http}`, or name the port: `GET :8080"+m.Health.Path+"`")
 	}
-	if !listens && len(m.Subscribes) > 0 {
-		p.fail(p.where("subscribes"), "`subscribes` delivers to a port, and `listen` has none", "add `listen: {8080: http}`")
-	}
-	for _, s := range m.Subscribes {
-		if _, ok := m.Port(s.Port); s.Port != 0 && !ok {
-			p.fail(p.where("subscribes."+s.Topic), fmt.Sprintf("the service does not listen on %d", s.Port), fmt.Sprintf("add it to `listen`: `%d: http`", s.Port))
-		}
+	for i := range m.Subscribes {
+		p.checkSubscription(&m.Subscribes[i], listens)
 	}
 	isHTTP := func(port fleet.Port) bool { return port.Protocol != fleet.TCP }
 	if len(m.Expose) > 0 && !slices.ContainsFunc(m.Ports, isHTTP) && !(listens && len(m.Ports) == 0) {

@@ -33,7 +33,8 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		learned := []fleet.Learned{{Service: m.Service, Section: "calls", Entry: "zebra"}, {Service: m.Service, Section: "egress", Entry: "*.zebra.com:443"}}
+		learned := []fleet.Learned{{Service: m.Service, Section: "calls", Entry: "zebra"}, {Service: m.Service, Section: "egress", Entry: "*.zebra.com:443"},
+			{Service: m.Service, Section: "publishes", Entry: "zebra.seen"}}
 		added, err := manifest.Add(data, learned)
 		if err != nil {
 			return

@@ -12,7 +12,7 @@ import (
 
 // manifestKeys is the table of shoal.yaml, in the order in which the reference shows it.
 func manifestKeys() []key {
-	return slices.Concat(runKeys(), meshKeys(), trafficKeys(), eventKeys())
+	return append(slices.Concat(runKeys(), meshKeys(), trafficKeys()), publishesKey(), subscribesKey())
 }
 
 func runKeys() []key {
@@ -288,28 +288,5 @@ func setExpose(p *parse, n *node) {
 	}
 	for _, item := range n.items {
 		p.manifest.Expose = append(p.manifest.Expose, fleet.Expose{Host: item.word("host"), Path: item.word("path")})
-	}
-}
-
-func eventKeys() []key {
-	return []key{
-		{name: "publishes", shape: shape{list: ptr(one(topic()))}, example: "[orders.placed]", fallback: "none",
-			doc: "The topics that this service may publish to.",
-			set: func(p *parse, n *node) {
-				for _, item := range n.items {
-					p.manifest.Publishes = append(p.manifest.Publishes, item.text)
-				}
-			}},
-		{name: "subscribes", shape: shape{entries: &entries{key: topic(), value: one(delivery())}},
-			example: "{payments.settled: POST /events/payment-settled}", fallback: "none",
-			doc: "The topics that this service receives, and where their deliveries go: `POST /path`, or `POST :9090/path` for a port other than the default one.",
-			set: setSubscribes},
-	}
-}
-
-func setSubscribes(p *parse, n *node) {
-	for i, k := range n.keys {
-		method, port, path, _, _ := parseWayIn(n.values[i].text, "")
-		p.manifest.Subscribes = append(p.manifest.Subscribes, fleet.Subscription{Topic: k.text, Method: method, Path: path, Port: port})
 	}
 }

@@ -14,10 +14,7 @@ import (
 // default one.
 var wayIn = regexp.MustCompile(`^([A-Za-z]+) +(:([0-9]{1,5}))?(/\S*)$`)
 
-const (
-	healthPattern    = `^((GET|HEAD) +(:[0-9]{1,5})?/\S*|grpc( +:[0-9]{1,5})?)$`
-	subscribePattern = `^POST +(:[0-9]{1,5})?/\S*$`
-)
+const healthPattern = `^((GET|HEAD) +(:[0-9]{1,5})?/\S*|grpc( +:[0-9]{1,5})?)$`
 
 func health() scalar {
 	return scalar{want: "a probe such as `GET /healthz`, or `grpc`", accepts: text, pattern: healthPattern, check: func(s string) (string, string) {
@@ -47,16 +44,6 @@ func parseHealth(s string) (h fleet.Health, wrong, right string) {
 		return h, fmt.Sprintf("a probe cannot be %s", quoted(method)), fmt.Sprintf("it is GET or HEAD: `GET %s`", shorten(path))
 	}
 	return fleet.Health{Method: method, Path: path, Port: port}, "", ""
-}
-
-func delivery() scalar {
-	return scalar{want: "where deliveries go, such as `POST /events/order-placed`", accepts: text, pattern: subscribePattern, check: func(s string) (string, string) {
-		method, _, path, wrong, right := parseWayIn(s, "POST /events")
-		if wrong == "" && method != "POST" {
-			return fmt.Sprintf("a delivery cannot be %s", quoted(method)), fmt.Sprintf("it is a POST: `POST %s`", shorten(path))
-		}
-		return wrong, right
-	}}
 }
 
 func parseWayIn(s, example string) (method string, port uint16, path, wrong, right string) {

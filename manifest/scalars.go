@@ -16,7 +16,6 @@ const (
 	labelPattern    = `^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`
 	hostPattern     = `^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`
 	durationPattern = `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`
-	topicPattern    = `^[A-Za-z0-9]([A-Za-z0-9_.-]{0,253}[A-Za-z0-9_-])?$`
 	variablePattern = `^[A-Za-z_][A-Za-z0-9_]*$`
 	addressPattern  = `^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$`
 	secretPattern   = `^[^\s-]\S*$`
@@ -42,7 +41,7 @@ func checkService(name string) (wrong, right string) {
 func calleeName() scalar {
 	s := serviceName()
 	s.check = func(name string) (wrong, right string) {
-		if name == fleet.Events || name == fleet.Pubsub {
+		if name == fleet.Events || name == fleet.Pubsub || name == fleet.NATS {
 			return fmt.Sprintf("`%s` is the broker's name", name), "it needs no entry here: declare `publishes` and `subscribes`"
 		}
 		return checkService(name)
@@ -163,19 +162,6 @@ func isHost(s string) bool {
 		}
 	}
 	return true
-}
-
-func topic() scalar {
-	return scalar{want: "a topic such as orders.placed", accepts: text | number, pattern: topicPattern, check: checkTopic}
-}
-
-// checkTopic keeps to what is good as a subject of NATS and as an identifier of the Pub/Sub API.
-func checkTopic(s string) (wrong, right string) {
-	good := regexp.MustCompile(topicPattern).MatchString(s) && !strings.Contains(s, "..")
-	if good {
-		return "", ""
-	}
-	return fmt.Sprintf("%s is not a topic", quoted(s)), "a topic is 1 to 255 letters, digits, `-`, `_` and inner dots, such as `orders.placed`"
 }
 
 func variable() scalar {

@@ -1,0 +1,169 @@
+package manifest
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+const (
+	pull              = "pull"
+	fromStart         = "from-start"
+	subscribePattern  = `^(POST +(:[0-9]{1,5})?/\S*|pull)$`
+	pushPattern       = `^POST +(:[0-9]{1,5})?/\S*$`
+	grpcTargetPattern = `^(:[0-9]{1,5}/)?[A-Za-z_][A-Za-z0-9_.]*/[A-Za-z_][A-Za-z0-9_]*$`
+	maxFilter         = 256 // bytes, as the Pub/Sub API has it
+)
+
+func subscribesKey() key {
+	return key{name: "subscribes", example: "{payments.settled: POST /events/payment-settled}", fallback: "none",
+		shape: shape{entries: &entries{key: topic(), value: shape{scalar: ptr(delivery()), object: subscriptionKeys()}}},
+		doc:   "The topics that this service receives, and where their deliveries go: `POST /path`, or `POST :9090/path` for a port other than the default one, or `pull`, or a map with options.",
+		set:   setSubscribes}
+}
+
+func subscriptionKeys() []key {
+	formats := []string{string(fleet.CloudEvents), string(fleet.PubsubFormat)}
+	return []key{
+		{name: "push", shape: one(push()), example: "POST /events", fallback: "`grpc`, or nothing is pushed",
+			doc: "The request by which messages are delivered. An answer of 2xx acknowledges."},
+		{name: "grpc", shape: one(grpcTarget()), example: "shop.Orders/Placed", fallback: "`push`, or nothing is pushed",
+			doc: "The unary gRPC method to which messages are delivered, `package.Service/Method`, or `:9090/package.Service/Method` for a port other than the only one that speaks grpc. The status OK acknowledges."},
+		{name: "pull", shape: one(truth()), example: "true", fallback: "false",
+			doc: "The service fetches messages itself, by the Pub/Sub API or by NATS; it may do so besides what is pushed."},
+		{name: "format", shape: one(scalar{want: "`cloudevents` or `pubsub`", accepts: text, enum: formats}), example: "pubsub", fallback: "cloudevents",
+			doc: "What a push holds: a CloudEvent, or what the Pub/Sub API pushes."},
+		{name: "filter", shape: one(filterText()), example: `'attributes.kind = "gift"'`, fallback: "every message",
+			doc: "The messages to deliver, in the filter language of Pub/Sub. Others count as acknowledged."},
+		{name: "ordering", shape: one(truth()), example: "false", fallback: "true",
+			doc: "Whether messages with the same ordering key wait for each other."},
+		{name: "exactly_once", shape: one(truth()), example: "true", fallback: "false",
+			doc: "An acknowledgement is answered once it is durable, and one that comes too late is refused. For what is pulled."},
+		{name: "retry", shape: shape{object: retryKeys()}, example: "{attempts: 5, min: 1s, max: 10m}", fallback: "20 attempts, 100ms to 30s apart",
+			doc: "How a message that was not acknowledged is tried again, before it becomes a dead letter."},
+		{name: "deadletter", shape: one(topic()), example: "orders.failed", fallback: "it is kept as a dead letter alone",
+			doc: "The topic to which a message that has used up its attempts is published, too."},
+		{name: "ack_deadline", shape: one(duration("30s", time.Second, 10*time.Minute)), example: "30s", fallback: "60s",
+			doc: "How long one attempt may take. 1s to 10m."},
+		{name: "concurrency", shape: one(whole(1, 1000)), example: "4", fallback: "16",
+			doc: "How many messages are pushed at once at most. 1 to 1000."},
+		{name: "replay", shape: one(scalar{want: "`" + fromStart + "`", accepts: text, enum: []string{fromStart}}), example: fromStart, fallback: "it begins with the next message",
+			doc: "Lets a subscription that is new begin with the oldest message that is kept."},
+		{name: "delay", shape: one(duration("5m", time.Millisecond, 7*24*time.Hour)), example: "5m", fallback: "none",
+			doc: "How long after its publish a message is delivered first. 1ms to 168h."},
+	}
+}
+
+func retryKeys() []key {
+	return []key{
+		{name: "attempts", shape: one(whole(1, 100)), example: "5", fallback: "20", doc: "How often a message is tried in all. 1 to 100."},
+		{name: "min", shape: one(duration("100ms", time.Millisecond, 10*time.Minute)), example: "1s", fallback: "100ms", doc: "The pause before the second attempt; it doubles from there. 1ms to 10m."},
+		{name: "max", shape: one(duration("30s", time.Millisecond, 24*time.Hour)), example: "10m", fallback: "30s", doc: "The longest pause. 1ms to 24h."},
+	}
+}
+
+func delivery() scalar {
+	return scalar{want: "where deliveries go, such as `POST /events/order-placed`, or `pull`", accepts: text, pattern: subscribePattern, check: func(s string) (string, string) {
+		if s == pull {
+			return "", ""
+		}
+		if !strings.ContainsAny(s, " /") && nearest(s, []string{pull}) != "" {
+			return fmt.Sprintf("%s is not known", quoted(s)), "did you mean `pull`?"
+		}
+		return push().check(s)
+	}}
+}
+
+func push() scalar {
+	return scalar{want: "a request such as `POST /events/order-placed`", accepts: text, pattern: pushPattern, check: func(s string) (string, string) {
+		method, _, path, wrong, right := parseWayIn(s, "POST /events")
+		if wrong == "" && method != "POST" {
+			return fmt.Sprintf("a delivery cannot be %s", quoted(method)), fmt.Sprintf("it is a POST: `POST %s`", shorten(path))
+		}
+		return wrong, right
+	}}
+}
+
+func grpcTarget() scalar {
+	return scalar{want: "a gRPC method such as shop.Orders/Placed", accepts: text, pattern: grpcTargetPattern, check: func(s string) (string, string) {
+		port, _ := splitTarget(s)
+		if _, ok := parsePort(port); port != "" && !ok {
+			return fmt.Sprintf("%s is not a port", quoted(port)), "ports are 1 to 65535"
+		}
+		if regexp.MustCompile(grpcTargetPattern).MatchString(s) {
+			return "", ""
+		}
+		if inner := strings.TrimPrefix(s, "/"); regexp.MustCompile(grpcTargetPattern).MatchString(inner) {
+			return fmt.Sprintf("%s is not a gRPC method", quoted(s)), fmt.Sprintf("without the slash at the front: `%s`", inner)
+		}
+		return fmt.Sprintf("%s is not a gRPC method", quoted(s)), "it takes `package.Service/Method`, such as `shop.Orders/Placed`"
+	}}
+}
+
+// splitTarget reads `:9090/package.Service/Method`; the port may be left out with its colon and slash.
+func splitTarget(s string) (port, method string) {
+	rest, ok := strings.CutPrefix(s, ":")
+	if !ok {
+		return "", s
+	}
+	port, method, _ = strings.Cut(rest, "/")
+	return port, method
+}
+
+func filterText() scalar {
+	return scalar{want: "a filter such as `attributes.kind = \"gift\"`", accepts: text, pattern: `\S`, check: func(s string) (string, string) {
+		if strings.TrimSpace(s) == "" {
+			return "the filter is empty", "write one, or remove the key"
+		}
+		if len(s) > maxFilter {
+			return fmt.Sprintf("the filter has %d bytes", len(s)), fmt.Sprintf("it may have %d", maxFilter)
+		}
+		return "", ""
+	}}
+}
+
+func setSubscribes(p *parse, n *node) {
+	for i, k := range n.keys {
+		v := n.values[i]
+		s := fleet.Subscription{Topic: k.text, Line: k.line}
+		switch {
+		case v.kind == mapping:
+			readSubscription(&s, v)
+		case v.text == pull:
+			s.Pull = true
+		default:
+			s.Method, s.Port, s.Path, _, _ = parseWayIn(v.text, "")
+		}
+		p.manifest.Subscribes = append(p.manifest.Subscribes, s)
+	}
+}
+
+func readSubscription(s *fleet.Subscription, n *node) {
+	if v := n.get("push"); v != nil {
+		s.Method, s.Port, s.Path, _, _ = parseWayIn(v.text, "")
+	}
+	if v := n.get("grpc"); v != nil {
+		port, method := splitTarget(v.text)
+		s.Port, _ = parsePort(port)
+		s.Method, s.Path, s.GRPC = "POST", "/"+method, true
+	}
+	s.Pull, s.ExactlyOnce = n.get("pull").truth(), n.get("exactly_once").truth()
+	s.Format, s.Filter, s.DeadLetter = fleet.PushFormat(n.word("format")), n.word("filter"), n.word("deadletter")
+	s.AckDeadline, s.Delay = n.get("ack_deadline").duration(), n.get("delay").duration()
+	s.FromStart = n.get("replay") != nil
+	if v := n.get("ordering"); v != nil {
+		s.Unordered = !v.truth()
+	}
+	if v := n.get("concurrency"); v != nil {
+		s.Concurrency, _ = v.integer()
+	}
+	if r := n.get("retry"); r != nil {
+		s.Retry.Min, s.Retry.Max = r.get("min").duration(), r.get("max").duration()
+		if v := r.get("attempts"); v != nil {
+			s.Retry.Attempts, _ = v.integer()
+		}
+	}
+}
