@@ -31,7 +31,7 @@ var rooms = []room{
 	{"fleet", "", "the vocabulary is under everything, so it may depend on nothing"},
 	{"wire", "", "codecs turn bytes into messages and know nothing of meshes"},
 	{"daemon", "", "locks, owners and sockets of a process: any process could use them"},
-	{"manifest", "fleet", "parsing is pure: text in, values or errors out"},
+	{"manifest", "fleet broker/filter", "parsing is pure: text in, values or errors out; so is the language of filters, and a mistake in one has its line"},
 	{"identity", "fleet", "certificates name services and nothing else of the fleet"},
 	{"mesh", "identity wire", "machines prove who they are to each other; what they say then is not its business"},
 	{"observe", "fleet", "what is recorded is a value of the vocabulary; who records is not its business"},

@@ -1,18 +1,25 @@
 package fleet
 
-import "slices"
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
 
 // Topic is what a publisher's manifest declares of a topic beyond its name. The zero value of a field
 // means that it is not declared: another publisher's word holds, or else the default.
 type Topic struct {
 	Name string `json:"name"`
 	Line int    `json:"line,omitempty"` // of the manifest
-	// Durability says what an acknowledged message survives. Default: [Disk].
+	// Durability says what an acknowledged message survives. Default: [DurabilityDisk].
 	Durability Durability `json:"durability,omitempty"`
 	// Retention is the age at which messages are removed, delivered or not. Default: 7 days.
 	Retention Duration `json:"retention,omitempty"`
-	// Ordering says where a message that comes without an ordering key has one. Default: it has none.
-	Ordering OrderingKey `json:"ordering,omitzero"`
+	// Ordering says where a message has its ordering key, when its publisher names none: see
+	// [ParseOrdering]. Empty: nowhere.
+	Ordering string `json:"ordering,omitempty"`
+	// Delay is how long after its publish a message is delivered first, by every subscription.
+	Delay Duration `json:"delay,omitempty"`
 }
 
 // Durability is what a message that was acknowledged to its publisher survives.
@@ -20,44 +27,66 @@ type Durability string
 
 // The classes of durability.
 const (
-	Disk   Durability = "disk"   // a power cut: written and fsynced
-	OS     Durability = "os"     // the death of the hub: written, left to the operating system to sync
-	Memory Durability = "memory" // neither: lost when the hub stops
+	DurabilityDisk   Durability = "disk"   // a power cut: written and fsynced; also where empty
+	DurabilityOS     Durability = "os"     // the death of the hub: written, left to the operating system to sync
+	DurabilityMemory Durability = "memory" // neither: lost when the hub stops
 )
 
 // OrderingKey says where a message has its ordering key; one of the two is set, or none.
 type OrderingKey struct {
-	Attribute string `json:"attribute,omitempty"` // the attribute whose value it is
+	Attribute string // the attribute whose value it is
 	// Path leads from the top of a message's JSON to the value: a member's name each, or in an array the
 	// decimal index.
-	Path []string `json:"path,omitempty"`
+	Path []string
+}
+
+// Steps of a singular query of JSONPath (RFC 9535 section 2.3.5.1): a member or an index.
+const orderingSteps = `\.([A-Za-z_][A-Za-z0-9_-]*)|\[([0-9]{1,6})\]|\['([^'\\]+)'\]`
+
+// ParseOrdering reads where the ordering key is: `attribute:NAME`, or `json:PATH` for a value in a
+// message's JSON, such as `json:$.customer.id`, `json:$.items[0]` or `json:$['a b']`. Empty text is the zero
+// value. An error is a sentence that says what would be right.
+func ParseOrdering(text string) (OrderingKey, error) {
+	kind, rest, _ := strings.Cut(text, ":")
+	switch {
+	case text == "":
+		return OrderingKey{}, nil
+	case kind == "attribute" && rest != "" && len(rest) <= 256 && !strings.ContainsAny(rest, " \t\n"):
+		return OrderingKey{Attribute: rest}, nil
+	case kind != "json":
+		return OrderingKey{}, fmt.Errorf("it takes `attribute:NAME` or `json:PATH`, such as `json:$.customer.id`")
+	case !regexp.MustCompile(`^\$(` + orderingSteps + `)+$`).MatchString(rest):
+		return OrderingKey{}, fmt.Errorf("a path leads from `$` over members and indexes to one value, such as `$.customer.id`, `$.items[0]` or `$['a b']`")
+	}
+	var k OrderingKey
+	for _, step := range regexp.MustCompile(orderingSteps).FindAllStringSubmatch(rest, -1) {
+		k.Path = append(k.Path, step[1]+step[2]+step[3])
+	}
+	return k, nil
 }
 
 // Merge returns what two publishers declare of one topic, and the options in which they differ, by the
 // names that manifests have for them; t's word holds there.
 func (t Topic) Merge(o Topic) (both Topic, clashes []string) {
-	differ := func(name string, mine, other, same bool) (take bool) {
-		if mine && other && !same {
-			clashes = append(clashes, name)
-		}
-		return !mine
-	}
-	if differ("durability", t.Durability != "", o.Durability != "", t.Durability == o.Durability) {
-		t.Durability = o.Durability
-	}
-	if differ("retention", t.Retention != 0, o.Retention != 0, t.Retention == o.Retention) {
-		t.Retention = o.Retention
-	}
-	same := t.Ordering.Attribute == o.Ordering.Attribute && slices.Equal(t.Ordering.Path, o.Ordering.Path)
-	if differ("ordering", t.Ordering.set(), o.Ordering.set(), same) {
-		t.Ordering = o.Ordering
-	}
+	take(&t.Durability, o.Durability, "durability", &clashes)
+	take(&t.Retention, o.Retention, "retention", &clashes)
+	take(&t.Ordering, o.Ordering, "ordering", &clashes)
+	take(&t.Delay, o.Delay, "delay", &clashes)
 	return t, clashes
 }
 
-func (k OrderingKey) set() bool { return k.Attribute != "" || k.Path != nil }
+func take[T comparable](mine *T, other T, name string, clashes *[]string) {
+	var none T
+	if *mine == none {
+		*mine = other
+	}
+	if other != none && *mine != other {
+		*clashes = append(*clashes, name)
+	}
+}
 
-// Subscription is one entry of `subscribes`: where deliveries of a topic go, and how.
+// Subscription is one entry of `subscribes`: how deliveries of a topic reach the service. Zero values
+// mean the broker's defaults.
 type Subscription struct {
 	Topic string `json:"topic"`
 	Line  int    `json:"line,omitempty"` // of the manifest
@@ -66,47 +95,27 @@ type Subscription struct {
 	Method string `json:"method,omitempty"` // POST
 	Path   string `json:"path,omitempty"`
 	Port   uint16 `json:"port,omitempty"` // 0: the default port
-	// GRPC says that Path is a gRPC method, which takes each message.
+	// GRPC says that Path is that of a gRPC method, `/package.Service/Method`, which takes each message.
 	GRPC bool `json:"grpc,omitempty"`
-	// Format is what a push holds. Default: [CloudEvents].
-	Format PushFormat `json:"format,omitempty"`
-	// Pull lets the service pull messages, by the Pub/Sub API or by NATS.
-	Pull bool `json:"pull,omitempty"`
+	// Format is what a push holds. Default: [FormatCloudEvents].
+	Format string `json:"format,omitempty"`
+	Pull   bool   `json:"pull,omitempty"` // the service may pull, besides or instead of push
 
-	// Filter is an expression in the filter language of Pub/Sub; messages that do not match count as
-	// acknowledged. Empty: all match.
-	Filter string `json:"filter,omitempty"`
-	// Unordered lets messages with the same ordering key be delivered at once, in any order.
-	Unordered bool `json:"unordered,omitempty"`
-	// ExactlyOnce answers an acknowledgement once it is durable, and refuses one that comes too late.
-	ExactlyOnce bool `json:"exactly_once,omitempty"`
-	// Retry says how often, and after which pauses, a message is tried again.
-	Retry Retry `json:"retry,omitzero"`
-	// DeadLetter is the topic to which a message is published, too, once its attempts are used up. Empty: it is
-	// kept as a dead letter, and published nowhere.
-	DeadLetter string `json:"dead_letter,omitempty"`
-	// AckDeadline is how long one attempt may take. Default: 60 s.
-	AckDeadline Duration `json:"ack_deadline,omitempty"`
-	// Concurrency bounds the deliveries that are pushed at once. Default: 16.
-	Concurrency int `json:"concurrency,omitempty"`
-	// FromStart lets a new subscription begin with the oldest message that is kept, instead of the next one.
-	FromStart bool `json:"from_start,omitempty"`
-	// Delay is how long after its publish a message is delivered first.
-	Delay Duration `json:"delay,omitempty"`
+	Ordering    bool     `json:"ordering,omitempty"`     // messages of one ordering key are delivered one after the other
+	ExactlyOnce bool     `json:"exactly_once,omitempty"` // an acknowledgement is answered after its commit
+	Filter      string   `json:"filter,omitempty"`       // in Pub/Sub's filter language; empty: everything
+	Attempts    int      `json:"attempts,omitempty"`     // before a message is dead-lettered, 1 to 100; default: 20
+	MinBackoff  Duration `json:"min_backoff,omitempty"`  // before the second attempt; default: 100 ms
+	MaxBackoff  Duration `json:"max_backoff,omitempty"`  // between two attempts; default: 30 s
+	DeadLetter  string   `json:"dead_letter,omitempty"`  // topic to which dead letters are published, too; empty: none
+	AckDeadline Duration `json:"ack_deadline,omitempty"` // how long one attempt may take; default: 60 s
+	Concurrency int      `json:"concurrency,omitempty"`  // pushes at once, at most; default: 16
+	FromStart   bool     `json:"from_start,omitempty"`   // a new subscription begins at the oldest message that is kept
+	Delay       Duration `json:"delay,omitempty"`        // between publish and first delivery
 }
 
-// PushFormat is what a pushed delivery holds.
-type PushFormat string
-
-// The formats of a push.
+// Formats of a push.
 const (
-	CloudEvents  PushFormat = "cloudevents" // the CloudEvent in binary mode; by gRPC, an io.cloudevents.v1.CloudEvent
-	PubsubFormat PushFormat = "pubsub"      // the JSON envelope of Pub/Sub's push; by gRPC, a google.pubsub.v1.PubsubMessage
+	FormatCloudEvents = "cloudevents" // CloudEvents 1.0 in binary mode; by gRPC, an io.cloudevents.v1.CloudEvent
+	FormatPubSub      = "pubsub"      // the JSON envelope of Pub/Sub's push; by gRPC, a google.pubsub.v1.PubsubMessage
 )
-
-// Retry is how a message that was not acknowledged is tried again. Pauses double from Min to Max.
-type Retry struct {
-	Attempts int      `json:"attempts,omitempty"` // in all, 1 to 100; default: 20
-	Min      Duration `json:"min,omitempty"`      // before the second attempt; default: 100 ms
-	Max      Duration `json:"max,omitempty"`      // between two attempts; default: 30 s
-}

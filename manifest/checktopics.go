@@ -29,8 +29,8 @@ func (p *parse) checkSubscription(s *fleet.Subscription, listens bool) {
 	if s.DeadLetter == s.Topic {
 		fail(".deadletter", "dead letters would come back by the topic itself", "name another topic, or remove the key")
 	}
-	if r := s.Retry; r.Min != 0 && r.Max != 0 && r.Min > r.Max {
-		fail(".retry.max", fmt.Sprintf("%s is shorter than `min`, %s", short(time.Duration(r.Max)), short(time.Duration(r.Min))), "give `max` at least that")
+	if s.MinBackoff != 0 && s.MaxBackoff != 0 && s.MinBackoff > s.MaxBackoff {
+		fail(".retry.max", fmt.Sprintf("%s is shorter than `min`, %s", short(time.Duration(s.MaxBackoff)), short(time.Duration(s.MinBackoff))), "give `max` at least that")
 	}
 	if s.Path != "" {
 		p.checkPush(s, path, listens)

@@ -1,11 +1,13 @@
 package manifest
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 	"time"
 
+	"github.com/shoalrun/shoal/broker/filter"
 	"github.com/shoalrun/shoal/fleet"
 )
 
@@ -15,7 +17,6 @@ const (
 	subscribePattern  = `^(POST +(:[0-9]{1,5})?/\S*|pull)$`
 	pushPattern       = `^POST +(:[0-9]{1,5})?/\S*$`
 	grpcTargetPattern = `^(:[0-9]{1,5}/)?[A-Za-z_][A-Za-z0-9_.]*/[A-Za-z_][A-Za-z0-9_]*$`
-	maxFilter         = 256 // bytes, as the Pub/Sub API has it
 )
 
 func subscribesKey() key {
@@ -26,7 +27,7 @@ func subscribesKey() key {
 }
 
 func subscriptionKeys() []key {
-	formats := []string{string(fleet.CloudEvents), string(fleet.PubsubFormat)}
+	formats := []string{fleet.FormatCloudEvents, fleet.FormatPubSub}
 	return []key{
 		{name: "push", shape: one(push()), example: "POST /events", fallback: "`grpc`, or nothing is pushed",
 			doc: "The request by which messages are delivered. An answer of 2xx acknowledges."},
@@ -118,8 +119,10 @@ func filterText() scalar {
 		if strings.TrimSpace(s) == "" {
 			return "the filter is empty", "write one, or remove the key"
 		}
-		if len(s) > maxFilter {
-			return fmt.Sprintf("the filter has %d bytes", len(s)), fmt.Sprintf("it may have %d", maxFilter)
+		_, err := filter.Parse(s)
+		var wrong *filter.Error
+		if errors.As(err, &wrong) {
+			return fmt.Sprintf("the filter cannot be read at its character %d", wrong.Offset+1), wrong.Text
 		}
 		return "", ""
 	}}
@@ -128,7 +131,7 @@ func filterText() scalar {
 func setSubscribes(p *parse, n *node) {
 	for i, k := range n.keys {
 		v := n.values[i]
-		s := fleet.Subscription{Topic: k.text, Line: k.line}
+		s := fleet.Subscription{Topic: k.text, Line: k.line, Ordering: true}
 		switch {
 		case v.kind == mapping:
 			readSubscription(&s, v)
@@ -151,19 +154,19 @@ func readSubscription(s *fleet.Subscription, n *node) {
 		s.Method, s.Path, s.GRPC = "POST", "/"+method, true
 	}
 	s.Pull, s.ExactlyOnce = n.get("pull").truth(), n.get("exactly_once").truth()
-	s.Format, s.Filter, s.DeadLetter = fleet.PushFormat(n.word("format")), n.word("filter"), n.word("deadletter")
+	s.Format, s.Filter, s.DeadLetter = n.word("format"), n.word("filter"), n.word("deadletter")
 	s.AckDeadline, s.Delay = n.get("ack_deadline").duration(), n.get("delay").duration()
 	s.FromStart = n.get("replay") != nil
 	if v := n.get("ordering"); v != nil {
-		s.Unordered = !v.truth()
+		s.Ordering = v.truth()
 	}
 	if v := n.get("concurrency"); v != nil {
 		s.Concurrency, _ = v.integer()
 	}
 	if r := n.get("retry"); r != nil {
-		s.Retry.Min, s.Retry.Max = r.get("min").duration(), r.get("max").duration()
+		s.MinBackoff, s.MaxBackoff = r.get("min").duration(), r.get("max").duration()
 		if v := r.get("attempts"); v != nil {
-			s.Retry.Attempts, _ = v.integer()
+			s.Attempts, _ = v.integer()
 		}
 	}
 }

@@ -13,11 +13,8 @@ import (
 
 const (
 	topicPattern    = `^[A-Za-z0-9]([A-Za-z0-9_.~+%-]{0,253}[A-Za-z0-9_~+%-])?$`
-	orderingPattern = `^(attribute:\S{1,256}|json:\$(\.[A-Za-z_][A-Za-z0-9_-]*|\[[0-9]{1,6}\]|\['[^']+'\])+)$`
+	orderingPattern = `^(attribute:\S{1,256}|json:\$(\.[A-Za-z_][A-Za-z0-9_-]*|\[[0-9]{1,6}\]|\['[^'\\]+'\])+)$`
 )
-
-// orderingStep is one segment of a singular query (RFC 9535 section 2.3.5.1): a member or an index.
-var orderingStep = regexp.MustCompile(`\.([A-Za-z_][A-Za-z0-9_-]*)|\[([0-9]+)\]|\['([^']+)'\]`)
 
 func topic() scalar {
 	return scalar{want: "a topic such as orders.placed", accepts: text | number, pattern: topicPattern, check: checkTopic}
@@ -43,43 +40,33 @@ func publishesKey() key {
 }
 
 func topicKeys() []key {
-	classes := []string{string(fleet.Disk), string(fleet.OS), string(fleet.Memory)}
+	classes := []string{string(fleet.DurabilityDisk), string(fleet.DurabilityOS), string(fleet.DurabilityMemory)}
 	return []key{
 		{name: "durability", shape: one(scalar{want: "`disk`, `os` or `memory`", accepts: text, enum: classes}), example: "os", fallback: "disk",
 			doc: "What a message survives once it was accepted: `disk` a power cut, `os` the death of Shoal's processes, `memory` neither."},
-		{name: "retention", shape: one(duration("24h", time.Minute, 366*24*time.Hour)), example: "24h", fallback: "168h",
-			doc: "The age at which messages are removed, delivered or not. 1m to 8784h."},
+		{name: "retention", shape: one(duration("24h", 10*time.Minute, 31*24*time.Hour)), example: "24h", fallback: "168h",
+			doc: "The age at which messages are removed, delivered or not. 10m to 744h."},
 		{name: "ordering", shape: one(ordering()), example: "attribute:customer", fallback: "none, but for messages whose publisher gives one",
 			doc: "Where a message has its ordering key: `attribute:NAME`, or `json:PATH` for a value within its JSON, such as `json:$.customer.id`. Messages with the same key are delivered one after the other, in the order in which they were accepted."},
+		{name: "delay", shape: one(duration("5m", time.Millisecond, 7*24*time.Hour)), example: "5m", fallback: "none",
+			doc: "How long after its publish a message is delivered first, by every subscription. 1ms to 168h."},
 	}
 }
 
 func ordering() scalar {
 	want := "`attribute:NAME` or `json:PATH`, such as `json:$.customer.id`"
 	return scalar{want: want, accepts: text, pattern: orderingPattern, check: func(s string) (string, string) {
-		if regexp.MustCompile(orderingPattern).MatchString(s) {
+		_, err := fleet.ParseOrdering(s)
+		switch {
+		case s == "":
+			return "it is empty", "it takes " + want + "; or remove the key"
+		case err == nil:
 			return "", ""
-		}
-		path, isPath := strings.CutPrefix(s, "json:")
-		if isPath {
-			return fmt.Sprintf("%s is not a path to one value", quoted(path)), "it takes members and indexes from `$` on, such as `$.customer.id`, `$.items[0]` or `$['a b']`"
-		}
-		if regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`).MatchString(s) {
+		case regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`).MatchString(s):
 			return fmt.Sprintf("%s does not say where the key is", quoted(s)), fmt.Sprintf("write `attribute:%s`, or `json:$.%s`", shorten(s), shorten(s))
 		}
-		return fmt.Sprintf("%s does not say where the key is", quoted(s)), "it takes " + want
+		return fmt.Sprintf("%s does not say where the key is", quoted(s)), err.Error()
 	}}
-}
-
-func parseOrdering(s string) fleet.OrderingKey {
-	if name, ok := strings.CutPrefix(s, "attribute:"); ok {
-		return fleet.OrderingKey{Attribute: name}
-	}
-	var k fleet.OrderingKey
-	for _, step := range orderingStep.FindAllStringSubmatch(s, -1) {
-		k.Path = append(k.Path, step[1]+step[2]+step[3])
-	}
-	return k
 }
 
 func setPublishes(p *parse, n *node) {
@@ -94,7 +81,7 @@ func setPublishes(p *parse, n *node) {
 			continue
 		}
 		p.manifest.Topics = append(p.manifest.Topics, fleet.Topic{Name: k.text, Line: k.line,
-			Durability: fleet.Durability(v.word("durability")), Retention: v.get("retention").duration(), Ordering: parseOrdering(v.word("ordering"))})
+			Durability: fleet.Durability(v.word("durability")), Retention: v.get("retention").duration(), Ordering: v.word("ordering"), Delay: v.get("delay").duration()})
 	}
 	slices.SortFunc(p.manifest.Topics, func(a, b fleet.Topic) int { return cmp.Compare(a.Name, b.Name) })
 }
