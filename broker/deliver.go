@@ -108,7 +108,7 @@ func judge(resp *http.Response, now time.Time) outcome {
 	}
 	o.fate = failed
 	switch fleet.Reason(o.reason) {
-	case fleet.ReasonTimeout, fleet.ReasonUpstreamReset, fleet.ReasonUpstreamMalformed, fleet.ReasonTooLarge:
+	case fleet.ReasonTimeout, fleet.ReasonUpstreamReset, fleet.ReasonUpstreamMalformed, fleet.ReasonTooLarge, fleet.ReasonTooSlow:
 		return o
 	case "":
 		o.retryAfter = retryAfter(resp.Header.Get("Retry-After"), now)

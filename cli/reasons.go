@@ -66,6 +66,8 @@ func fault(o *fleet.Observation) string {
 		return "what was sent is not HTTP"
 	case fleet.ReasonTooLarge:
 		return "it is larger than the limit"
+	case fleet.ReasonTooSlow:
+		return "the caller sent its request, or took its answer, too slowly"
 	case fleet.ReasonCallerGone:
 		return "the caller left before the answer"
 	}

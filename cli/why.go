@@ -203,7 +203,7 @@ func refused(o *fleet.Observation) bool {
 	switch fleet.Reason(o.Reason) {
 	case fleet.ReasonUndeclaredCall, fleet.ReasonNotAllowed, fleet.ReasonUndeclaredEgress, fleet.ReasonUnboundNeed,
 		fleet.ReasonUnknownService, fleet.ReasonNotRunning, fleet.ReasonUnknownPort, fleet.ReasonNotExposed,
-		fleet.ReasonUndeclaredTopic, fleet.ReasonMeshTLS, fleet.ReasonUDP, fleet.ReasonTooLarge, fleet.ReasonMalformed,
+		fleet.ReasonUndeclaredTopic, fleet.ReasonMeshTLS, fleet.ReasonUDP, fleet.ReasonTooLarge, fleet.ReasonTooSlow, fleet.ReasonMalformed,
 		fleet.ReasonUnknownCaller, fleet.ReasonMalformedEvent, fleet.ReasonRateLimited, fleet.ReasonFaultInjected:
 		return true
 	}

@@ -13,6 +13,7 @@ const Home = "local"
 type Mesh struct {
 	Traces Traces `json:"traces"`
 	Access Access `json:"access,omitzero"`
+	Limits Limits `json:"limits,omitzero"`
 	Fleet  string `json:"fleet"`
 	Ranges Ranges `json:"ranges"`
 	// Hub is the address of the hub's port; without a host, the one by which it was joined.

@@ -144,6 +144,7 @@ const (
 	ReasonUpstreamMalformed Reason = "upstream-malformed" // the instance answered what is not HTTP
 	ReasonMalformed         Reason = "malformed-request"  // the caller sent what is not HTTP
 	ReasonTooLarge          Reason = "too-large"          // a head or a message over its limit
+	ReasonTooSlow           Reason = "too-slow"           // a head or a body that came too slowly, or an answer that was not taken
 	ReasonCallerGone        Reason = "caller-gone"        // the caller left before the answer
 	ReasonUndeclaredTopic   Reason = "undeclared-topic"   // publish without `publishes`
 	ReasonMalformedEvent    Reason = "malformed-event"    // a publish that is no CloudEvent

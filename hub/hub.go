@@ -215,7 +215,7 @@ func (h *hub) joinEvents() (err error) {
 		Sampler:  observe.NewSampler(h.settings.Traces.Sample),
 		Builtin:  map[string]func(net.Conn){fleet.Events: func(c net.Conn) { h.broker.ServeConn(c) }},
 		Peer:     h.dialPeer,
-	})
+	}.Limited(h.settings.Limits))
 	if err != nil {
 		return err
 	}

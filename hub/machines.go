@@ -83,7 +83,7 @@ func (m *machines) open(ctx context.Context) (err error) {
 		return err
 	}
 	m.net = mesh.New(m.source, m.hub.Log)
-	m.document = &fleet.Mesh{Fleet: m.hub.fleet, Ranges: m.settings.Ranges, Traces: m.settings.Traces, Access: m.settings.Access, Hub: m.address()}
+	m.document = &fleet.Mesh{Fleet: m.hub.fleet, Ranges: m.settings.Ranges, Traces: m.settings.Traces, Access: m.settings.Access, Limits: m.settings.Limits, Hub: m.address()}
 	m.trustLocked()
 	close(m.opened)
 	m.hub.Log.Info("other machines may join", "peers", m.port.Addr())

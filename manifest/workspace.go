@@ -21,6 +21,7 @@ type Workspace struct {
 
 	Traces    fleet.Traces
 	Access    fleet.Access
+	Limits    fleet.Limits
 	Ranges    fleet.Ranges
 	Listeners Listeners
 

@@ -113,7 +113,7 @@ func (n *node) joinDataPath() (err error) {
 		HubServices: []string{fleet.Events, fleet.Pubsub},
 		Peer:        n.dialPeer,
 		NameOf:      func(a netip.Addr) (string, bool) { return n.sidecars.manager.NameOf(a) },
-	})
+	}.Limited(n.settings.Limits))
 	if err != nil {
 		return err
 	}

@@ -151,9 +151,12 @@ func percent(text string) string {
 func rejection(err error) *refusal {
 	var bad *h1.Error
 	if !errors.As(err, &bad) {
-		return malformedRequest(400, err.Error(), false)
+		return malformedRequest(400, err.Error())
 	}
-	return malformedRequest(bad.Status, bad.Text, bad.TooLarge)
+	if bad.TooLarge {
+		return overLimit(bad.Status, bad.Text, bad.Limit)
+	}
+	return malformedRequest(bad.Status, bad.Text)
 }
 
 // reject answers what could not be parsed, records it, and ends the connection. TLS gets an alert.

@@ -321,5 +321,5 @@ func TestLargeHeads(t *testing.T) {
 	if res.StatusCode != 431 || res.Header.Get("Shoal-Reason") != string(fleet.ReasonTooLarge) {
 		t.Errorf("%s %v", res.Status, res.Header)
 	}
-	contains(t, body, "MaxHead", "65536")
+	contains(t, body, "limits: {head: …}", "65536")
 }

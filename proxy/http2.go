@@ -40,6 +40,7 @@ func (s *session) serveHTTP2() {
 
 // serve serves requests until the connection ends.
 func (c *http2Session) serve(config h2.Config, early []byte) {
+	config.TooLarge = c.reject
 	c.conn = h2.NewServer(c.nc, config, c.accept)
 	if !c.from.keep(c) {
 		c.conn.Shutdown()

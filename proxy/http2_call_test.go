@@ -419,3 +419,17 @@ func TestHTTP2ListenerEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// grpc-go measures the way with a PING for each round trip that brings data, at both ends: a busy caller is
+// no flood.
+func TestGRPCPingsOfABusyCallerAreNoFlood(t *testing.T) {
+	s, i := newShop(t, "n1", func(c *proxy.Config) { c.MaxControl = 20 }), startInventory(t, "inventory-1")
+	s.install(0, fleet.Endpoint{Instance: "inventory-1", Node: "n1"})
+	s.p.Attach("inventory-1", to(i.addr))
+	cc := s.client("web", "inventory")
+	for n := range 500 {
+		if _, err := get(t.Context(), cc, "a"); err != nil {
+			t.Fatalf("call %d: %v", n, err)
+		}
+	}
+}

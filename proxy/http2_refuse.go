@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/observe"
 	"github.com/shoalrun/shoal/wire/h2"
 )
 
@@ -61,6 +63,36 @@ func (s *http2Stream) refuseHTTP(b *h2.Batch, f *refusal) {
 		s.down.Finish(b, []byte(body))
 	}
 	s.obs.BytesOut += int64(len(body))
+}
+
+// reject answers a request whose header list is over a limit, and records it; what of it is known is in the
+// stream's Head, unchecked.
+func (c *http2Session) reject(st *h2.Stream, b *h2.Batch, why, limit string) {
+	s := &http2Stream{session: c, down: st}
+	x := &s.exchange
+	x.begin(c.p, c.from.source, &s.away)
+	x.obs.Protocol, x.obs.Kind, x.obs.Callee, x.obs.Route = fleet.HTTP, fleet.KindCall, c.target.String(), fleet.DefaultRoute
+	id := ""
+	for _, f := range st.Head().Fields {
+		switch f.Name {
+		case ":method":
+			x.obs.Method = f.Value
+		case ":path":
+			x.obs.Path = f.Value
+		case "content-type":
+			s.grpc = isGRPC(f.Value)
+		case "x-request-id":
+			id = f.Value
+		}
+	}
+	x.requestID([]byte(id))
+	x.trace(observe.Trace{}, false)
+	x.refusal = overLimit(431, why, limit)
+	s.refuse(b)
+	x.obs.Reason, x.obs.Detail = string(x.refusal.reason), x.refusal.text()
+	x.obs.Duration = time.Since(x.obs.Time)
+	c.p.cfg.Recorder.Record(&x.obs)
+	st.Release(b)
 }
 
 // terminable refuses a stream on a connection that was taken apart only to be refused, once a new table

@@ -31,7 +31,7 @@ func (f *refusal) grpcStatus() int {
 		return 7 // PERMISSION_DENIED
 	case 404:
 		return 12 // UNIMPLEMENTED
-	case 504:
+	case 408, 504:
 		return 4 // DEADLINE_EXCEEDED
 	case 413, 414, 431:
 		return 8 // RESOURCE_EXHAUSTED
@@ -248,8 +248,8 @@ func tlsToHTTP(to target) *refusal {
 func tooBusy(callee string, limit int) *refusal {
 	return &refusal{
 		status: 503, reason: fleet.ReasonOverloaded,
-		detail: fmt.Sprintf("%s has %d exchanges in progress, the limit (MaxInFlight).", callee, limit),
-		remedy: "It answers more slowly than it is called: start more instances, or call it less.",
+		detail: fmt.Sprintf("%s has %d exchanges in progress, the limit of this process.", callee, limit),
+		remedy: "It answers more slowly than it is called: start more instances, call it less, or raise " + limitKey(limitInFlight) + ".",
 		grpc:   grpcExhausted, retry: time.Second,
 	}
 }
@@ -290,16 +290,12 @@ func noEndpoint(callee string, why string) *refusal {
 	}
 }
 
-func malformedRequest(status int, text string, tooLarge bool) *refusal {
-	f := &refusal{
+func malformedRequest(status int, text string) *refusal {
+	return &refusal{
 		status: status, reason: fleet.ReasonMalformed,
 		detail: "the request has " + text + ".",
 		remedy: "It was not forwarded: what one server reads differently from the next is how requests are smuggled (RFC 9112, section 11.2).",
 	}
-	if tooLarge {
-		f.reason, f.detail, f.remedy = fleet.ReasonTooLarge, text+".", "Send less, or raise the limit."
-	}
-	return f
 }
 
 // failed is the refusal for an exchange whose last attempt failed.

@@ -252,7 +252,7 @@ func (s *session) idle() next {
 		return s.lastCall(now)
 	case s.in != nil:
 		if quiet > s.p.cfg.HeadTime {
-			s.reject(&h1.Error{Status: 408, TooLarge: true, Text: "the time for a head (HeadTime) is over its limit of " + s.p.cfg.HeadTime.String()})
+			s.reject(&h1.Error{Status: 408, TooLarge: true, Limit: limitHeadTime, Text: "the time for a head is over its limit of " + s.p.cfg.HeadTime.String()})
 			return over
 		}
 	case quiet > s.p.cfg.Idle:

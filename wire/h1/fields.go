@@ -39,7 +39,7 @@ func (h *Head) parseFields(b []byte, at int, l Limits) error {
 			return h.settle(b)
 		}
 		if len(h.Fields) == l.fields() {
-			return over(431, "the number of header fields", l.fields())
+			return overLimit("the number of header fields", "fields", l.fields())
 		}
 		f, err := parseField(b, at)
 		if err != nil {

@@ -43,19 +43,26 @@ func (l Limits) fields() int {
 }
 
 // Error is why a message was rejected. Status is what a server answers for it: 400, 431, 501 or 505; 0
-// where it is of another protocol, whose speaker an answer would only confuse. TooLarge tells a limit, which Text names, from a violation of the grammar.
+// where it is of another protocol, whose speaker an answer would only confuse. TooLarge tells a limit, which Text names, from a violation of the grammar;
+// Limit is its field in [Limits], in lower case, or empty where it is fixed.
 type Error struct {
 	Status   int
 	Text     string
 	TooLarge bool
+	Limit    string
 }
 
 func (e *Error) Error() string { return "h1: " + e.Text }
 
 func malformed(text string) error { return &Error{Status: 400, Text: text} }
 
-func over(status int, limit string, n int) error {
-	return &Error{Status: status, Text: fmt.Sprintf("%s is over its limit of %d", limit, n), TooLarge: true}
+func over(status int, what string, n int) error {
+	return &Error{Status: status, Text: fmt.Sprintf("%s is over its limit of %d", what, n), TooLarge: true}
+}
+
+// overLimit is over for a limit that is set.
+func overLimit(what, limit string, n int) error {
+	return &Error{Status: 431, Text: fmt.Sprintf("%s is over its limit of %d", what, n), TooLarge: true, Limit: limit}
 }
 
 // Span is a range of the buffer that a head was parsed from.

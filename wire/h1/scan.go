@@ -24,14 +24,14 @@ func End(b []byte, from int, l Limits) (int, error) {
 		}
 	}
 	if len(b) >= l.head() {
-		return 0, over(431, "the head (MaxHead, bytes)", l.head())
+		return 0, overLimit("the head (bytes)", "head", l.head())
 	}
 	return 0, nil
 }
 
 func within(n int, l Limits) (int, error) {
 	if n > l.head() {
-		return 0, over(431, "the head (MaxHead, bytes)", l.head())
+		return 0, overLimit("the head (bytes)", "head", l.head())
 	}
 	return n, nil
 }

@@ -13,11 +13,15 @@ type Config struct {
 	// ConnWindow is how many bytes may be on the way on all streams together: 1 MB.
 	ConnWindow uint32
 	// MaxHeaderList bounds a header list, counted as RFC 9113 section 6.5.2 does: 64 KB. A request
-	// over it is answered with 431.
+	// over it goes to TooLarge.
 	MaxHeaderList uint32
 	// MaxFields bounds the fields of a header list, pseudo-header fields included: 256. More is answered
 	// as a header list over MaxHeaderList is.
 	MaxFields int
+	// TooLarge answers a request whose header list is over its limit ("head" or "fields"), and releases the
+	// stream, whose Head has nothing but the fields within it, pseudo-header fields included, unchecked. nil: 431
+	// with why as its text.
+	TooLarge func(s *Stream, b *Batch, why, limit string)
 	// Guard refuses trailer fields whose names begin with it. Empty: none.
 	Guard string
 	// MaxOutput bounds the bytes that wait for a full socket, before DATA stops: 256 KB.
@@ -25,7 +29,8 @@ type Config struct {
 	// MaxResets is how many streams a client may reset in a second, lastingly (its burst, too): 1000.
 	// It is the answer to rapid resets (CVE-2023-44487).
 	MaxResets int
-	// MaxControl is the same for PING, SETTINGS, PRIORITY, unknown and empty frames: 1000.
+	// MaxControl is the same for SETTINGS, PRIORITY, unknown and empty frames, and for each PING and WINDOW_UPDATE
+	// that DATA and new streams do not explain (see flood.go): 1000.
 	MaxControl int
 	// HeadTime is how long a header block in several frames may take, to within 10 s: 1 min.
 	HeadTime time.Duration

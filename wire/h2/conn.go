@@ -46,6 +46,7 @@ type Conn struct {
 	retired []*Stream // closed and released; the reading goroutine moves them to free
 
 	active     uint32 // open streams; those in streams
+	earned     int    // control frames that DATA and streams explain
 	nextID     uint32 // of the next stream that we open
 	acceptedID uint32 // the newest stream that the peer opened
 	sendWindow int64
@@ -198,7 +199,7 @@ func (c *Conn) tick() {
 		return
 	}
 	if at := c.began.Load(); at != 0 && time.Since(time.Unix(0, at)) > c.cfg.HeadTime {
-		c.stopLocked(EnhanceYourCalm, "a header block that took longer than "+c.cfg.HeadTime.String()+" (HeadTime)")
+		c.stopLocked(EnhanceYourCalm, "a header block that took longer than "+c.cfg.HeadTime.String()+" (limits: head-time)")
 		return
 	}
 	heard := c.reads.Swap(0) > 0

@@ -106,7 +106,11 @@ func (c *Conn) onPing(f *frame) error {
 	c.mu.Lock()
 	c.writer.out = append(appendFrame(c.writer.out, 8, framePing, flagAck, 0), f.payload...)
 	c.batch.mark(c)
+	earned := c.spendLocked()
 	c.mu.Unlock()
+	if earned {
+		return nil
+	}
 	return c.countControl()
 }
 
@@ -165,6 +169,12 @@ func (c *Conn) onWindowUpdate(f *frame) error {
 		return c.streamError(f.id, ProtocolError, "WINDOW_UPDATE of 0")
 	}
 	c.mu.Lock()
+	if !c.spendLocked() {
+		if err := c.countControl(); err != nil {
+			c.mu.Unlock()
+			return err
+		}
+	}
 	s := c.streams[f.id]
 	if s == nil {
 		idle := c.idleLocked(f.id)
@@ -196,6 +206,12 @@ func (c *Conn) connWindow(n int64) error {
 		return connError(ProtocolError, "WINDOW_UPDATE of 0")
 	}
 	c.mu.Lock()
+	if !c.spendLocked() {
+		if err := c.countControl(); err != nil {
+			c.mu.Unlock()
+			return err
+		}
+	}
 	c.sendWindow += n
 	if c.sendWindow > windowMax {
 		c.mu.Unlock()

@@ -20,9 +20,17 @@ func (c *Conn) field(f Field) {
 	c.fields = append(c.fields, f)
 }
 
-// limit names the limits of header lists.
-func (c *Conn) limit() string {
-	return fmt.Sprintf("%d bytes (MaxHeaderList) or %d fields (MaxFields)", c.cfg.MaxHeaderList, c.cfg.MaxFields)
+// exceeded names the limit that a header list is over.
+func (c *Conn) exceeded() (limit, text string) {
+	if c.listSize > c.cfg.MaxHeaderList {
+		return "head", fmt.Sprintf("is over its limit of %d bytes", c.cfg.MaxHeaderList)
+	}
+	return "fields", fmt.Sprintf("is over its limit of %d fields", c.cfg.MaxFields)
+}
+
+func (c *Conn) over(what string) string {
+	limit, text := c.exceeded()
+	return what + " " + text + " (limits: " + limit + ")"
 }
 
 // slack is how much over MaxHeaderList is still decoded, to be refused politely; more ends the connection.
@@ -36,7 +44,7 @@ func (c *Conn) decode(block []byte) error {
 		err = c.dec.Close()
 	}
 	if errors.Is(err, hpack.ErrStringLength) {
-		return connError(EnhanceYourCalm, "a header field far over MaxHeaderList")
+		return connError(EnhanceYourCalm, fmt.Sprintf("a header field far over %d bytes (limits: head)", c.cfg.MaxHeaderList))
 	}
 	if err != nil {
 		return connError(CompressionError, err.Error())
@@ -78,7 +86,7 @@ func (c *Conn) onContinuation(f *frame) error {
 		return err
 	}
 	if len(c.block)+len(f.payload) > slack*int(c.cfg.MaxHeaderList) {
-		return connError(EnhanceYourCalm, fmt.Sprintf("a header block far over %d bytes (MaxHeaderList)", c.cfg.MaxHeaderList))
+		return connError(EnhanceYourCalm, fmt.Sprintf("a header block far over %d bytes (limits: head)", c.cfg.MaxHeaderList))
 	}
 	c.block = append(c.block, f.payload...)
 	if !f.has(flagEndHeaders) {
@@ -136,7 +144,7 @@ func (c *Conn) onRequest(id uint32, end bool) error {
 	code := NoError
 	if c.blockSelf {
 		code = ProtocolError
-	} else if c.active >= c.cfg.MaxStreams {
+	} else if c.active >= c.cfg.MaxStreams || c.cloggedLocked() {
 		code = RefusedStream
 	}
 	if code != NoError {
@@ -173,15 +181,13 @@ func (c *Conn) newIDLocked(id uint32) error {
 
 // accept checks a request and hands it on.
 func (c *Conn) accept(s *Stream, end bool) {
+	s.fields, c.fields = c.fields, s.fields[:0]
 	if c.tooLarge {
-		text := "the request's header list is over " + c.limit() + "\n"
-		h := Head{Status: 431, Length: -1, Fields: []Field{{Name: "content-type", Value: "text/plain; charset=utf-8"}}}
-		_ = s.SendHead(&c.batch, &h, false)
-		s.Finish(&c.batch, []byte(text))
-		s.Release(&c.batch)
+		s.head = Head{Length: -1, Fields: s.fields}
+		s.keptEnd = end
+		c.refuseTooLarge(s)
 		return
 	}
-	s.fields, c.fields = c.fields, s.fields[:0]
 	why := s.head.parse(s.fields, request)
 	switch {
 	case why != "":
@@ -200,9 +206,22 @@ func (c *Conn) accept(s *Stream, end bool) {
 	c.handle(s, &c.batch)
 }
 
+func (c *Conn) refuseTooLarge(s *Stream) {
+	const what = "the request's header list"
+	if c.cfg.TooLarge != nil {
+		limit, text := c.exceeded()
+		c.cfg.TooLarge(s, &c.batch, what+" "+text, limit)
+		return
+	}
+	h := Head{Status: 431, Length: -1, Fields: []Field{{Name: "content-type", Value: "text/plain; charset=utf-8"}}}
+	_ = s.SendHead(&c.batch, &h, false)
+	s.Finish(&c.batch, []byte(c.over(what)+"\n"))
+	s.Release(&c.batch)
+}
+
 func (c *Conn) onResponse(s *Stream, end bool) {
 	if c.tooLarge {
-		s.fail(&c.batch, Cancel, "the response's header list is over "+c.limit())
+		s.fail(&c.batch, Cancel, c.over("the response's header list"))
 		return
 	}
 	s.fields, c.fields = c.fields, s.fields[:0]
@@ -254,7 +273,7 @@ func (c *Conn) onTrailers(s *Stream, end bool) {
 	case !end:
 		why = "trailers that do not end the stream"
 	case c.tooLarge:
-		why = "trailers over " + c.limit()
+		why = c.over("the trailer section")
 	case short:
 		why = "content-length is not the length of the body"
 	case why == "":

@@ -58,6 +58,15 @@ func (p *peer) get(more ...string) uint32 {
 	return id
 }
 
+// open begins a request that has a body.
+func (p *peer) open() uint32 {
+	id := p.next
+	p.next += 2
+	block := p.block(":method", "POST", ":scheme", "http", ":path", "/", ":authority", "a")
+	_ = p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true})
+	return id
+}
+
 // goAway reads to the GOAWAY and returns it.
 func (p *peer) goAway() (http2.ErrCode, string) {
 	p.t.Helper()
@@ -99,19 +108,26 @@ func TestFloodsEndTheConnection(t *testing.T) {
 		limit string
 		send  func(p *peer) error
 	}{
-		"ping":         {"MaxControl", func(p *peer) error { return p.WritePing(false, [8]byte{}) }},
-		"settings":     {"MaxControl", func(p *peer) error { return p.WriteSettings() }},
-		"empty data":   {"MaxControl", func(p *peer) error { return p.WriteData(1, false, nil) }},
-		"unknown":      {"MaxControl", func(p *peer) error { return p.WriteRawFrame(0x42, 0, 0, []byte("x")) }},
-		"priority":     {"MaxControl", func(p *peer) error { return p.WritePriority(3, http2.PriorityParam{}) }},
-		"rapid reset":  {"MaxResets", func(p *peer) error { return p.WriteRSTStream(p.get(), http2.ErrCodeCancel) }},
-		"refused":      {"MaxControl", func(p *peer) error { p.get(); return nil }},
-		"continuation": {"MaxHeaderList", continuation(8000)},
-		"drip":         {"MaxControl", continuation(0)},
+		"ping":               {"control", func(p *peer) error { return p.WritePing(false, [8]byte{}) }},
+		"settings":           {"control", func(p *peer) error { return p.WriteSettings() }},
+		"empty data":         {"control", func(p *peer) error { return p.WriteData(1, false, nil) }},
+		"unknown":            {"control", func(p *peer) error { return p.WriteRawFrame(0x42, 0, 0, []byte("x")) }},
+		"priority":           {"control", func(p *peer) error { return p.WritePriority(3, http2.PriorityParam{}) }},
+		"rapid reset":        {"resets", func(p *peer) error { return p.WriteRSTStream(p.get(), http2.ErrCodeCancel) }},
+		"refused":            {"control", func(p *peer) error { p.get(); return nil }},
+		"continuation":       {"head", continuation(8000)},
+		"window, connection": {"control", func(p *peer) error { return p.WriteWindowUpdate(0, 1) }},
+		"window, stream":     {"control", func(p *peer) error { return p.WriteWindowUpdate(1, 1) }},
+		"ping answers":       {"control", func(p *peer) error { return p.WritePing(true, [8]byte{}) }},
+		"settings answers":   {"control", func(p *peer) error { return p.WriteSettingsAck() }},
+		"drip":               {"control", continuation(0)},
 	}
 	for name, flood := range floods {
 		t.Run(name, func(t *testing.T) {
 			p := newPeer(t, h2.Config{MaxStreams: 10}, never)
+			if name == "window, stream" || name == "empty data" {
+				p.open()
+			}
 			go func() {
 				for range 20_000 {
 					if flood.send(p) != nil {
@@ -120,7 +136,7 @@ func TestFloodsEndTheConnection(t *testing.T) {
 				}
 			}()
 			code, why := p.goAway()
-			if code != http2.ErrCodeEnhanceYourCalm || !strings.Contains(why, flood.limit) {
+			if code != http2.ErrCodeEnhanceYourCalm || !strings.Contains(why, "limits: "+flood.limit) {
 				t.Fatal(code, why)
 			}
 		})

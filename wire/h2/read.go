@@ -173,14 +173,6 @@ func (c *Conn) frame(f *frame) error {
 	return c.countControl() // unknown types are ignored (section 4.1), not without limit
 }
 
-// countControl holds a peer to [Config.MaxControl].
-func (c *Conn) countControl() error {
-	if c.control.take(c.cfg.MaxControl) {
-		return nil
-	}
-	return connError(EnhanceYourCalm, "too many control frames a second (MaxControl)")
-}
-
 // received takes n bytes from the connection's window.
 func (c *Conn) received(n int) error {
 	if int64(n) > c.window {
@@ -212,6 +204,7 @@ func (c *Conn) onData(f *frame) error {
 		c.mu.Unlock()
 		return c.stray(f.id, "DATA")
 	}
+	c.earnLocked(earnedByData)
 	if code, why := s.takeDataLocked(len(p), len(f.payload), end); why != "" {
 		c.mu.Unlock()
 		s.fail(&c.batch, code, why)

@@ -92,6 +92,7 @@ func (s *Stream) sendLocked(p []byte, end bool) (n int, err error) {
 		c.writer.out = append(appendFrame(c.writer.out, k, frameData, flags, s.id), p[n:n+k]...)
 		s.sendWindow -= int64(k)
 		c.sendWindow -= int64(k)
+		c.earnLocked(earnedByData)
 		n += k
 	}
 	if end && len(p) == 0 {

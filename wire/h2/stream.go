@@ -83,6 +83,7 @@ func (c *Conn) newStreamLocked(id uint32) *Stream {
 	s.length = -1
 	c.streams[id] = s
 	c.active++
+	c.earnLocked(earnedByStream)
 	return s
 }
 

@@ -209,6 +209,10 @@ func (c *Conn) roomLocked() int {
 	return c.cfg.MaxOutput - len(c.writer.out)
 }
 
+// cloggedLocked reports whether the peer takes so little that it gets no further answers: their heads are
+// not subject to flow control.
+func (c *Conn) cloggedLocked() bool { return c.writer.blocked && len(c.writer.out) > c.cfg.MaxOutput }
+
 // takeStarvedLocked takes the streams that waited. pinned keeps them from being used again while
 // another goroutine than the reading one holds them.
 func (c *Conn) takeStarvedLocked(pinned bool) []*Stream {
