@@ -24,7 +24,9 @@ func (s *session) write(p []byte) error {
 		}
 		p = p[n:]
 	}
-	return writeAll(s.conn, p, s.p.cfg.Idle)
+	err := writeAll(s.conn, p, s.p.cfg.Idle)
+	s.x.stalled = s.x.stalled || errors.Is(err, os.ErrDeadlineExceeded)
+	return err
 }
 
 // writeAll writes p; only what makes no progress for idle fails.

@@ -2,11 +2,13 @@ package proxy_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -212,5 +214,174 @@ func drip(c net.Conn, text string) {
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// twoFronts are a proxy before an application, and one before that, on another node; with what is attacked.
+func twoFronts(t *testing.T, c proxy.Config, timeout time.Duration) map[string]string {
+	slow := func(s *fleet.Service) { s.Manifest.Calls[0].Timeout = fleet.Duration(timeout) }
+	app := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(rw, "ok")
+	})
+	near := newWorld(t, c, inventory(), orders(slow))
+	near.attach("inventory-1", app)
+	return map[string]string{"one hop": near.named("inventory", 8080), "two nodes": near.behindAnother(c, slow)}
+}
+
+// behindAnother returns the address of a proxy on another node that calls inventory on this one.
+func (w *world) behindAnother(c proxy.Config, edit func(*fleet.Service)) string {
+	peers := w.listen()
+	c.Node, c.Peer = "far", func(ctx context.Context, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", peers.Addr().String())
+	}
+	caller := orders(edit)
+	caller.Endpoints[0].Node = "far"
+	far := newWorld(w.t, c, inventory(), caller)
+	w.install(inventory(), caller)
+	w.background(func(ctx context.Context) error { return w.p.ServePeer(ctx, peers) })
+	return far.named("inventory", 8080)
+}
+
+// A body that comes slowly ends with its call, and the caller is told that it was the slow one; it says
+// nothing against the application.
+func TestSlowBodies(t *testing.T) {
+	for name, addr := range twoFronts(t, proxy.Config{}, 200*time.Millisecond) {
+		w := &world{t: t}
+		t.Run("HTTP/1.1, "+name, func(t *testing.T) {
+			c, in := w.raw(addr)
+			go drip(c, "POST / HTTP/1.1\r\nHost: inventory\r\nContent-Length: 100000\r\n\r\n"+strings.Repeat("a", 10_000))
+			res, body := w.readResponse(in, "POST")
+			if res.StatusCode != 408 || res.Header.Get("Shoal-Reason") != "too-slow" || !res.Close {
+				t.Error(res.Status, res.Header)
+			}
+			contains(t, body, "the request's body did not come whole within 200ms", "timeout: …")
+		})
+		t.Run("HTTP/2, "+name, func(t *testing.T) {
+			a := w.attacker(addr)
+			id := a.ask("/", false)
+			go func() {
+				for a.WriteData(id, false, []byte("a")) == nil {
+					time.Sleep(5 * time.Millisecond)
+				}
+			}()
+			if got := a.told(id); got.status != "408" || got.reason != "too-slow" {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+// A body that stops ends at `idle`, before the call's own time.
+func TestSilentBodies(t *testing.T) {
+	for name, addr := range twoFronts(t, proxy.Config{Idle: 100 * time.Millisecond}, time.Minute) {
+		w := &world{t: t}
+		t.Run(name, func(t *testing.T) {
+			res, body := w.exchangeRaw(addr, "POST / HTTP/1.1\r\nHost: inventory\r\nContent-Length: 100000\r\n\r\nabc")
+			if res.StatusCode != 408 || res.Header.Get("Shoal-Reason") != "too-slow" {
+				t.Error(res.Status, res.Header)
+			}
+			contains(t, body, "limits: {idle: …}", "100ms")
+		})
+	}
+}
+
+// flooding is an application that answers with more than anybody wants, and counts what was taken of it.
+func flooding(taken *atomic.Int64, ended chan<- error) http.HandlerFunc {
+	return func(rw http.ResponseWriter, _ *http.Request) {
+		for piece := make([]byte, 32<<10); ; {
+			n, err := rw.Write(piece)
+			if taken.Add(int64(n)); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}
+}
+
+// A caller that never opens its window, or never reads, holds a bounded part of an answer, and not for ever:
+// its stream, or its connection, ends, and so does the application's work.
+func TestAnswersThatNobodyTakes(t *testing.T) {
+	for _, application := range []string{"HTTP/1.1", "HTTP/2"} {
+		w := newWorld(t, proxy.Config{Idle: 200 * time.Millisecond}, inventory(), orders())
+		var taken atomic.Int64
+		ended := make(chan error, 10)
+		s := &http.Server{Handler: flooding(&taken, ended), Protocols: speaking(application)}
+		l := w.listen()
+		go func() { _ = s.Serve(l) }()
+		t.Cleanup(func() { s.Close() })
+		w.p.Attach("inventory-1", dialTo(l.Addr().String()))
+		addr := w.named("inventory", 8080)
+		t.Run("zero window, "+application, func(t *testing.T) {
+			taken.Store(0)
+			a := w.attacker(addr, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+			got := a.told(a.ask("/", true, "x-request-id", "zero-"+application[5:6]))
+			if got.status != "200" || got.body != "" || got.code != http2.ErrCodeEnhanceYourCalm {
+				t.Errorf("%+v", got)
+			}
+			<-ended
+			bounded(t, &taken)
+			o := w.observed("zero-" + application[5:6])
+			if o.Reason != "too-slow" {
+				t.Errorf("%+v", o)
+			}
+			contains(t, o.Detail, "limits: {idle: …}")
+		})
+		t.Run("connection's window, "+application, func(t *testing.T) {
+			taken.Store(0)
+			a := w.attacker(addr, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30})
+			if got := a.told(a.ask("/", true)); len(got.body) != 65535 || got.code != http2.ErrCodeEnhanceYourCalm {
+				t.Errorf("%d bytes, %v", len(got.body), got.code)
+			}
+			<-ended
+			bounded(t, &taken)
+		})
+		t.Run("reads nothing, HTTP/2, "+application, func(t *testing.T) {
+			taken.Store(0)
+			a := w.attacker(addr, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30})
+			_ = a.WriteWindowUpdate(0, 1<<30)
+			a.ask("/", true)
+			<-ended
+			bounded(t, &taken)
+		})
+		t.Run("reads nothing, HTTP/1.1, "+application, func(t *testing.T) {
+			taken.Store(0)
+			c, _ := w.raw(addr)
+			_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: inventory\r\nX-Request-Id: deaf-"+application[5:6]+"\r\n\r\n")
+			<-ended
+			bounded(t, &taken)
+			if o := w.observed("deaf-" + application[5:6]); o.Reason != "too-slow" {
+				t.Errorf("%+v", o)
+			}
+		})
+	}
+}
+
+// bounded: what an application got rid of lies in buffers of the system and of the proxy.
+func bounded(t *testing.T, taken *atomic.Int64) {
+	t.Helper()
+	if n := taken.Load(); n > 24<<20 {
+		t.Errorf("the application could write %d MB", n>>20)
+	}
+}
+
+// An application that answers with 1xx for ever is cut off.
+func TestInterimFloods(t *testing.T) {
+	w := newWorld(t, proxy.Config{}, inventory(), orders())
+	w.script("inventory-1", strings.Repeat("HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n", 100)+"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	addr := w.named("inventory", 8080)
+	c, in := w.raw(addr)
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: inventory\r\n\r\n")
+	hints := 0
+	for {
+		res, body := w.readResponse(in, "GET")
+		if hints++; res.StatusCode == 103 {
+			continue
+		}
+		if res.StatusCode != 502 || res.Header.Get("Shoal-Reason") != "upstream-malformed" || hints != 33 {
+			t.Error(res.Status, res.Header, hints)
+		}
+		contains(t, body, "more than 32 interim answers")
+		return
 	}
 }

@@ -172,6 +172,8 @@ func (x *exchange) verdict(o outcome) *refusal {
 	switch {
 	case o.final != nil:
 		return o.final
+	case o.reason == fleet.ReasonCallerGone && x.stalled:
+		return slowReader()
 	case o.reason == fleet.ReasonCallerGone:
 		return callerGone(x.route.callee)
 	case o.reason == fleet.ReasonOverloaded:

@@ -36,10 +36,12 @@ type exchange struct {
 	working    bool          // in place's work
 	dialed     bool          // for the attempt in progress, whose time says little about the place
 	full       bool          // the last choice found only places that are full
+	stalled    bool          // the caller took nothing of its answer for too long
 	desperate  bool          // the last choice was between places that are not well, or had no alternative
 	trial      bool          // place is ejected, and this exchange finds out whether it is well again
 	asks       time.Duration // the timeout that the caller passed on; 0: none
 	key        uint64        // of the policy hash; 0: none
+	interims   int           // answers of 1xx that came
 	seen       int           // tries that an application may have seen
 	waited     time.Duration
 	headAfter  time.Duration // of the last attempt, where the body took its own time; 0: as long as all
@@ -98,6 +100,7 @@ func (x *exchange) begin(p *Proxy, src Source, gone *atomic.Bool) {
 	x.route, x.place, x.refusal, x.digest, x.original = nil, nil, nil, nil, nil
 	x.idempotent, x.replayable, x.counted, x.peer, x.fresh = false, true, false, false, false
 	x.working, x.full, x.trial, x.key, x.seen, x.asks = false, false, false, 0, 0, 0
+	x.stalled, x.interims = false, 0
 	x.waited, x.headAfter, x.tries, x.avoided = 0, 0, 0, 0
 	x.avoid = [len(x.avoid)]*endpoint{}
 	x.deadline = time.Time{}

@@ -125,6 +125,9 @@ func (s *session) readAnswer(x *exchange, u *upstream, b *buffer) error {
 			if s.res.Status >= 200 || s.res.Status == 101 {
 				return s.acceptable()
 			}
+			if err := x.interim(); err != nil {
+				return err
+			}
 			s.interim(b)
 			b.r += n
 			scanned = 0
@@ -168,6 +171,7 @@ func (s *session) interim(b *buffer) {
 func (s *session) failed(x *exchange, u *upstream, b *buffer, err error) outcome {
 	o := outcome{reason: fleet.ReasonUpstreamReset, stale: u.used, detail: "closed the connection without an answer"}
 	s.waiting.Store(nil)
+	slow := s.pump != nil && s.pump.awaits.Load()
 	if s.pump != nil {
 		s.stopPump(x, u)
 	}
@@ -180,6 +184,8 @@ func (s *session) failed(x *exchange, u *upstream, b *buffer, err error) outcome
 		o.final = rejection(s.pump.bad)
 		o.reason = o.final.reason
 		s.keep = false
+	case errors.Is(err, errTimeout) && slow:
+		return x.slowBody()
 	case errors.Is(err, errGone):
 		o.reason = fleet.ReasonCallerGone
 	case errors.Is(err, errTimeout):

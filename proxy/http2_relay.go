@@ -75,6 +75,10 @@ func (s *http2Stream) fromEndpoint(e h2.Event) {
 func (s *http2Stream) answer(e h2.Event) {
 	h := s.up.Head()
 	if h.Status < 200 {
+		if err := s.interim(); err != nil {
+			s.settle(e.Batch, outcome{reason: fleet.ReasonUpstreamMalformed, detail: fmt.Sprintf("answered with more than %d interim answers (1xx)", maxInterim)})
+			return
+		}
 		_ = s.down.SendHead(e.Batch, h, false) // a caller that is gone has its own event
 		return
 	}
@@ -177,6 +181,8 @@ func (s *http2Stream) broken(err *h2.StreamError) outcome {
 func brokenStream(err *h2.StreamError, begun, viaPeer bool) outcome {
 	o := outcome{reason: fleet.ReasonUpstreamReset, begun: begun, unseen: err.Unprocessed, way: err.Lost && viaPeer}
 	switch {
+	case err.Stalled:
+		o.detail = "took nothing of the request: " + err.Reason
 	case !err.Remote:
 		o.reason, o.detail = fleet.ReasonUpstreamMalformed, "answered with what is not HTTP/2: "+err.Reason
 	case begun:

@@ -216,6 +216,9 @@ func (s *http2Stream) fromCaller(e h2.Event) {
 		s.upload(e.Batch, e.Data, e.End)
 		return
 	}
+	if s.silence {
+		s.until = time.Now().Add(s.route.idle)
+	}
 	if s.up != nil && s.up.Forward(e.Batch, s.down, nil, false) {
 		s.settle(e.Batch, outcome{})
 	}
@@ -223,6 +226,7 @@ func (s *http2Stream) fromCaller(e h2.Event) {
 
 func (s *http2Stream) callerLeft(e h2.Event) {
 	s.away.Store(true)
+	s.stalled = e.Err.Stalled
 	s.event.Broadcast()
 	if s.plain != nil {
 		s.plain.interrupt()

@@ -44,11 +44,24 @@ func (s *http2Stream) timeIsUp() bool { return !s.until.IsZero() && !time.Now().
 
 // late is the outcome of an attempt that the clock ended.
 func (s *http2Stream) late() outcome {
+	if s.awaitsBody() {
+		return s.slowBody()
+	}
+	if s.begun && s.up != nil && s.up.Buffered() > 0 {
+		s.stalled = true // what came is here, and the caller takes it too slowly
+		return outcome{reason: fleet.ReasonCallerGone, begun: true}
+	}
 	o := outcome{reason: fleet.ReasonTimeout, begun: s.begun}
 	if s.silence {
 		o.final = timedOut(s.route.callee, s.route.idle)
 	}
 	return o
+}
+
+// awaitsBody reports whether the request's body is what is missing: all that came of it was sent. A gRPC
+// client's deadline is its own, and so is what it makes of it.
+func (s *http2Stream) awaitsBody() bool {
+	return !s.grpc && !s.begun && !s.down.Ended() && s.down.Buffered() == 0 && s.sent == len(s.replay)
 }
 
 // gRPC's units of time (gRPC over HTTP2, "Requests").

@@ -27,6 +27,9 @@ func (t *translation) head() error {
 		case n > 0 && t.res.Status >= 200:
 			return nil
 		case n > 0:
+			if err := x.interim(); err != nil {
+				return err
+			}
 			_ = t.s.down.SendHead(nil, t.convert(t.b.bytes()[:n]), false) // a caller that is gone has its own event
 			t.b.r += n
 			scanned = 0
@@ -156,7 +159,8 @@ func (t *translation) give(p []byte, end bool) error {
 			return errGone
 		}
 		if s.expired {
-			return errTimeout
+			s.stalled = true
+			return errGone
 		}
 	}
 	return nil
@@ -227,6 +231,9 @@ func (t *translation) close() {
 
 // failed ends an attempt that brought no answer.
 func (t *translation) failed(err error) outcome {
+	t.s.mu.Lock()
+	slow := t.began && t.s.awaitsBody()
+	t.s.mu.Unlock()
 	t.halt()
 	o := outcome{reason: fleet.ReasonUpstreamReset, stale: t.u.used, detail: "closed the connection without an answer"}
 	o.unseen = t.b.w == 0 && t.u.unseen()
@@ -235,6 +242,8 @@ func (t *translation) failed(err error) outcome {
 	switch {
 	case errors.Is(err, errGone):
 		o.reason = fleet.ReasonCallerGone
+	case errors.Is(err, errTimeout) && slow:
+		return t.s.slowBody()
 	case errors.Is(err, errTimeout):
 		o.reason = fleet.ReasonTimeout
 	case errors.As(err, &bad):

@@ -146,6 +146,7 @@ func (p *Proxy) http2Config() h2.Config {
 	return h2.Config{
 		MaxHeaderList: uint32(p.cfg.MaxHead), MaxFields: p.cfg.MaxFields, MaxStreams: uint32(p.cfg.MaxStreams),
 		MaxResets: p.cfg.MaxResets, MaxControl: p.cfg.MaxControl, HeadTime: p.cfg.HeadTime, Idle: p.cfg.Idle,
+		Stall: p.cfg.Idle, WriteTimeout: p.cfg.Idle,
 		Guard: guardedPrefix, ExtendedConnect: true,
 	}
 }

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,13 +28,14 @@ type meshCall struct {
 	words   words
 	content h1.Body // takes the framing off the request's body
 
-	mu      sync.Mutex // guards all below
-	st      *h2.Stream // nil between exchanges
-	headed  bool       // the final head is there
-	ended   bool       // nothing more comes
-	err     *h2.StreamError
-	interim []byte // heads of 1xx answers, ready to be passed on
-	fires   time.Time
+	mu       sync.Mutex // guards all below
+	st       *h2.Stream // nil between exchanges
+	headed   bool       // the final head is there
+	ended    bool       // nothing more comes
+	err      *h2.StreamError
+	interims int
+	interim  []byte // heads of 1xx answers, ready to be passed on
+	fires    time.Time
 }
 
 // later is for writers that flush once all is said.
@@ -88,7 +91,7 @@ func (c *meshCall) send(x *exchange, l *http2Link) bool {
 	c.content.Keep = true
 	c.compose(x)
 	c.mu.Lock()
-	c.headed, c.ended, c.err, c.interim = false, false, nil, c.interim[:0]
+	c.headed, c.ended, c.err, c.interims, c.interim = false, false, nil, 0, c.interim[:0]
 	c.halted.Store(false)
 	st := l.open(later, &c.request, c.content.Done(), c)
 	c.st = st
@@ -116,7 +119,7 @@ func (c *meshCall) Receive(st *h2.Stream, e h2.Event) {
 	switch e.Kind {
 	case h2.Headers:
 		if h := st.Head(); h.Status < 200 {
-			c.interim = appendInterim(c.interim, h)
+			c.takeInterimLocked(h)
 		} else {
 			c.headed = true
 		}
@@ -137,6 +140,14 @@ func (c *meshCall) Receive(st *h2.Stream, e h2.Event) {
 	}
 }
 
+func (c *meshCall) takeInterimLocked(h *h2.Head) {
+	if c.interims++; c.interims > maxInterim {
+		c.err = &h2.StreamError{Code: h2.EnhanceYourCalm, Reason: fmt.Sprintf("more than %d interim answers (1xx)", maxInterim)}
+		return
+	}
+	c.interim = appendInterim(c.interim, h)
+}
+
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -147,6 +158,8 @@ func signal(c chan struct{}) {
 // answered reports whether a head is there.
 func (c *meshCall) answered() (bool, error) {
 	switch {
+	case c.err != nil && c.interims > maxInterim:
+		return false, c.err
 	case c.headed || len(c.interim) > 0:
 		return true, nil
 	case c.err != nil:
@@ -330,11 +343,15 @@ func (c *meshCall) release() {
 // failed ends an attempt that brought no answer.
 func (c *meshCall) failed(x *exchange, err error) outcome {
 	s := c.s
+	slow := s.pump != nil && s.pump.awaits.Load()
 	c.end(x)
 	if s.pump != nil && s.pump.bad != nil {
 		s.keep = false
 		f := rejection(s.pump.bad)
 		return outcome{reason: f.reason, final: f}
+	}
+	if errors.Is(err, errTimeout) && slow {
+		return x.slowBody()
 	}
 	return meshOutcome(err, false)
 }

@@ -18,6 +18,7 @@ type pump struct {
 	done    chan struct{}
 	stopped atomic.Bool
 	read    atomic.Bool // the whole body was taken from the caller
+	awaits  atomic.Bool // it waits for the caller
 
 	// Read by the session once done is closed.
 	took int64  // bytes taken from the caller
@@ -57,11 +58,13 @@ func (pm *pump) run(to sink, idle time.Duration) {
 	b := getBuffer()
 	defer putBuffer(b)
 	for !pm.body.Done() {
+		pm.awaits.Store(true)
 		n, err := pm.next(b.b, idle)
 		if err != nil {
-			pm.abortedBy(err)
+			pm.abortedBy(err, idle)
 			return
 		}
+		pm.awaits.Store(false)
 		k, err := pm.body.Take(b.b[:n])
 		if err != nil {
 			pm.bad = err
@@ -98,11 +101,16 @@ func (pm *pump) next(p []byte, idle time.Duration) (int, error) {
 	}
 }
 
-// abortedBy: the caller left in the middle of its request, unless the session stopped the pump.
-func (pm *pump) abortedBy(error) {
-	if !pm.stopped.Load() {
-		pm.s.left()
+// abortedBy: the caller left in the middle of its request, or was silent for too long, unless the session
+// stopped the pump.
+func (pm *pump) abortedBy(err error, idle time.Duration) {
+	if pm.stopped.Load() {
+		return
 	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		pm.bad = &h1.Error{Status: 408, TooLarge: true, Limit: limitIdle, Text: "the silence within the request's body is over its limit of " + idle.String()}
+	}
+	pm.s.left()
 }
 
 // take keeps the bytes for another attempt, as long as they are few.

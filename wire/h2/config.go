@@ -36,6 +36,9 @@ type Config struct {
 	HeadTime time.Duration
 	// Idle closes a connection that had no stream for so long: 0 is never.
 	Idle time.Duration
+	// Stall ends a stream that has something to send, and gets no window for it for so long, to within 10 s; but
+	// one without a [Receiver]: 0 is never.
+	Stall time.Duration
 	// ExtendedConnect has a server take CONNECT with a protocol (RFC 8441).
 	ExtendedConnect bool
 	// HeaderTable is how many bytes of header fields each side may remember for the other: 4096.

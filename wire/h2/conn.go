@@ -174,20 +174,28 @@ func (c *Conn) tickEvery() time.Duration {
 	if c.cfg.Silence > 0 {
 		return c.cfg.Silence / 2
 	}
+	every := min(c.cfg.HeadTime, tick)
 	if c.cfg.Idle > 0 {
-		return min(c.cfg.Idle, c.cfg.HeadTime, tick)
+		every = min(every, c.cfg.Idle)
 	}
-	return min(c.cfg.HeadTime, tick)
+	if c.cfg.Stall > 0 {
+		every = min(every, c.cfg.Stall)
+	}
+	return every
 }
 
 // tick ends an idle connection, and wakes a reading goroutine that was not woken for a while: a FIN
 // that came together with the last bytes makes no readiness edge of its own.
 func (c *Conn) tick() {
 	defer c.flush() // the PING that it may ask for
+	c.endStalled(c.tickOnce())
+}
+
+func (c *Conn) tickOnce() (stalled []*Stream) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopping {
-		return
+		return nil
 	}
 	every := c.tickEvery()
 	c.quiet++
@@ -196,11 +204,11 @@ func (c *Conn) tick() {
 	}
 	if c.cfg.Idle > 0 && time.Duration(c.quiet-1)*every >= c.cfg.Idle {
 		c.stopLocked(NoError, "idle")
-		return
+		return nil
 	}
 	if at := c.began.Load(); at != 0 && time.Since(time.Unix(0, at)) > c.cfg.HeadTime {
 		c.stopLocked(EnhanceYourCalm, "a header block that took longer than "+c.cfg.HeadTime.String()+" (limits: head-time)")
-		return
+		return nil
 	}
 	heard := c.reads.Swap(0) > 0
 	if !heard {
@@ -208,9 +216,10 @@ func (c *Conn) tick() {
 	}
 	if c.cfg.Silence > 0 && c.deadLocked(heard) {
 		c.lostLocked("the peer did not answer a PING")
-		return
+		return nil
 	}
 	c.timer.Reset(every)
+	return c.stalledLocked(every)
 }
 
 // mayEnd reports whether the reading goroutine should look for an end of file before it waits. A server

@@ -91,6 +91,8 @@ type StreamError struct {
 	Unprocessed bool
 	// Lost says that the connection ended, and all of its streams with it.
 	Lost bool
+	// Stalled says that the stream was ended here, because the peer gave no window for [Config.Stall].
+	Stalled bool
 }
 
 func (e *StreamError) Error() string {

@@ -131,7 +131,7 @@ func (s *Stream) starveLocked() {
 	if s.starved {
 		return
 	}
-	s.starved = true
+	s.starved, s.waits = true, 0
 	s.c.starved = append(s.c.starved, s)
 }
 

@@ -53,6 +53,7 @@ type Stream struct {
 	closed      bool
 	released    bool
 	starved     bool // is in the connection's list
+	waits       int  // ticks for which it is
 	noBody      bool // the response to HEAD has none, whatever its Content-Length
 	pins        int
 	opened      uint64 // writer.taken when the request was put into the output
