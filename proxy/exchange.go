@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	mrand "math/rand/v2"
 	"strconv"
@@ -21,6 +22,7 @@ type exchange struct {
 	route  *route
 	place  *place // chosen for the attempt in progress
 	gone   *atomic.Bool
+	ctx    context.Context // of a copy, for what it waits for; nil: the proxy's
 
 	obs      fleet.Observation // strings in it may be views of a buffer until it is recorded
 	deadline time.Time         // zero: none
@@ -206,7 +208,7 @@ func (x *exchange) context(limit time.Duration) (context.Context, context.Cancel
 	if !x.deadline.IsZero() && x.deadline.Before(until) {
 		until = x.deadline
 	}
-	return context.WithDeadline(x.p.ctx, until)
+	return context.WithDeadline(cmp.Or(x.ctx, x.p.ctx), until)
 }
 
 // attempt notes the beginning of a try at x.place.

@@ -43,17 +43,14 @@ func (s *session) forward(x *exchange) outcome {
 	if s.req.Form == h1.Authority {
 		return s.forwardConnect(x)
 	}
-	if x.place.peer() {
-		if s.upgradesPeer() {
-			return s.forwardUpgrade(x)
-		}
-		return s.forwardPeer(x)
+	if x.place.peer() && s.upgradesPeer() {
+		return s.forwardUpgrade(x)
 	}
-	if x.place.newer.Load() == uint32(x.route.port.Number) {
-		return s.forwardPeer(x)
-	}
-	if x.route.hedge > 0 && s.hedgeable(x) {
+	if s.hedgeable(x) {
 		return s.forwardHedged(x)
+	}
+	if x.throughHTTP2() {
+		return s.forwardPeer(x)
 	}
 	u, o := x.connect()
 	if u == nil {
@@ -64,6 +61,12 @@ func (s *session) forward(x *exchange) outcome {
 	o = s.roundTrip(x, u, b)
 	putBuffer(b)
 	return o
+}
+
+// throughHTTP2 reports whether an HTTP/1.1 request goes to x.place as a stream of HTTP/2: to another node, or to
+// an application that speaks nothing else.
+func (x *exchange) throughHTTP2() bool {
+	return x.place.peer() || x.place.newer.Load() == uint32(x.route.port.Number)
 }
 
 // roundTrip sends the request and, once the first bytes of the answer are there, relays it. From here

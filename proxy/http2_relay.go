@@ -35,6 +35,9 @@ func (s *http2Stream) upload(b *h2.Batch, data []byte, end bool) {
 		}
 		if whole {
 			s.ended = true
+			if s.overdue {
+				s.lookAfter(0)
+			}
 			return
 		}
 	}
@@ -65,8 +68,11 @@ func (s *http2Stream) fromEndpoint(e h2.Event) {
 	case h2.Writable:
 		s.upload(e.Batch, nil, false)
 	case h2.Closed:
-		if !s.answers && !s.survives(e) { // all of the answer is here, so the rest of the request was not wanted
-			s.settle(e.Batch, s.broken(e.Err))
+		if s.answers { // all of the answer is here, so the rest of the request was not wanted
+			return
+		}
+		if o := s.broken(e.Err); !s.survives(e.Batch, o) {
+			s.settle(e.Batch, o)
 		}
 	}
 }
@@ -83,13 +89,15 @@ func (s *http2Stream) answer(e h2.Event) {
 		return
 	}
 	x := &s.exchange
+	if o := s.peerRefusal(h); o.reason != "" {
+		if !s.survives(e.Batch, o) {
+			s.settle(e.Batch, o)
+		}
+		return
+	}
 	s.outrun(e.Batch)
 	x.obs.Status = h.Status
 	x.headAfter = time.Since(x.obs.Time) - x.last().Start
-	if o := s.peerRefusal(h); o.reason != "" {
-		s.settle(e.Batch, o)
-		return
-	}
 	if s.declined(h, e.End) {
 		s.settle(e.Batch, outcome{repeat: true})
 		return

@@ -43,10 +43,11 @@ type http2Stream struct {
 	silence bool      // until moves on with every piece of the answer
 
 	bytesIn int64
-	event   sync.Cond   // for the goroutines that translate
-	expired bool        // the clock ended the exchange while they waited for an event
-	plain   *upstream   // the HTTP/1.1 connection that they use
-	rival   *http2Rival // nil: the exchange has one attempt at a time
+	event   sync.Cond    // for the goroutines that translate
+	expired bool         // the clock ended the exchange while they waited for an event
+	plain   *translation // the attempt in HTTP/1.1 that they make
+	rival   *http2Rival  // nil: the exchange has one attempt at a time
+	overdue bool         // it is to be hedged once the whole request is here
 }
 
 // phase says who moves an http2Stream on.
@@ -136,7 +137,19 @@ func (s *http2Stream) walk(entered bool) {
 	s.end(nil)
 }
 
-// attemptOnce sends the request to x.place. going says that events take it from there.
+// goOn is walk from the end of an attempt on.
+func (s *http2Stream) goOn(o outcome) {
+	if s.retry(o) {
+		s.walk(false)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end(nil)
+}
+
+// attemptOnce sends the request to x.place. going says that others take it from there: events, or the goroutine
+// of an attempt that was faster.
 func (s *http2Stream) attemptOnce() (o outcome, going bool) {
 	x := &s.exchange
 	l := x.linkOf(s.down.Head().Length)
@@ -148,7 +161,7 @@ func (s *http2Stream) attemptOnce() (o outcome, going bool) {
 			if s.grpc {
 				return noHTTP2(), false
 			}
-			return s.translate(), false
+			return s.translate()
 		}
 		if s.openLocking() {
 			return outcome{}, true
@@ -177,7 +190,7 @@ func (s *http2Stream) open(b *h2.Batch) bool {
 	if s.up == nil {
 		return false
 	}
-	s.phase, s.sent, s.ended = forwarding, 0, whole
+	s.phase, s.sent, s.ended, s.overdue = forwarding, 0, whole, false
 	s.arm(x.deadline)
 	s.mayHedge()
 	if !whole && (s.down.Buffered() > 0 || s.down.Ended() || len(s.replay) > 0) {
@@ -229,7 +242,7 @@ func (s *http2Stream) callerLeft(e h2.Event) {
 	s.stalled = e.Err.Stalled
 	s.event.Broadcast()
 	if s.plain != nil {
-		s.plain.interrupt()
+		s.plain.leave()
 	}
 	if s.phase == forwarding {
 		s.settle(e.Batch, outcome{reason: fleet.ReasonCallerGone, begun: true})

@@ -3,6 +3,7 @@ package proxy
 import (
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/shoalrun/shoal/wire/h1"
@@ -14,13 +15,18 @@ import (
 // translation is used again and again, with its storage.
 type translation struct {
 	s      *http2Stream
+	x      *exchange // that of s; a copy, as long as another attempt may take over
 	u      *upstream
 	b      *buffer
 	res    h1.Response
 	framed bool       // the body is chunked
-	whole  bool       // all of the request went with its head
+	whole  bool       // all of the request went with its head; guarded by s.mu
 	began  bool       // somebody sends the body, and tells on sent how that ended
 	sent   chan error // has room for one
+
+	gone    atomic.Bool // what the copy's exchange.gone points to
+	decided bool        // no other attempt will take over; guarded by s.mu
+	lost    bool        // another attempt has; guarded by s.mu
 
 	out    []byte
 	head2  h2.Head
@@ -32,8 +38,9 @@ var translations = sync.Pool{New: func() any { return &translation{sent: make(ch
 
 func (t *translation) free() {
 	putBuffer(t.b)
-	t.s, t.u, t.b = nil, nil, nil
-	t.framed, t.whole, t.began = false, false, false
+	t.s, t.x, t.u, t.b = nil, nil, nil, nil
+	t.framed, t.whole, t.began, t.decided, t.lost = false, false, false, false, false
+	t.gone.Store(false)
 	select {
 	case <-t.sent:
 	default:
@@ -41,70 +48,103 @@ func (t *translation) free() {
 	translations.Put(t)
 }
 
-// translate makes an attempt in HTTP/1.1.
-func (s *http2Stream) translate() outcome {
+// newTranslation has u for an attempt of s, in words of x.
+func newTranslation(s *http2Stream, u *upstream, x *exchange) *translation {
+	t := translations.Get().(*translation)
+	t.s, t.x, t.u, t.b = s, x, u, getBuffer()
+	if x != &s.exchange {
+		x.gone = &t.gone
+	}
+	return t
+}
+
+// translate makes an attempt in HTTP/1.1. carried says that another one took over.
+func (s *http2Stream) translate() (o outcome, carried bool) {
 	u, o := s.connect()
 	if u == nil {
-		return o
+		return o, false
 	}
-	t := translations.Get().(*translation)
-	t.s, t.u, t.b = s, u, getBuffer()
-	defer t.free()
+	x := &s.exchange
+	if x.hedges() {
+		x = x.copy()
+	}
+	t := newTranslation(s, u, x)
 	s.mu.Lock()
-	s.phase, s.plain, s.sent = translating, u, 0
+	s.phase, s.plain, s.sent = translating, t, 0
 	s.arm(s.deadline)
 	s.mu.Unlock()
+	return t.run()
+}
+
+// run sends the request, waits for the answer, and passes it on if no other attempt was faster.
+func (t *translation) run() (o outcome, carried bool) {
+	defer t.free()
+	err := t.request()
+	if err == nil {
+		err = t.head()
+	}
+	if !t.decide(err) {
+		t.close()
+		return outcome{}, true
+	}
+	s := t.s
 	defer func() {
 		s.mu.Lock()
 		s.phase, s.plain, s.until = waiting, nil, time.Time{}
 		s.mu.Unlock()
 	}()
-	if err := t.request(); err != nil {
-		return t.failed(err)
+	if err != nil {
+		return t.failed(err), false
 	}
-	if err := t.head(); err != nil {
-		return t.failed(err)
-	}
-	return t.answer()
+	return t.answer(), false
 }
 
 // request writes the request and, where all of it is here, waits for the first bytes of the answer. A body
 // that is not is sent beside the answer.
 func (t *translation) request() error {
-	s := t.s
-	if s.left() {
-		return errGone
+	if err := t.compose(); err != nil {
+		return err
 	}
-	body := t.body()
-	h := s.compose()
-	known := s.down.Head().Length >= 0
-	t.framed = !t.whole && (!known || s.down.Head().Get("trailer") != "")
-	t.out = appendHTTP1(t.out[:0], h, s.authority, t.framed)
-	if t.whole && !known && (len(body) > 0 || !s.idempotent) {
-		t.out = append(strconv.AppendInt(append(t.out, "Content-Length: "...), int64(len(body)), 10), '\r', '\n')
-	}
-	t.out = append(t.out, '\r', '\n')
 	if t.whole {
-		t.out = append(t.out, body...)
-		n, err := t.u.roundTrip(&s.exchange, t.out, t.b.b)
+		n, err := t.u.roundTrip(t.x, t.out, t.b.b)
 		t.b.w = n
 		return err
 	}
-	if err := t.u.write(&s.exchange, t.out); err != nil {
+	if err := t.u.write(t.x, t.out); err != nil {
 		return err
 	}
 	t.began = true
-	s.down.Conn().FlushSoon()             // the window that body returned
+	t.s.down.Conn().FlushSoon()           // the window that body returned
 	_ = t.u.SetWriteDeadline(time.Time{}) // halt sets one; fails only on a closed connection
 	go func() { t.sent <- t.send() }()
 	return nil
 }
 
-// body returns the request's body, and sets whole, if all of it is here; it may be empty.
-func (t *translation) body() []byte {
+// compose puts the request's head into out and, if all of it is here, the body. From here on the exchange may be hedged.
+func (t *translation) compose() error {
 	s := t.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if t.lost || s.left() {
+		return errGone
+	}
+	body := t.bodyLocked()
+	known := s.down.Head().Length >= 0
+	t.framed = !t.whole && (!known || s.down.Head().Get("trailer") != "")
+	t.out = appendHTTP1(t.out[:0], s.compose(), s.authority, t.framed)
+	if t.whole && !known && (len(body) > 0 || !s.idempotent) {
+		t.out = append(strconv.AppendInt(append(t.out, "Content-Length: "...), int64(len(body)), 10), '\r', '\n')
+	}
+	t.out = append(append(t.out, '\r', '\n'), body...)
+	if t.whole {
+		s.mayHedge()
+	}
+	return nil
+}
+
+// bodyLocked returns the request's body, and sets whole, if all of it is here; it may be empty.
+func (t *translation) bodyLocked() []byte {
+	s := t.s
 	if s.replayable {
 		s.absorb(later)
 	}
@@ -179,7 +219,7 @@ func (t *translation) piece(p []byte) (n int, last bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
-		if s.plain != t.u || s.left() || s.expired {
+		if s.plain != t || s.left() || s.expired {
 			return 0, false, errGone
 		}
 		if s.replayable {

@@ -12,7 +12,7 @@ import (
 
 // head reads until the head of the final response is in b, parsed.
 func (t *translation) head() error {
-	x := &t.s.exchange
+	x := t.x
 	limits := x.p.limits()
 	for scanned := 0; ; {
 		n, err := h1.End(t.b.bytes(), scanned, limits)
@@ -30,7 +30,7 @@ func (t *translation) head() error {
 			if err := x.interim(); err != nil {
 				return err
 			}
-			_ = t.s.down.SendHead(nil, t.convert(t.b.bytes()[:n]), false) // a caller that is gone has its own event
+			t.interim(t.b.bytes()[:n])
 			t.b.r += n
 			scanned = 0
 			continue
@@ -41,6 +41,16 @@ func (t *translation) head() error {
 		if err != nil {
 			return err
 		}
+	}
+}
+
+// interim passes 100 (Continue), 103 and their like on.
+func (t *translation) interim(head []byte) {
+	t.s.mu.Lock()
+	defer t.s.mu.Unlock()
+	if !t.lost {
+		_ = t.s.down.SendHead(later, t.convert(head), false) // a caller that is gone has its own event
+		t.s.down.Conn().FlushSoon()
 	}
 }
 
@@ -235,15 +245,22 @@ func (t *translation) failed(err error) outcome {
 	slow := t.began && t.s.awaitsBody()
 	t.s.mu.Unlock()
 	t.halt()
+	o := t.failure(err)
+	t.close()
+	if slow && errors.Is(err, errTimeout) {
+		return t.s.slowBody()
+	}
+	return o
+}
+
+// failure is how an attempt ended that brought no answer.
+func (t *translation) failure(err error) outcome {
 	o := outcome{reason: fleet.ReasonUpstreamReset, stale: t.u.used, detail: "closed the connection without an answer"}
 	o.unseen = t.b.w == 0 && t.u.unseen()
-	t.close()
 	var bad *h1.Error
 	switch {
 	case errors.Is(err, errGone):
 		o.reason = fleet.ReasonCallerGone
-	case errors.Is(err, errTimeout) && slow:
-		return t.s.slowBody()
 	case errors.Is(err, errTimeout):
 		o.reason = fleet.ReasonTimeout
 	case errors.As(err, &bad):

@@ -27,6 +27,7 @@ type meshCall struct {
 	fields  []h2.Field
 	words   words
 	content h1.Body // takes the framing off the request's body
+	gone    *atomic.Bool
 
 	mu       sync.Mutex // guards all below
 	st       *h2.Stream // nil between exchanges
@@ -43,16 +44,29 @@ var later = h2.Later()
 
 // forwardPeer takes the request to another node and the answer back.
 func (s *session) forwardPeer(x *exchange) outcome {
-	c := s.mesh
-	if c == nil {
-		c = &meshCall{s: s, wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
-		s.mesh = c
-	}
+	c := s.meshCall()
 	s.calling.Store(c)
 	defer s.calling.Store(nil)
 	if o := c.open(x); o.reason != "" {
 		return o
 	}
+	return c.answer(x)
+}
+
+// meshCall returns the session's own.
+func (s *session) meshCall() *meshCall {
+	if s.mesh == nil {
+		s.mesh = newMeshCall(s)
+	}
+	return s.mesh
+}
+
+func newMeshCall(s *session) *meshCall {
+	return &meshCall{s: s, wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+}
+
+// answer waits for the answer's head and relays what comes.
+func (c *meshCall) answer(x *exchange) outcome {
 	for {
 		if err := c.await(x, x.deadline, c.answered); err != nil {
 			return c.failed(x, err)
@@ -90,6 +104,7 @@ func (c *meshCall) send(x *exchange, l *http2Link) bool {
 	c.content = s.req.Body()
 	c.content.Keep = true
 	c.compose(x)
+	c.gone = x.gone
 	c.mu.Lock()
 	c.headed, c.ended, c.err, c.interims, c.interim = false, false, nil, 0, c.interim[:0]
 	c.halted.Store(false)
@@ -166,6 +181,14 @@ func (c *meshCall) answered() (bool, error) {
 		return false, c.err
 	}
 	return false, nil
+}
+
+// final reports whether the final head is there.
+func (c *meshCall) final() (bool, error) {
+	if !c.headed && c.err != nil {
+		return false, c.err
+	}
+	return c.headed, nil
 }
 
 // passInterim passes 100 (Continue), 103 and their like on to a caller that knows them, and reports
@@ -301,7 +324,7 @@ func (c *meshCall) write(p []byte, end bool, idle time.Duration) error {
 		if n > 0 || until.IsZero() {
 			until = time.Now().Add(idle)
 		}
-		if !time.Now().Before(until) || c.s.gone.Load() {
+		if !time.Now().Before(until) || c.gone.Load() {
 			return errTimeout
 		}
 		c.waitForRoom(until)
@@ -337,7 +360,9 @@ func (c *meshCall) release() {
 	st := c.st
 	c.st = nil
 	c.mu.Unlock()
-	st.Release(nil)
+	if st != nil {
+		st.Release(nil)
+	}
 }
 
 // failed ends an attempt that brought no answer.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net"
+	"strconv"
 
 	"github.com/shoalrun/shoal/wire/h1"
 	"github.com/shoalrun/shoal/wire/h2"
@@ -26,6 +27,9 @@ func (c *meshCall) compose(x *exchange) {
 		f = x.appendPeerFields(f, true)
 	} else if x.route.service != nil {
 		f = append(f, h2.Field{Name: "shoal-caller", Value: x.source.Service})
+	}
+	if x.tells() {
+		f = append(f, h2.Field{Name: timeoutField, Value: strconv.FormatInt(x.leftMillis(), 10), Sensitive: true})
 	}
 	if s.from.aim == aimEdge {
 		f = s.appendForwardedHeaders(f)

@@ -48,7 +48,7 @@ type session struct {
 	gone    atomic.Bool
 	closing atomic.Bool
 	waiting atomic.Pointer[upstream] // whom this session waits for
-	second  atomic.Pointer[upstream] // and, where it is hedged, whom as well
+	races   [2]atomic.Pointer[race]  // or, where the exchange is hedged, what waits
 	mesh    *meshCall                // to other nodes; nil before the first
 	calling atomic.Pointer[meshCall] // mesh, while the session waits for it
 }
@@ -96,8 +96,10 @@ func (s *session) left() {
 	if u := s.waiting.Load(); u != nil {
 		u.interrupt()
 	}
-	if u := s.second.Load(); u != nil {
-		u.interrupt()
+	for n := range s.races {
+		if r := s.races[n].Load(); r != nil {
+			r.leave()
+		}
 	}
 	if c := s.calling.Load(); c != nil {
 		c.interrupt()

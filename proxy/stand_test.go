@@ -65,11 +65,18 @@ func newStand(t *testing.T, protocol string, edit func(inventory, orders *fleet.
 	if edit != nil {
 		edit(stock, caller)
 	}
-	s := &stand{world: newWorld(t, proxy.Config{}, stock, caller), protocol: protocol,
-		where: map[string]string{}, conduct: map[string]reply{}, seen: map[string]int{}, ended: map[string]int{}}
+	s := newStandIn(newWorld(t, proxy.Config{}, stock, caller), protocol)
 	for _, name := range names {
 		s.start(name)
 	}
+	return s
+}
+
+// newStandIn has no instances yet.
+func newStandIn(w *world, protocol string) *stand {
+	s := &stand{world: w, protocol: protocol,
+		where: map[string]string{}, conduct: map[string]reply{}, seen: map[string]int{}, ended: map[string]int{}}
+	t := w.t
 	s.addr = s.named("inventory", 8080)
 	switch protocol {
 	case "gRPC":
@@ -84,24 +91,27 @@ func newStand(t *testing.T, protocol string, edit func(inventory, orders *fleet.
 }
 
 // start starts an instance and attaches it.
-func (s *stand) start(name string) {
+func (s *stand) start(name string) { s.startAt(s.world, name, s.protocol) }
+
+// startAt starts an instance that speaks a protocol, and attaches it to a node.
+func (s *stand) startAt(w *world, name, protocol string) {
 	l := must(net.Listen("tcp", "127.0.0.1:0"))
-	if s.protocol == "gRPC" {
+	if protocol == "gRPC" {
 		server := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, st grpc.ServerStream) error { return s.serveGRPC(name, st) }))
 		go func() { _ = server.Serve(l) }()
 		s.t.Cleanup(server.Stop)
 	} else {
 		server := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serveHTTP(name, w, r) })}}
 		server.Config.Protocols = new(http.Protocols)
-		server.Config.Protocols.SetHTTP1(s.protocol == "HTTP/1.1")
-		server.Config.Protocols.SetUnencryptedHTTP2(s.protocol == "HTTP/2")
+		server.Config.Protocols.SetHTTP1(protocol == "HTTP/1.1")
+		server.Config.Protocols.SetUnencryptedHTTP2(protocol == "HTTP/2")
 		server.Start()
 		s.t.Cleanup(server.Close)
 	}
 	s.mu.Lock()
 	s.where[name] = l.Addr().String()
 	s.mu.Unlock()
-	s.renew(name)
+	w.p.Attach(name, dialTo(l.Addr().String()))
 }
 
 // renew has the proxy forget what it learned of an instance.
