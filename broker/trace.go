@@ -8,8 +8,9 @@ import (
 // traceSpan is the part that one publish, or one delivery attempt, has in a trace.
 type traceSpan struct {
 	observe.Trace
-	id   fleet.SpanID
-	link fleet.SpanID // of the same trace; zero: none
+	id    fleet.SpanID
+	link  fleet.SpanID // of the same trace; zero: none
+	state string       // the trace's tracestate
 }
 
 // The extension attributes of CloudEvents' Distributed Tracing
@@ -37,7 +38,7 @@ func (e *Event) publishSpan(begin observe.Sampler) traceSpan {
 	if _, ok := observe.CheckTracestate(e.Tracestate, 0); !ok {
 		e.Tracestate = ""
 	}
-	e.Traceparent = s.traceparent()
+	e.Traceparent, s.state = s.traceparent(), e.Tracestate
 	if _, given := e.Attributes[traceparent]; !given {
 		e.set(traceparent, e.Traceparent)
 		if _, given := e.Attributes[tracestate]; !given && e.Tracestate != "" {
@@ -53,7 +54,7 @@ func (l *lease) deliverySpan(begin observe.Sampler) traceSpan {
 	if !ok { // what an older hub stored
 		t = begin.Begin()
 	}
-	s := traceSpan{Trace: t, id: observe.NewSpanID(), link: l.span}
+	s := traceSpan{Trace: t, id: observe.NewSpanID(), link: l.span, state: l.record.Tracestate}
 	l.span = s.id
 	return s
 }
@@ -65,4 +66,7 @@ func (s *traceSpan) traceparent() string {
 // note puts the span into a record.
 func (s *traceSpan) note(o *fleet.Observation) {
 	o.TraceID, o.SpanID, o.ParentID, o.LinkID, o.Sampled = s.ID, s.id, s.Parent, s.link, s.Sampled
+	if s.Sampled {
+		o.TraceState = s.state
+	}
 }

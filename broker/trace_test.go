@@ -40,7 +40,7 @@ func TestOneTraceRunsThroughPublishAndDelivery(t *testing.T) {
 			t.Errorf("attempt %d: %+v", i+1, o)
 		}
 		head := payments.head(i)
-		if want := "00-" + o.TraceID.String() + "-" + o.SpanID.String() + "-01"; head.Get("Traceparent") != want || head.Get("Tracestate") != "foo=1" {
+		if want := "00-" + o.TraceID.String() + "-" + o.SpanID.String() + "-01"; head.Get("Traceparent") != want || head.Get("Tracestate") != "foo=1" || o.TraceState != "foo=1" {
 			t.Errorf("attempt %d was told %q, %q; want %s", i+1, head.Get("Traceparent"), head.Get("Tracestate"), want)
 		}
 		if want := "00-" + o.TraceID.String() + "-" + publish.SpanID.String() + "-01"; head.Get("Ce-Traceparent") != want || head.Get("Ce-Tracestate") != "foo=1" {

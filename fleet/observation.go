@@ -29,6 +29,8 @@ type Observation struct {
 	ParentID SpanID  `json:"parent_span_id,omitzero"` // of who asked; zero where the trace begins here
 	LinkID   SpanID  `json:"link_span_id,omitzero"`   // of the same trace: the delivery attempt before this one
 	Sampled  bool    `json:"sampled,omitempty"`       // spans of this trace are kept
+	// TraceState is what tracing systems say to each other beside it (section 3.3), where it is sampled.
+	TraceState string `json:"trace_state,omitempty"`
 
 	Caller   string   `json:"caller"`
 	From     string   `json:"caller_instance,omitempty"`

@@ -7,8 +7,8 @@ import (
 )
 
 // Record keeps a copy of o. It takes no lock, and for an ordinary call (a request id of at most 48
-// bytes, a path of at most 112, two attempts) allocates nothing. RequestID, Path, Method and the
-// Attempts slice may be views of a buffer that the caller uses again; every other string must be
+// bytes, a path of at most 112, a tracestate of at most 64, two attempts) allocates nothing. RequestID, Path, Method,
+// TraceState and the Attempts slice may be views of a buffer that the caller uses again; every other string must be
 // immutable, as those of a snapshot are. Paths are cut after 1 KB.
 func (r *Recorder) Record(o *fleet.Observation) {
 	if o.Learned != nil {

@@ -12,6 +12,7 @@ const (
 	chunkSize   = 128 // slots that are allocated together, when the first of them is needed
 	inlineID    = 48
 	inlinePath  = 112
+	inlineState = 64
 	inlineTries = 2
 	maxPath     = 1024 // longer paths are cut: a record's size is bounded
 	maxProbe    = 8    // slots that a writer tries before it gives a record up
@@ -44,10 +45,12 @@ type slot struct {
 	idLen    uint8
 	pathLen  uint8
 	tries    uint8
+	stateLen uint8
 	id       [inlineID]byte
 	path     [inlinePath]byte
+	states   [inlineState]byte
 	attempts [inlineTries]fleet.Attempt
-	obs      fleet.Observation // RequestID, Path and Attempts are in it only where too long for the arrays
+	obs      fleet.Observation // RequestID, Path, TraceState and Attempts are in it only where too long for the arrays
 }
 
 func newRing(s *stripes, size int) *ring {
@@ -138,6 +141,12 @@ func (s *slot) fill(o *fleet.Observation) {
 }
 
 func (s *slot) fillRare(o *fleet.Observation) {
+	if s.stateLen = 0; len(o.TraceState) <= inlineState {
+		s.stateLen = uint8(copy(s.states[:], o.TraceState))
+		s.obs.TraceState = ""
+	} else {
+		s.obs.TraceState = strings.Clone(o.TraceState)
+	}
 	if o.Learned != nil {
 		learned := *o.Learned
 		s.obs.Learned = &learned
@@ -165,6 +174,9 @@ func (s *slot) observation() fleet.Observation {
 	}
 	if s.pathLen > 0 {
 		o.Path = string(s.path[:s.pathLen])
+	}
+	if s.stateLen > 0 {
+		o.TraceState = string(s.states[:s.stateLen])
 	}
 	if s.tries > 0 {
 		o.Attempts = append([]fleet.Attempt(nil), s.attempts[:s.tries]...)

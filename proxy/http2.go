@@ -163,7 +163,9 @@ func (s *http2Stream) describe(h *h2.Head) {
 	x.trace(t.trace())
 	if t.dropsState() {
 		s.fields = slices.DeleteFunc(s.fields, func(f h2.Field) bool { return f.Name == "tracestate" })
+		return
 	}
+	t.noteState(&x.obs)
 }
 
 // field is what stages look at: the fields that are forwarded.

@@ -80,7 +80,9 @@ func (s *session) describe(x *exchange) {
 	x.trace(t.trace())
 	if t.dropsState() {
 		s.dropTracestate()
+		return
 	}
+	t.noteState(&x.obs)
 }
 
 // dropTracestate keeps what belongs to no trace from being forwarded.

@@ -1,6 +1,9 @@
 package proxy
 
-import "github.com/shoalrun/shoal/observe"
+import (
+	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/observe"
+)
 
 // traceFields gathers what the fields of a request say of its trace (W3C Trace Context, section 4.3).
 type traceFields struct {
@@ -10,6 +13,7 @@ type traceFields struct {
 	members int
 	bad     bool // the tracestate is no list of members, or too long
 	states  bool
+	list    string
 }
 
 // parent takes a traceparent. A request has one at most: of two, neither is to be believed.
@@ -22,7 +26,10 @@ func (t *traceFields) parent(v string) {
 func (t *traceFields) state(v string) {
 	ok := true
 	t.members, ok = observe.CheckTracestate(v, t.members)
-	t.states, t.bad = true, t.bad || !ok
+	if t.states {
+		v = t.list + "," + v
+	}
+	t.states, t.bad, t.list = true, t.bad || !ok, v
 }
 
 func (t *traceFields) trace() (came observe.Trace, valid bool) {
@@ -33,4 +40,11 @@ func (t *traceFields) trace() (came observe.Trace, valid bool) {
 // (section 3.3.1).
 func (t *traceFields) dropsState() bool {
 	return t.states && (t.bad || !t.valid || t.parents != 1)
+}
+
+// noteState keeps the list for spans, if there will be any; it is a view of the fields.
+func (t *traceFields) noteState(o *fleet.Observation) {
+	if o.Sampled && t.states {
+		o.TraceState = t.list
+	}
 }

@@ -88,6 +88,9 @@ func TestTraceContext(t *testing.T) {
 				if continues := o.TraceID.String() == cameTrace; continues != c.continues || continues != (o.ParentID.String() == cameSpan) {
 					t.Errorf("trace %v, parent %v", o.TraceID, o.ParentID)
 				}
+				if kept := o.TraceState; kept != strings.Join(c.state, ",") {
+					t.Errorf("the record has tracestate %q", kept)
+				}
 				if !slices.Equal(got.Values("Tracestate"), c.state) {
 					t.Errorf("tracestate %q", got.Values("Tracestate"))
 				}

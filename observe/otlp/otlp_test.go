@@ -185,10 +185,13 @@ var (
 	began  = time.Unix(1700000000, 0)
 )
 
+// longState is a tracestate that a record does not hold in its own room.
+var longState = "foo=" + strings.Repeat("1", 100)
+
 func call() *fleet.Observation {
 	return &fleet.Observation{
 		Kind: fleet.KindCall, RequestID: "req-1", Time: began, Duration: 30 * time.Millisecond,
-		TraceID: trace, SpanID: fleet.SpanID{1}, ParentID: parent, Sampled: true,
+		TraceID: trace, SpanID: fleet.SpanID{1}, ParentID: parent, Sampled: true, TraceState: longState,
 		Caller: "web", From: "web-1", Callee: "orders", Protocol: fleet.HTTP, Route: "default", Method: "GET", Path: "/orders/7?token=secret",
 		Status: 200, BytesIn: 10, BytesOut: 20, Permission: "web/shoal.yaml:4 calls orders",
 		Attempts: []fleet.Attempt{
@@ -220,6 +223,9 @@ func TestSpansOfACall(t *testing.T) {
 		server := got["orders server orders-2"]
 		if server.Span == nil || string(server.TraceId) != string(trace[:]) || server.ParentSpanId[0] != 1 || server.SpanId[0] != 3 {
 			t.Fatalf("the callee's span: %v in %v", server.Span, got)
+		}
+		if server.TraceState != longState {
+			t.Errorf("trace state %q", server.TraceState)
 		}
 		if want := uint64(began.Add(10 * time.Millisecond).UnixNano()); server.StartTimeUnixNano != want || server.EndTimeUnixNano != want+uint64(20*time.Millisecond) {
 			t.Errorf("the callee's span from %d to %d", server.StartTimeUnixNano, server.EndTimeUnixNano)

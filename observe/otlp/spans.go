@@ -103,7 +103,7 @@ func (b *batch) attempt(o *fleet.Observation, a *fleet.Attempt, n int, last bool
 func (b *batch) span(o *fleet.Observation, id, parent fleet.SpanID, after, took time.Duration) *tracepb.Span {
 	start := o.Time.Add(after)
 	s := &tracepb.Span{
-		TraceId: o.TraceID[:], SpanId: id[:], Name: nameOf(o), Flags: 1, // sampled
+		TraceId: o.TraceID[:], SpanId: id[:], TraceState: o.TraceState, Name: nameOf(o), Flags: 1, // sampled
 		StartTimeUnixNano: uint64(start.UnixNano()), EndTimeUnixNano: uint64(start.Add(max(took, 0)).UnixNano()),
 	}
 	if parent != (fleet.SpanID{}) {
