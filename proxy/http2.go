@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net"
 	"slices"
+	"strings"
 
 	"github.com/shoalrun/shoal/fleet"
 	"github.com/shoalrun/shoal/wire/h2"
@@ -89,7 +90,7 @@ func (c *http2Session) find(s *http2Stream) {
 		}
 	case aimHost:
 		if c.table != x.table || s.authority != c.host {
-			c.host = s.authority
+			c.host = strings.Clone(s.authority)
 			c.remember(x.table, x.table.route(x.source.Service, parseTarget(c.host)))
 		}
 	case aimEdge:
@@ -112,7 +113,7 @@ func (c *http2Session) findExposed(s *http2Stream) {
 	switch {
 	case !ok:
 		refused := *x.table.route(fleet.Gateway, target{host: "-"})
-		refused.callee, refused.refusal = "-", nothingExposed(s.authority)
+		refused.callee, refused.refusal = "-", nothingExposed(strings.Clone(s.authority))
 		c.host = ""
 		c.remember(x.table, &refused)
 	case c.table != x.table || c.host != service:

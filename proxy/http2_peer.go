@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/shoalrun/shoal/fleet"
@@ -39,6 +40,7 @@ func (c *http2Session) introduce(x *exchange, h *h2.Head) (http1 bool) {
 	}
 	n, known := c.introduced[field]
 	if !known {
+		field = strings.Clone(field)
 		n = x.table.introduced(c.nc, field)
 		c.introduced[field] = n
 	}
@@ -50,9 +52,12 @@ func (c *http2Session) introduce(x *exchange, h *h2.Head) (http1 bool) {
 
 // peerBound ends the exchange when the peer's caller stops waiting.
 func (s *http2Stream) peerBound(h *h2.Head) {
-	ms, err := strconv.ParseUint(h.Get(peerDeadline), 10, 40)
 	s.latest = time.Time{}
-	if err == nil {
+	text := h.Get(peerDeadline)
+	if text == "" {
+		return
+	}
+	if ms, err := strconv.ParseUint(text, 10, 40); err == nil {
 		s.latest = s.obs.Time.Add(time.Duration(ms) * time.Millisecond)
 	}
 }

@@ -31,7 +31,7 @@ type translation struct {
 	out    []byte
 	head2  h2.Head
 	fields []h2.Field
-	words  words
+	names  http2Names
 }
 
 var translations = sync.Pool{New: func() any { return &translation{sent: make(chan error, 1)} }}

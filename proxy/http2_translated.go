@@ -56,21 +56,21 @@ func (t *translation) interim(head []byte) {
 
 // convert makes a response's head one of HTTP/2.
 func (t *translation) convert(head []byte) *h2.Head {
-	t.fields = t.words.response(t.fields[:0], &t.res, head)
+	t.names.reset()
+	t.fields = t.names.response(t.fields[:0], &t.res, head)
 	t.head2 = h2.Head{Status: t.res.Status, Length: t.res.Length, Fields: t.fields}
 	return &t.head2
 }
 
 // response appends the fields of a response that go on, for HTTP/2. They are valid while head is.
-func (w *words) response(out []h2.Field, res *h1.Response, head []byte) []h2.Field {
+func (n *http2Names) response(out []h2.Field, res *h1.Response, head []byte) []h2.Field {
 	for i := range res.Fields {
 		f := &res.Fields[i]
 		if f.Drop || f.Kind != h1.Other && f.Kind != h1.ContentLength {
 			continue
 		}
-		field := w.field(f.Name.Of(head), f.Value.Of(head))
-		if !strings.HasPrefix(field.Name, internalPrefix) {
-			out = append(out, field)
+		if name := n.name(f.Name.Of(head)); !strings.HasPrefix(name, internalPrefix) {
+			out = append(out, h2.Field{Name: name, Value: view(f.Value.Of(head))})
 		}
 	}
 	return out

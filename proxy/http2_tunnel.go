@@ -23,7 +23,7 @@ type http2Tunnel struct{ *http2Stream }
 func (c *http2Session) acceptTunnel(st *h2.Stream) {
 	s := &http2Stream{session: c, down: st}
 	s.begin(c.p, c.from.source, &s.away)
-	s.describe(st.Head())
+	s.describe(st.Head().Clone())                                                                          // what is recorded outlasts the stream
 	s.fields = slices.DeleteFunc(s.fields, func(f h2.Field) bool { return f.Name == "sec-websocket-key" }) // of HTTP/1.1's
 	if s.request.Protocol != "" {
 		s.obs.Method = "GET" // which it is for whoever permits and records it
@@ -177,7 +177,7 @@ func (t http2Tunnel) switchProtocol(x *exchange, key string) outcome {
 		}
 		return outcome{reason: fleet.ReasonUpstreamReset, detail: "closed the connection without an answer"}
 	}
-	fields := webSocketFields(new(words).response(nil, &res, b.bytes()))
+	fields := webSocketFields(new(http2Names).response(nil, &res, b.bytes()))
 	switch {
 	case res.Status == 101 && t.accepts(string(res.Get(b.bytes(), "sec-websocket-accept")), key):
 	case res.Status == 101, res.Status/100 == 2:

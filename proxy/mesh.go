@@ -25,7 +25,7 @@ type meshCall struct {
 
 	request h2.Head
 	fields  []h2.Field
-	words   words
+	names   http2Names
 	content h1.Body // takes the framing off the request's body
 	gone    *atomic.Bool
 

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net"
+	"slices"
 	"strconv"
 
 	"github.com/shoalrun/shoal/wire/h1"
@@ -11,14 +12,12 @@ import (
 // compose makes c.request of the session's request, as the peer before x.place is to see it.
 func (c *meshCall) compose(x *exchange) {
 	s := c.s
-	c.request = h2.Head{
-		Method: c.words.word(s.req.Method.Of(s.head)), Scheme: "http",
-		Authority: c.words.word(s.req.Host.Of(s.head)), Path: c.path(x),
-	}
+	c.request = h2.Head{Method: x.obs.Method, Scheme: "http", Authority: view(s.req.Host.Of(s.head)), Path: c.path(x)}
+	c.names.reset()
 	f := c.fields[:0]
 	for i := range s.req.Fields {
 		if e := &s.req.Fields[i]; !e.Drop && (e.Kind == h1.Other || e.Kind == h1.ContentLength || e.Kind == h1.Expect) {
-			f = append(f, c.words.field(e.Name.Of(s.head), e.Value.Of(s.head)))
+			f = append(f, h2.Field{Name: c.names.name(e.Name.Of(s.head)), Value: view(e.Value.Of(s.head))})
 		}
 	}
 	f = append(f, h2.Field{Name: "x-request-id", Value: x.obs.RequestID},
@@ -38,7 +37,7 @@ func (c *meshCall) compose(x *exchange) {
 	c.request.Fields = f
 }
 
-// path is the request's path. One that has a query may be a view of the buffer: h2 keeps none of those.
+// path is the request's path.
 func (c *meshCall) path(x *exchange) string {
 	p := c.s.req.Path.Of(c.s.head)
 	switch {
@@ -48,10 +47,8 @@ func (c *meshCall) path(x *exchange) string {
 		return "/"
 	case p[0] == '?':
 		return "/" + string(p)
-	case h2.Passing(x.obs.Path):
-		return x.obs.Path
 	}
-	return c.words.word(p)
+	return x.obs.Path
 }
 
 func (s *session) appendForwardedHeaders(f []h2.Field) []h2.Field {
@@ -62,87 +59,34 @@ func (s *session) appendForwardedHeaders(f []h2.Field) []h2.Field {
 		h2.Field{Name: "x-forwarded-proto", Value: "http"})
 }
 
-// words keeps the names and values that come again and again, as strings that a header compression may
-// keep, so that they are not made anew for each message. The zero value is ready.
-type words struct {
-	known map[string]string // by how they came
-	names map[string]string // field names, in lower case, by how they came
-	seen  [64]uint32        // hashes of words that came once
+// http2Names makes names for HTTP/2 of those of HTTP/1.1. The zero value is ready.
+type http2Names struct{ text []byte }
+
+// name returns b in lower case, valid until reset, and no longer than b.
+func (n *http2Names) name(b []byte) string {
+	if !slices.ContainsFunc(b, isUpper) {
+		return view(b)
+	}
+	at := len(n.text)
+	n.text = appendLower(n.text, b)
+	return view(n.text[at:])
 }
 
-// Limits of what words keeps.
-const (
-	maxWords = 256
-	maxWord  = 256
-)
+func (n *http2Names) reset() { n.text = n.text[:0] }
 
-// word returns b as a string that may be kept.
-func (w *words) word(b []byte) string {
-	if s, ok := w.known[string(b)]; ok {
-		return s
-	}
-	s := string(b)
-	if len(b) <= maxWord && len(w.known) < maxWords {
-		if w.known == nil {
-			w.known = map[string]string{}
-		}
-		w.known[s] = s
-	}
-	return s
-}
+func isUpper(c byte) bool { return 'A' <= c && c <= 'Z' }
 
-// field returns a field in lower case. A value that comes for the first time is a view of the buffer,
-// marked as one that no table keeps.
-func (w *words) field(name, value []byte) h2.Field {
-	f := h2.Field{Name: w.name(name)}
-	if s, ok := w.known[string(value)]; ok {
-		f.Value = s
-		return f
-	}
-	if len(value) > maxWord || !w.again(value) || h2.Varies(f.Name) {
-		f.Value, f.Sensitive = view(value), true
-		return f
-	}
-	f.Value = w.word(value)
-	return f
-}
-
-// again reports whether a word came before, lately, and notes it.
-func (w *words) again(b []byte) bool {
-	h := uint32(2166136261) // FNV-1a
+func appendLower(dst, b []byte) []byte {
 	for _, c := range b {
-		h = (h ^ uint32(c)) * 16777619
-	}
-	at := &w.seen[h%uint32(len(w.seen))]
-	was := *at
-	*at = h
-	return was == h
-}
-
-func (w *words) name(b []byte) string {
-	if s, ok := w.names[string(b)]; ok {
-		return s
-	}
-	s := lower(b)
-	if len(b) <= maxWord && len(w.names) < maxWords {
-		if w.names == nil {
-			w.names = map[string]string{}
-		}
-		w.names[string(b)] = s
-	}
-	return s
-}
-
-func lower(b []byte) string {
-	out := make([]byte, len(b))
-	for i, c := range b {
-		if 'A' <= c && c <= 'Z' {
+		if isUpper(c) {
 			c |= 0x20
 		}
-		out[i] = c
+		dst = append(dst, c)
 	}
-	return string(out)
+	return dst
 }
+
+func lower(b []byte) string { return string(appendLower(nil, b)) }
 
 // link is the way of an exchange to x.place.
 func (x *exchange) link() *http2Link {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net"
+	"strings"
 	"time"
 
 	"github.com/shoalrun/shoal/fleet"
@@ -63,7 +64,7 @@ func (x *exchange) openTunnel() (c net.Conn, late []byte, o outcome) {
 
 // notOpened is the outcome of a CONNECT that was refused.
 func (x *exchange) notOpened(res *h2.Head) outcome {
-	reason := fleet.Reason(res.Get("shoal-reason"))
+	reason := fleet.Reason(strings.Clone(res.Get("shoal-reason")))
 	if o := x.refusedByPeer(reason); o.reason != "" {
 		return o
 	}
@@ -123,7 +124,7 @@ type meshTunnel struct {
 
 // acceptConnect serves a CONNECT in a goroutine of its own.
 func (c *http2Session) acceptConnect(st *h2.Stream) {
-	h := st.Head()
+	h := st.Head().Clone() // what is recorded outlasts the stream
 	t := &meshTunnel{session: c, st: st, protocol: h.Protocol}
 	x := &t.x
 	x.begin(c.p, c.from.source, nil)

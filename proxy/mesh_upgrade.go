@@ -164,8 +164,7 @@ func (t *meshTunnel) upgrade(x *exchange) outcome {
 	}
 	t.begun, x.obs.Status = true, res.Status
 	x.headAfter = time.Since(x.obs.Time)
-	var w words
-	h := &h2.Head{Status: res.Status, Fields: w.response(nil, &res, b.bytes())}
+	h := &h2.Head{Status: res.Status, Fields: new(http2Names).response(nil, &res, b.bytes())}
 	if res.Status != 101 {
 		defer u.close()
 		return t.declined(x, u, b, &res, h)

@@ -220,14 +220,17 @@ func (s *http2Stream) copy() *request {
 	if !s.down.Ended() || s.down.Trailers() != nil || s.bytesIn != int64(len(s.replay)) || s.obs.Method == http.MethodConnect {
 		return nil
 	}
-	r := &request{method: s.obs.Method, path: s.obs.Path, authority: s.authority, header: http.Header{}, body: bytes.Clone(s.replay), http2: true}
+	r := &request{
+		method: strings.Clone(s.obs.Method), path: strings.Clone(s.obs.Path), authority: strings.Clone(s.authority),
+		header: http.Header{}, body: bytes.Clone(s.replay), http2: true,
+	}
 	for _, f := range s.fields {
 		if f.Name != "host" && f.Name != "content-length" {
-			r.header.Add(f.Name, f.Value)
+			r.header.Add(strings.Clone(f.Name), strings.Clone(f.Value))
 		}
 	}
 	if s.grpc && s.timeout != "" {
-		r.header.Set("Grpc-Timeout", s.timeout)
+		r.header.Set("Grpc-Timeout", strings.Clone(s.timeout))
 	}
 	return r
 }

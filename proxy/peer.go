@@ -161,6 +161,7 @@ func notPlaced(node, service string) *refusal {
 // refusedByPeer looks at the reason in an answer that a peer gave itself. What says that it could not
 // reach the instance is as if this process had not reached it; any other refusal is passed on, and noted.
 func (x *exchange) refusedByPeer(reason fleet.Reason) outcome {
+	reason = fleet.Reason(strings.Clone(string(reason))) // which may be of the stream, and is kept longer
 	switch reason {
 	case "":
 	case fleet.ReasonNoEndpoint, fleet.ReasonConnectFailed:

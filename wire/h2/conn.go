@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/net/http2/hpack"
+	"github.com/shoalrun/shoal/wire/hpack"
 )
 
 // Errors of [Conn.Open].
@@ -116,12 +116,10 @@ func newConn(nc net.Conn, cfg Config) *Conn {
 		c.writer.keep = keepCombined
 	}
 	c.writer.quiet.L = &c.mu
-	c.enc = hpack.NewEncoder(&c.writer)
+	c.enc = hpack.NewEncoder(c.cfg.HeaderTable)
 	c.window = int64(c.cfg.ConnWindow)
 	c.batch.owner = c
-	c.enc.SetMaxDynamicTableSizeLimit(c.cfg.HeaderTable)
-	c.dec = hpack.NewDecoder(c.cfg.HeaderTable, c.field)
-	c.dec.SetMaxStringLength(slack * int(c.cfg.MaxHeaderList))
+	c.dec = hpack.NewDecoder(c.cfg.HeaderTable, slack*int(c.cfg.MaxHeaderList))
 	return c
 }
 

@@ -51,7 +51,7 @@ func (c *Conn) onSettings(f *frame) error {
 func (c *Conn) settingLocked(id uint16, v uint32) error {
 	switch id {
 	case settingHeaderTable:
-		c.enc.SetMaxDynamicTableSize(v) // of which the encoder uses no more than HeaderTable
+		c.enc.SetMaxSize(v) // of which the encoder uses no more than HeaderTable
 	case settingEnablePush:
 		if v > 1 || c.client && v == 1 {
 			return connError(ProtocolError, "SETTINGS_ENABLE_PUSH has no valid value")

@@ -84,7 +84,7 @@ func other(t *testing.T, fields []h2.Field) *http.Request {
 	var in, block bytes.Buffer
 	enc := hpack.NewEncoder(&block)
 	for _, f := range fields {
-		_ = enc.WriteField(f)
+		_ = enc.WriteField(hpack.HeaderField{Name: f.Name, Value: f.Value})
 	}
 	in.WriteString(http2.ClientPreface)
 	fr := http2.NewFramer(&in, nil)

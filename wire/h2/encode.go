@@ -2,51 +2,44 @@ package h2
 
 import (
 	"strconv"
-	"strings"
 
-	"golang.org/x/net/http2/hpack"
+	"github.com/shoalrun/shoal/wire/hpack"
 )
 
-// encode writes h as a header block. The order, pseudo-header fields first, is section 8.3's.
-func (h *Head) encode(enc *hpack.Encoder) {
+// append appends h as a header block. The order, pseudo-header fields first, is section 8.3's.
+func (h *Head) append(p []byte, enc *hpack.Encoder) []byte {
 	switch {
 	case h.Status != 0:
-		_ = enc.WriteField(Field{Name: ":status", Value: statusText(h.Status)})
+		p = enc.Append(p, ":status", statusText(h.Status), false)
 	case h.Method != "":
-		h.encodeRequest(enc)
+		p = h.appendRequest(p, enc)
 	}
 	for i := range h.Fields {
-		f := h.Fields[i]
-		f.Sensitive = f.Sensitive || Varies(f.Name)
-		_ = enc.WriteField(f) // writes to memory; cannot fail
+		f := &h.Fields[i]
+		p = enc.Append(p, f.Name, f.Value, f.Sensitive || secret(f.Name))
 	}
+	return p
 }
 
-func (h *Head) encodeRequest(enc *hpack.Encoder) {
-	_ = enc.WriteField(Field{Name: ":method", Value: h.Method})
+func (h *Head) appendRequest(p []byte, enc *hpack.Encoder) []byte {
+	p = enc.Append(p, ":method", h.Method, false)
 	if h.Protocol != "" {
-		_ = enc.WriteField(Field{Name: ":protocol", Value: h.Protocol})
+		p = enc.Append(p, ":protocol", h.Protocol, false)
 	}
 	if h.Method != "CONNECT" || h.Protocol != "" {
-		_ = enc.WriteField(Field{Name: ":scheme", Value: h.Scheme})
-		_ = enc.WriteField(Field{Name: ":path", Value: h.Path, Sensitive: Passing(h.Path)})
+		p = enc.Append(p, ":scheme", h.Scheme, false)
+		p = enc.Append(p, ":path", h.Path, false)
 	}
 	if h.Authority != "" {
-		_ = enc.WriteField(Field{Name: ":authority", Value: h.Authority})
+		p = enc.Append(p, ":authority", h.Authority, false)
 	}
+	return p
 }
 
-// Passing reports whether a path, having a query or being long, is most likely not sent again. Such a path
-// gets no place in the compression table, and may be a view of a buffer.
-func Passing(path string) bool { return len(path) > 64 || strings.IndexByte(path, '?') >= 0 }
-
-// Varies reports whether a field is worth no place in the compression table, because its value is
-// seldom sent twice: evicting the others for it costs more than it saves.
-func Varies(name string) bool {
+// secret reports whether a field's value is a credential, which no table is to keep.
+func secret(name string) bool {
 	switch name {
-	case "x-request-id", "grpc-timeout", "content-length", "date", "etag", "traceparent", "tracestate",
-		"age", "last-modified", "if-none-match", "if-modified-since", "set-cookie", "grpc-message",
-		"authorization", "proxy-authorization", "idempotency-key", "location", "x-b3-spanid", "x-b3-traceid":
+	case "authorization", "proxy-authorization", "set-cookie":
 		return true
 	}
 	return false

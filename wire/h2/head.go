@@ -1,19 +1,20 @@
 package h2
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
-	"golang.org/x/net/http2/hpack"
+	"github.com/shoalrun/shoal/wire/hpack"
 )
 
 // Field is one header field. Names are in lower case. A sensitive field is never put into a
-// compression table, here or behind the peer (RFC 7541 section 7.1.3). Sending one that is sensitive, or that
-// [Varies], keeps nothing of it; the strings of others are kept, so they must not be views of buffers.
-type Field = hpack.HeaderField
+// compression table, here or behind the peer (RFC 7541 section 7.1.3).
+type Field = hpack.Field
 
 // Head is a header list: a request's (Method is set), a response's (Status is set) or trailers
-// (neither is). Its strings may be kept; Fields may not be changed, nor kept beyond the stream.
+// (neither is). Of one that came, neither Fields nor any string may be kept beyond [Stream.Release], nor
+// Fields be changed; see [Head.Clone]. Of one that is sent, nothing is kept.
 type Head struct {
 	// Authority is the Host field's value where there is no :authority; where there are both they are equal.
 	Method, Scheme, Authority, Path string
@@ -34,6 +35,20 @@ func (h *Head) Get(name string) string {
 		}
 	}
 	return ""
+}
+
+// Clone returns a copy that may be kept.
+func (h *Head) Clone() *Head {
+	c := *h
+	for _, s := range []*string{&c.Method, &c.Scheme, &c.Authority, &c.Path, &c.Protocol} {
+		*s = strings.Clone(*s)
+	}
+	c.Fields = slices.Clone(h.Fields)
+	for i := range c.Fields {
+		f := &c.Fields[i]
+		f.Name, f.Value = strings.Clone(f.Name), strings.Clone(f.Value)
+	}
+	return &c
 }
 
 // list is what a header list must be.

@@ -6,30 +6,19 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/net/http2/hpack"
+	"github.com/shoalrun/shoal/wire/hpack"
 )
 
-// field takes one decoded field. Over the limit the rest is decoded for the table's sake only.
-func (c *Conn) field(f Field) {
-	c.listSize += f.Size()
-	if c.listSize > c.cfg.MaxHeaderList || len(c.fields) == c.cfg.MaxFields {
-		c.tooLarge = true
-		c.dec.SetEmitEnabled(false)
-		return
-	}
-	c.fields = append(c.fields, f)
-}
-
 // exceeded names the limit that a header list is over.
-func (c *Conn) exceeded() (limit, text string) {
-	if c.listSize > c.cfg.MaxHeaderList {
+func (c *Conn) exceeded(l *hpack.List) (limit, text string) {
+	if l.Size() > int(c.cfg.MaxHeaderList) {
 		return "head", fmt.Sprintf("is over its limit of %d bytes", c.cfg.MaxHeaderList)
 	}
 	return "fields", fmt.Sprintf("is over its limit of %d fields", c.cfg.MaxFields)
 }
 
-func (c *Conn) over(what string) string {
-	limit, text := c.exceeded()
+func (c *Conn) over(what string, l *hpack.List) string {
+	limit, text := c.exceeded(l)
 	return what + " " + text + " (limits: " + limit + ")"
 }
 
@@ -37,16 +26,12 @@ func (c *Conn) over(what string) string {
 const slack = 2
 
 func (c *Conn) decode(block []byte) error {
-	c.fields, c.listSize, c.tooLarge = c.fields[:0], 0, false
-	c.dec.SetEmitEnabled(true)
-	_, err := c.dec.Write(block)
-	if err == nil {
-		err = c.dec.Close()
-	}
-	if errors.Is(err, hpack.ErrStringLength) {
+	c.list.Reset()
+	err := c.dec.Decode(&c.list, block, hpack.Limits{Size: int(c.cfg.MaxHeaderList), Fields: c.cfg.MaxFields})
+	switch {
+	case errors.Is(err, hpack.ErrStringLength):
 		return connError(EnhanceYourCalm, fmt.Sprintf("a header field far over %d bytes (limits: head)", c.cfg.MaxHeaderList))
-	}
-	if err != nil {
+	case err != nil:
 		return connError(CompressionError, err.Error())
 	}
 	return nil
@@ -181,14 +166,14 @@ func (c *Conn) newIDLocked(id uint32) error {
 
 // accept checks a request and hands it on.
 func (c *Conn) accept(s *Stream, end bool) {
-	s.fields, c.fields = c.fields, s.fields[:0]
-	if c.tooLarge {
-		s.head = Head{Length: -1, Fields: s.fields}
+	s.list, c.list = c.list, s.list
+	if s.list.Over {
+		s.head = Head{Length: -1, Fields: s.list.Fields}
 		s.keptEnd = end
 		c.refuseTooLarge(s)
 		return
 	}
-	why := s.head.parse(s.fields, request)
+	why := s.head.parse(s.list.Fields, request)
 	switch {
 	case why != "":
 	case end && s.head.Length > 0:
@@ -209,23 +194,23 @@ func (c *Conn) accept(s *Stream, end bool) {
 func (c *Conn) refuseTooLarge(s *Stream) {
 	const what = "the request's header list"
 	if c.cfg.TooLarge != nil {
-		limit, text := c.exceeded()
+		limit, text := c.exceeded(&s.list)
 		c.cfg.TooLarge(s, &c.batch, what+" "+text, limit)
 		return
 	}
 	h := Head{Status: 431, Length: -1, Fields: []Field{{Name: "content-type", Value: "text/plain; charset=utf-8"}}}
 	_ = s.SendHead(&c.batch, &h, false)
-	s.Finish(&c.batch, []byte(c.over(what)+"\n"))
+	s.Finish(&c.batch, []byte(c.over(what, &s.list)+"\n"))
 	s.Release(&c.batch)
 }
 
 func (c *Conn) onResponse(s *Stream, end bool) {
-	if c.tooLarge {
-		s.fail(&c.batch, Cancel, c.over("the response's header list"))
+	if c.list.Over {
+		s.fail(&c.batch, Cancel, c.over("the response's header list", &c.list))
 		return
 	}
-	s.fields, c.fields = c.fields, s.fields[:0]
-	why := s.head.parse(s.fields, response)
+	s.list, c.list = c.list, s.list
+	why := s.head.parse(s.list.Fields, response)
 	interim := s.head.Status < 200
 	if why == "" && interim && end {
 		why = "an interim response that ends the stream"
@@ -264,16 +249,16 @@ func (c *Conn) onTrailers(s *Stream, end bool) {
 	ended := s.remoteEnd
 	short := s.length >= 0 && s.body != s.length
 	c.mu.Unlock()
-	s.trailerFields, c.fields = c.fields, s.trailerFields[:0]
-	why := s.trailers.parse(s.trailerFields, trailers)
+	s.trailerList, c.list = c.list, s.trailerList
+	why := s.trailers.parse(s.trailerList.Fields, trailers)
 	switch {
 	case ended:
 		s.fail(&c.batch, StreamClosed, "HEADERS after the end of the stream")
 		return
 	case !end:
 		why = "trailers that do not end the stream"
-	case c.tooLarge:
-		why = c.over("the trailer section")
+	case s.trailerList.Over:
+		why = c.over("the trailer section", &s.trailerList)
 	case short:
 		why = "content-length is not the length of the body"
 	case why == "":

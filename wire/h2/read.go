@@ -5,7 +5,7 @@ import (
 	"runtime"
 	"sync"
 
-	"golang.org/x/net/http2/hpack"
+	"github.com/shoalrun/shoal/wire/hpack"
 )
 
 // readSize holds the largest frame and as much again, so that a read seldom ends inside one.
@@ -27,10 +27,8 @@ type reader struct {
 	resets   bucket
 
 	dec        *hpack.Decoder
-	fields     []Field
-	listSize   uint32
-	tooLarge   bool
-	block      []byte // of a header block in several frames
+	list       hpack.List // of the block that was read last
+	block      []byte     // of a header block in several frames
 	blockID    uint32
 	blockFlags byte
 	blockSelf  bool // its priority names itself

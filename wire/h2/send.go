@@ -40,7 +40,7 @@ func (c *Conn) appendHeadLocked(id uint32, h *Head, end bool) {
 	}
 	at := len(w.out)
 	w.out = appendFrame(w.out, 0, frameHeaders, flags, id)
-	h.encode(c.enc)
+	w.out = h.append(w.out, c.enc)
 	n := len(w.out) - at - frameHead
 	if n > frameMax {
 		w.splitLocked(at, flags, id)

@@ -1,5 +1,7 @@
 package h2
 
+import "github.com/shoalrun/shoal/wire/hpack"
+
 // Kind is the kind of an [Event].
 type Kind uint8
 
@@ -36,14 +38,14 @@ type Stream struct {
 	receiver Receiver // set before events come, taken away under the connection's mutex
 
 	// Of the receiving side, which has one user at a time (see the package comment).
-	head          Head
-	trailers      Head
-	fields        []Field
-	trailerFields []Field
-	kept          []byte // arrived, not consumed
-	keptAt        int    // what of it was consumed
-	keptEnd       bool   // what is in kept is the last
-	passed        bool   // the end was forwarded
+	head        Head
+	trailers    Head
+	list        hpack.List // what head is made of
+	trailerList hpack.List
+	kept        []byte // arrived, not consumed
+	keptAt      int    // what of it was consumed
+	keptEnd     bool   // what is in kept is the last
+	passed      bool   // the end was forwarded
 
 	// The connection's mutex guards what follows.
 	headSeen    bool
@@ -92,13 +94,13 @@ func (c *Conn) newStreamLocked(id uint32) *Stream {
 const keepStream = 16 << 10
 
 func (s *Stream) reuse() {
-	clear(s.fields)
-	clear(s.trailerFields)
+	s.list.Reset()
+	s.trailerList.Reset()
 	if cap(s.kept) > keepStream {
 		s.kept = nil
 	}
 	*s = Stream{
-		c: s.c, fields: s.fields[:0], trailerFields: s.trailerFields[:0], kept: s.kept[:0],
+		c: s.c, list: s.list, trailerList: s.trailerList, kept: s.kept[:0],
 	}
 }
 

@@ -19,12 +19,6 @@ type writer struct {
 	quiet      sync.Cond // signalled when neither writing nor blocked
 }
 
-// Write makes the output the destination of the header compression.
-func (w *writer) Write(p []byte) (int, error) {
-	w.out = append(w.out, p...)
-	return len(p), nil
-}
-
 // Batch gathers the connections that have something to say, so that each is written to once for all
 // that one read brought. It belongs to the goroutine that reads a connection. A nil *Batch, which
 // every method takes, writes at once.
