@@ -239,7 +239,9 @@ func (s *http2Stream) fromCaller(e h2.Event) {
 
 func (s *http2Stream) callerLeft(e h2.Event) {
 	s.away.Store(true)
-	s.stalled = e.Err.Stalled
+	if s.phase != waiting { // while it is, nothing was answered, and the exchange is the walking goroutine's
+		s.stalled = e.Err.Stalled
+	}
 	s.event.Broadcast()
 	if s.plain != nil {
 		s.plain.leave()
