@@ -2,9 +2,9 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"slices"
@@ -30,6 +30,7 @@ type Broker struct {
 	commits commits
 	flush   flusher
 	bodies  *semaphore.Weighted // bytes of publishes in memory
+	epoch   uint64              // names this process in ack ids
 
 	running    atomic.Bool
 	delivering context.Context // ends when a stop no longer waits for deliveries
@@ -40,6 +41,7 @@ type Broker struct {
 	mu         sync.Mutex // guards what follows
 	topics     map[string]*topic
 	subs       map[string]*subscription
+	catalog    catalog
 	renewed    chan struct{}     // closed and replaced when another engine takes over
 	saved      map[string]cursor // cursors on disk that no manifest has taken up yet
 }
@@ -60,15 +62,39 @@ func New(c Config) (*Broker, error) {
 		bodies: semaphore.NewWeighted(publishMemory), renewed: make(chan struct{}),
 		topics: make(map[string]*topic), subs: make(map[string]*subscription),
 	}
+	b.epoch = uint64(rand.Uint32())
 	b.delivering, b.cutOff = context.WithCancel(context.Background())
 	b.handler = http.HandlerFunc(b.servePublish)
 	b.engine.Store(e)
-	b.policy.Store(newPolicy(&fleet.Snapshot{}))
-	if b.saved, err = e.loadCursors(e.ctx); err != nil {
+	b.policy.Store(newPolicy(&fleet.Snapshot{}, &c))
+	if err := b.load(e); err != nil {
 		e.close()
-		return nil, fmt.Errorf("reading subscriptions: %w", err)
+		return nil, err
 	}
 	return b, nil
+}
+
+// load reads what the broker knows from its last run: resources, and subscriptions with their cursors.
+func (b *Broker) load(e *engine) (err error) {
+	if b.saved, err = e.loadCursors(e.ctx); err != nil {
+		return fmt.Errorf("reading subscriptions: %w", err)
+	}
+	if b.catalog, err = e.loadCatalog(e.ctx); err != nil {
+		return fmt.Errorf("reading the catalog of topics and subscriptions: %w", err)
+	}
+	for name, c := range b.catalog.subscriptions {
+		if c.Detached || c.Topic == "" {
+			continue
+		}
+		s, err := b.subscription(name, c.Topic, c.FromStart)
+		if err == nil {
+			err = s.configure(c)
+		}
+		if err != nil {
+			return fmt.Errorf("reading subscription %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // Run publishes and delivers until ctx ends. Then it refuses publishes, waits for deliveries in flight (at
@@ -143,18 +169,17 @@ func (b *Broker) ServeConn(c net.Conn) { b.conns.push(c) }
 func (b *Broker) Install(s *fleet.Snapshot) {
 	b.installing.Lock()
 	defer b.installing.Unlock()
-	p := newPolicy(s)
-	for name, to := range p.targets {
-		sub := b.subscription(name, p.topicOf[name])
-		sub.aim(to)
+	p := newPolicy(s, &b.config)
+	for name, c := range p.subscribed {
+		b.declare(name, c, p.targets[name])
 	}
 	for _, name := range b.leftOver() {
 		_, topicName, _ := strings.Cut(name, "/")
-		b.subscription(name, topicName)
+		_, _ = b.subscription(name, topicName, false)
 	}
 	now := time.Now()
 	for _, sub := range b.subscriptions() {
-		if _, ok := p.targets[sub.name]; !ok {
+		if _, ok := p.targets[sub.name]; !ok && !b.created(sub.name) {
 			sub.detach(now)
 		}
 	}
@@ -165,25 +190,45 @@ func (b *Broker) Install(s *fleet.Snapshot) {
 	b.policy.Store(p)
 }
 
-// subscription returns the subscription of that name; it makes one, at the saved cursor or at the
-// topic's head, where there is none.
-func (b *Broker) subscription(name, topicName string) *subscription {
+// declare puts a manifest's subscription in force.
+func (b *Broker) declare(name string, c SubscriptionConfig, to target) {
+	sub, err := b.subscription(name, c.Topic, c.FromStart)
+	if err != nil {
+		b.config.Log.Error("topic not read", "topic", c.Topic, "error", err)
+	}
+	if err := sub.configure(&c); err != nil {
+		b.config.Log.Error("subscription not changed", "subscription", name, "at", c.Declared, "error", err)
+	}
+	sub.aim(to)
+}
+
+// created reports whether a subscription of that name was created by the API.
+func (b *Broker) created(name string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.catalog.subscriptions[name] != nil
+}
+
+// subscription returns the subscription of that name; it makes one where there is none: at the saved cursor, at the topic's
+// oldest message, or at its head. Where the topic cannot be read it returns an error as well.
+func (b *Broker) subscription(name, topicName string, fromStart bool) (*subscription, error) {
 	t := b.topic(topicName)
 	b.mu.Lock()
 	sub := b.subs[name]
 	c, known := b.saved[name]
 	b.mu.Unlock()
 	if sub != nil {
-		return sub
+		return sub, nil
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e := b.engine.Load()
-	if err := t.loadLocked(e.ctx, e); err != nil {
-		b.config.Log.Error("topic not read", "topic", topicName, "error", err)
-	}
+	err := t.loadLocked(e.ctx, e)
 	if !known {
-		c = cursor{name: name, floor: t.head, seq: t.last.seq + 1}
+		c = cursor{name: name, floor: t.head, seq: t.last.seq + 1, used: time.Now()}
+	}
+	if !known && fromStart {
+		c.floor, c.seq = t.first.base, t.first.seq
 	}
 	t.head = max(t.head, c.floor)
 	sub = newSubscription(b, t, c)
@@ -194,7 +239,7 @@ func (b *Broker) subscription(name, topicName string) *subscription {
 	b.subs[name] = sub
 	delete(b.saved, name)
 	b.mu.Unlock()
-	return sub
+	return sub, err
 }
 
 // leftOver names the saved cursors that nothing has taken up.
@@ -228,81 +273,5 @@ func (b *Broker) subscriptions() []*subscription {
 func (b *Broker) pumpAll() {
 	for _, s := range b.subscriptions() {
 		s.pump()
-	}
-}
-
-// Publish publishes one event for caller, a service or [fleet.Operator], and returns its id once it is
-// durable. What it fails with is an [*Error]. Where ctx ends first the event may yet be accepted.
-func (b *Broker) Publish(ctx context.Context, caller string, e Event) (id string, err error) {
-	ids, err := b.publish(ctx, caller, e.Topic, []Event{e})
-	if err != nil {
-		return "", err
-	}
-	return ids[0], nil
-}
-
-// publish is an event's walk up to its acknowledgement: complete and check the events, check the permission, commit.
-func (b *Broker) publish(ctx context.Context, caller, topicName string, events []Event) (ids []string, err error) {
-	start := time.Now()
-	learned, err := b.policy.Load().mayPublish(caller, topicName)
-	records := make([]*record, 0, len(events))
-	for i := range events {
-		e := &events[i]
-		e.Topic = topicName
-		e.complete(caller, start)
-		s := e.publishSpan(b.config.Sampler)
-		records = append(records, &record{Event: *e, caller: caller, span: s})
-		ids = append(ids, e.ID)
-		if err == nil {
-			err = b.checkEvent(e, i, len(events))
-		}
-	}
-	if err == nil {
-		err = b.commitRecords(ctx, topicName, records)
-	}
-	b.observePublish(start, records, learned, err)
-	return ids, err
-}
-
-func (b *Broker) checkEvent(e *Event, i, of int) error {
-	err := e.check()
-	status, reason := http.StatusBadRequest, fleet.ReasonMalformedEvent
-	if len(e.Data) > b.config.MaxEvent {
-		err = fmt.Errorf("its data has %d bytes; at most %d are allowed: store it elsewhere and publish where it lies", len(e.Data), b.config.MaxEvent)
-		status, reason = http.StatusRequestEntityTooLarge, fleet.ReasonTooLarge
-	}
-	if err == nil {
-		return nil
-	}
-	if of > 1 {
-		err = fmt.Errorf("event %d of the batch: %w", i, err)
-	}
-	return &Error{Status: status, Reason: reason, Text: fmt.Sprintf("not accepted: %v", err)}
-}
-
-func (b *Broker) commitRecords(ctx context.Context, topicName string, records []*record) error {
-	if len(records) == 0 {
-		return nil
-	}
-	p := newPublish(b.topic(topicName), records)
-	if err := b.commits.put(p); err != nil {
-		return b.refusal(p.topic, err)
-	}
-	return p.wait(ctx)
-}
-
-func (b *Broker) observePublish(start time.Time, records []*record, learned *fleet.Learned, err error) {
-	for _, r := range records {
-		o := &fleet.Observation{
-			Kind: fleet.KindPublish, RequestID: r.RequestID, Time: start, Duration: time.Since(start),
-			Caller: r.caller, Callee: fleet.Events, Protocol: fleet.HTTP, Method: http.MethodPost, Path: "/" + r.Topic,
-			Topic: r.Topic, Event: r.ID, Status: http.StatusAccepted, BytesIn: int64(len(r.Data)), Learned: learned, Detail: "event " + r.ID,
-		}
-		r.span.note(o)
-		var refused *Error
-		if errors.As(err, &refused) {
-			o.Status, o.Reason, o.Detail = refused.Status, string(refused.Reason), refused.Text
-		}
-		b.config.Observe(o)
 	}
 }

@@ -27,6 +27,7 @@ type publish struct {
 	records []*record
 	encoded [][]byte
 	bytes   int
+	base    uint64     // offset of the first, once it is committed
 	done    chan error // receives once
 }
 
@@ -155,9 +156,10 @@ func (b *Broker) place(e *engine, g *group) error {
 	if err := t.loadLocked(e.ctx, e); err != nil {
 		return b.refusalLocked(t, err)
 	}
-	g.batch = &batch{base: t.head, bytes: t.bytes, time: time.Now().UTC()}
+	g.batch = &batch{base: t.head, bytes: t.bytes, time: time.Now().UTC(), matches: new(matches)}
 	var encoded [][]byte
 	for _, p := range g.publishes {
+		p.base = t.head + uint64(len(encoded))
 		g.batch.records = append(g.batch.records, p.records...)
 		encoded = append(encoded, p.encoded...)
 	}

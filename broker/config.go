@@ -48,6 +48,7 @@ const (
 	windowBytes   = 4 << 20   // bytes of records that one subscription holds in memory
 	windowQueue   = 1024      // records read ahead
 	windowLeases  = 1024      // records in flight or waiting for their next attempt
+	pullLeases    = 16 << 10  // the same, of a subscription that is pulled: its records need not stay in memory
 )
 
 func (c *Config) setDefaults() error {

@@ -3,7 +3,6 @@ package broker
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -21,7 +20,11 @@ import (
 //	  uint64 seq = 5;              // where in the stream the batch of floor lies, or a place before it
 //	  uint64 detached = 6;         // Unix nanoseconds since when no manifest has it; 0: one has
 //	  uint64 dead = 7;             // dead letters, ever
+//	  uint64 turn = 8;             // counts seeks: ack ids from before one are void
+//	  uint64 used = 9;             // Unix nanoseconds of the last pull or push, for expiration
+//	  repeated Note notes = 10;    // what is known of attempts that ended
 //	}
+//	message Note { uint64 offset = 1; uint64 attempt = 2; uint64 time = 3; string error = 4; } // Unix nanoseconds
 type cursor struct {
 	name     string
 	floor    uint64
@@ -30,7 +33,14 @@ type cursor struct {
 	seq      uint64
 	detached time.Time
 	dead     uint64
+	turn     uint64
+	used     time.Time
+	notes    map[uint64][]Failure // of unsettled offsets
+	noted    int                  // bytes of them
 }
+
+// notesMost bounds the notes of one cursor, in bytes: it is saved whole. Attempts beyond are only counted.
+const notesMost = 256 << 10
 
 // span is a half-open range of offsets.
 type span struct{ from, to uint64 }
@@ -55,9 +65,32 @@ func (c *cursor) settle(from, to uint64) (n uint64) {
 		c.floor = merged.to
 		c.settled = slices.Delete(c.settled, 0, 1)
 	}
-	maps.DeleteFunc(c.attempts, func(o, _ uint64) bool { return from <= o && o < to })
+	c.forget(from, to)
 	return n
 }
+
+// forget drops what is known of attempts at offsets that are settled.
+func (c *cursor) forget(from, to uint64) {
+	if to-from == 1 {
+		c.forgetOne(from)
+		return
+	}
+	for o := range c.attempts {
+		if from <= o && o < to {
+			c.forgetOne(o)
+		}
+	}
+}
+
+func (c *cursor) forgetOne(offset uint64) {
+	delete(c.attempts, offset)
+	for _, n := range c.notes[offset] {
+		c.noted -= n.size()
+	}
+	delete(c.notes, offset)
+}
+
+func (f *Failure) size() int { return len(f.Error) + 32 }
 
 func (c *cursor) isSettled(offset uint64) bool {
 	if offset < c.floor {
@@ -67,12 +100,24 @@ func (c *cursor) isSettled(offset uint64) bool {
 	return i < len(c.settled) && c.settled[i].from <= offset
 }
 
-// failed counts an attempt that ended without success.
-func (c *cursor) failed(offset uint64) {
+// failed counts an attempt that ended without success, and notes why.
+func (c *cursor) failed(offset uint64, why Failure) {
 	if c.attempts == nil {
 		c.attempts = make(map[uint64]uint64)
 	}
 	c.attempts[offset]++
+	if c.noted+why.size() > notesMost {
+		return
+	}
+	c.note(offset, why)
+}
+
+func (c *cursor) note(offset uint64, why Failure) {
+	if c.notes == nil {
+		c.notes = make(map[uint64][]Failure)
+	}
+	c.notes[offset] = append(c.notes[offset], why)
+	c.noted += why.size()
 }
 
 // lag is how many offsets below head are not settled.
@@ -104,6 +149,15 @@ func (c *cursor) encode() []byte {
 		number(6, uint64(c.detached.UnixNano()))
 	}
 	number(7, c.dead)
+	number(8, c.turn)
+	if !c.used.IsZero() {
+		number(9, uint64(c.used.UnixNano()))
+	}
+	for offset, notes := range c.notes {
+		for _, n := range notes {
+			out = protowire.AppendBytes(protowire.AppendTag(out, 10, protowire.BytesType), encodeNote(offset, &n))
+		}
+	}
 	return out
 }
 
@@ -125,10 +179,43 @@ func decodeCursor(data []byte) (*cursor, error) {
 			c.detached = time.Unix(0, int64(f.number64)).UTC()
 		case 7:
 			c.dead = f.number64
+		case 8:
+			c.turn = f.number64
+		case 9:
+			c.used = time.Unix(0, int64(f.number64)).UTC()
+		case 10:
+			err = c.decodeNote(f.bytes)
 		}
 		return err
 	})
 	return c, err
+}
+
+func encodeNote(offset uint64, n *Failure) (out []byte) {
+	for i, v := range []uint64{offset, n.Attempt, uint64(n.Time.UnixNano())} {
+		out = protowire.AppendVarint(protowire.AppendTag(out, protowire.Number(i+1), protowire.VarintType), v)
+	}
+	return protowire.AppendString(protowire.AppendTag(out, 4, protowire.BytesType), n.Error)
+}
+
+func (c *cursor) decodeNote(data []byte) error {
+	var offset uint64
+	var n Failure
+	err := fields(data, func(f field) error {
+		switch f.number {
+		case 1:
+			offset = f.number64
+		case 2:
+			n.Attempt = f.number64
+		case 3:
+			n.Time = time.Unix(0, int64(f.number64)).UTC()
+		case 4:
+			n.Error = string(f.bytes)
+		}
+		return nil
+	})
+	c.note(offset, n)
+	return err
 }
 
 // pairs reads packed varints, two at a time.

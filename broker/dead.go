@@ -5,69 +5,323 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/shoalrun/shoal/observe"
 )
 
-// DeadLetter is an event that a subscription gave up, with why. It is kept until it is dropped.
+// DeadLetter is a message that a subscription gave up, with why. It is kept until it is redriven or dropped.
 type DeadLetter struct {
-	Subscription string    `json:"subscription"` // SERVICE/TOPIC
+	ID           string    `json:"id"`           // SUBSCRIPTION:OFFSET
+	Subscription string    `json:"subscription"` // SERVICE/TOPIC, or an API's id
 	Topic        string    `json:"topic"`
 	Offset       uint64    `json:"offset"`
 	Time         time.Time `json:"time"`
-	Attempts     uint64    `json:"attempts"` // that ended, those before a restart of the hub included
-	// Failures are the attempts since the hub's last start, oldest first.
-	Failures []Failure `json:"failures"`
-	Caller   string    `json:"caller"` // who published it
-	Event    Event     `json:"event"`
+	Attempts     uint64    `json:"attempts"` // that ended
+	Failures     []Failure `json:"failures"` // oldest first; the oldest of very many may be missing
+	Caller       string    `json:"caller"`   // who published it
+	TraceID      string    `json:"trace_id,omitempty"`
+	Event        Event     `json:"event"`            // as a CloudEvent
+	Message      Message   `json:"-"`                // as a message of the Pub/Sub API
+	Plain        bool      `json:"plain,omitempty"`  // it was published as a message, and Event is how it is pushed as an event
+	Record       []byte    `json:"record,omitempty"` // as stored: attributes may hold any byte, which JSON cannot
 }
 
-// bury makes a lease a dead letter, durably. Its subject is the event's own, so that a crash before the
-// cursor is saved makes no second one. Where that fails the event stays, and is delivered again.
-func (b *Broker) bury(s *subscription, l *lease, o outcome) outcome {
-	now := time.Now().UTC()
-	letter := DeadLetter{
-		Subscription: s.name, Topic: s.topic.name, Offset: l.offset, Time: now, Attempts: l.attempt,
-		Failures: append(append([]Failure(nil), l.notes...), Failure{l.attempt, now, o.text}),
-		Caller:   l.record.caller, Event: l.record.Event,
+func newLetter(s *subscription, g grant, r *record, failures []Failure, now time.Time) *DeadLetter {
+	return &DeadLetter{Subscription: s.name, Topic: s.topic.name, Offset: g.offset, Time: now, Attempts: g.attempt,
+		Failures: failures, Caller: r.caller, Record: r.encode()}
+}
+
+// read fills in what is not stored.
+func (d *DeadLetter) read() error {
+	d.ID = letterID(d.Subscription, d.Offset)
+	r := &record{Event: d.Event, caller: d.Caller, key: d.Event.OrderingKey} // as an older hub stored it
+	if d.Record != nil {
+		var err error
+		if r, err = decodeRecord(d.Record); err != nil {
+			return err
+		}
 	}
-	data, err := json.Marshal(letter)
-	if err == nil {
-		_, err = b.engine.Load().store([]message{{deadPrefix + token(s.name) + "." + strconv.FormatUint(l.offset, 10), data}})
+	d.show(r)
+	return nil
+}
+
+// show tells of a record in both forms.
+func (d *DeadLetter) show(r *record) {
+	r.Topic = d.Topic
+	id := strconv.FormatUint(d.Offset, 10)
+	d.Plain, d.Event, d.Message = r.plain, *r.event(id), r.message(id)
+	d.Event.OrderingKey = r.key
+	if t, ok := observe.ParseTraceparent(r.Traceparent); ok {
+		d.TraceID = t.ID.String()
+	}
+}
+
+func letterID(subscription string, offset uint64) string {
+	return subscription + ":" + strconv.FormatUint(offset, 10)
+}
+
+// letterSubject reads a dead letter's id.
+func letterSubject(id string) (subject string, err error) {
+	at := strings.LastIndexByte(id, ':')
+	if at > 0 {
+		if _, err := strconv.ParseUint(id[at+1:], 10, 64); err == nil {
+			return deadPrefix + token(id[:at]) + "." + id[at+1:], nil
+		}
+	}
+	return "", invalid("id", "%q names no dead letter: write SUBSCRIPTION:OFFSET, as the list does", id)
+}
+
+// bury makes a leaving lease a dead letter: forwarded, or kept. Where that fails the message stays, and is delivered again.
+func (s *subscription) bury(g grant, o outcome) {
+	r, loaded := s.load(g)
+	if r == nil {
+		s.buried(g, loaded)
+		return
+	}
+	now := time.Now().UTC()
+	s.mu.Lock()
+	policy := s.config.DeadLetter
+	failures := append(s.window.notes(g.offset), Failure{g.attempt, now, o.text})
+	s.mu.Unlock()
+	var err error
+	if policy != nil && policy.Topic != "" && s.b.has(policy.Topic) {
+		err = s.b.forward(s, g, r, policy.Topic)
+	} else {
+		err = s.b.keepLetter(newLetter(s, g, r, failures, now))
 	}
 	if err != nil {
-		return outcome{fate: unread, text: fmt.Sprintf("the event is to become a dead letter, and that cannot be written: %v", err)}
+		s.buried(g, outcome{fate: unread, text: fmt.Sprintf("the message is to become a dead letter, and that cannot be written: %v", err)})
+		return
 	}
-	b.config.Log.Warn("event dead-lettered", "subscription", s.name, "event", l.record.ID, "attempts", l.attempt, "error", o.text)
+	s.b.config.Log.Warn("message dead-lettered", "subscription", s.name, "message", g.id(), "attempts", g.attempt, "error", o.text)
 	o.fate = buried
-	return o
+	s.buried(g, o)
 }
 
-// DeadLetters returns dead letters of a subscription (SERVICE/TOPIC), or of all where it is empty: the
-// oldest n.
-func (b *Broker) DeadLetters(ctx context.Context, subscription string, n int) ([]DeadLetter, error) {
+// buried ends a leaving lease.
+func (s *subscription) buried(g grant, o outcome) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.window.leases[g.offset] != g.lease || g.lease.state != leaving {
+		return // a seek came between
+	}
+	s.endLocked(g.lease, o, time.Now())
+	s.pumpLocked()
+}
+
+// keepLetter stores a dead letter. Its subject is the message's own, so that a crash before the cursor is saved makes no second one.
+func (b *Broker) keepLetter(d *DeadLetter) error {
+	stored := *d
+	stored.Event, stored.Plain = Event{}, false
+	data, err := json.Marshal(stored)
+	if err != nil {
+		return err
+	}
+	subject, err := letterSubject(letterID(d.Subscription, d.Offset))
+	if err != nil {
+		return err
+	}
+	_, err = b.engine.Load().store([]message{{subject, data}})
+	return err
+}
+
+func (b *Broker) has(topicName string) bool {
+	_, ok := b.topicConfig(topicName)
+	return ok
+}
+
+// forward publishes a dead letter to its policy's topic, with the attributes that Pub/Sub documents
+// (https://cloud.google.com/pubsub/docs/handling-failures#how_dead_letter_topics_work).
+func (b *Broker) forward(s *subscription, g grant, r *record, topicName string) error {
+	dead := *r
+	dead.plain, dead.notBefore, dead.only = true, time.Time{}, ""
+	dead.Attributes = maps.Clone(r.attributes())
+	if dead.Attributes == nil {
+		dead.Attributes = make(map[string]string)
+	}
+	for name, value := range map[string]string{
+		"SourceDeliveryCount":       strconv.FormatUint(g.attempt, 10),
+		"SourceSubscription":        apiName(s.name),
+		"SourceSubscriptionProject": b.policy.Load().fleet,
+		"SourceTopicPublishTime":    r.time.UTC().Format(time.RFC3339Nano),
+	} {
+		dead.Attributes["CloudPubSubDeadLetter"+name] = value
+	}
+	dead.Event = Event{Topic: topicName, Data: r.Data, Attributes: dead.Attributes, RequestID: r.RequestID, Traceparent: r.Traceparent, Tracestate: r.Tracestate}
+	_, err := b.commitRecords(b.delivering, topicName, []*record{&dead})
+	return err
+}
+
+// DeadLetterQuery asks for dead letters.
+type DeadLetterQuery struct {
+	Subscription string // SERVICE/TOPIC or an API's id; empty: all
+	After        string // where the page before ended; empty: from the oldest
+	Max          int    // of one page; 0: 100
+}
+
+// DeadLetters returns a page of dead letters, oldest first, and where the next begins; empty after the last.
+func (b *Broker) DeadLetters(ctx context.Context, q DeadLetterQuery) (page []DeadLetter, next string, err error) {
+	set(&q.Max, 100)
 	filter := deadPrefix + ">"
-	if subscription != "" {
-		filter = deadPrefix + token(subscription) + ".*"
+	if q.Subscription != "" {
+		filter = deadPrefix + token(b.storedName(q.Subscription)) + ".*"
+	}
+	seq := uint64(1)
+	if q.After != "" {
+		if seq, err = strconv.ParseUint(q.After, 10, 63); err != nil {
+			return nil, "", invalid("page_token", "%q is where no page of dead letters ended", q.After)
+		}
 	}
 	e := b.engine.Load()
-	var out []DeadLetter
-	for seq := uint64(1); len(out) < n; {
-		m, err := e.dead.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(filter))
+	for {
+		m, err := e.dead.GetMsg(ctx, max(seq, 1), jetstream.WithGetMsgSubject(filter))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			return out, nil
+			return page, "", nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("reading dead letters: %w", e.explain(err))
+			return nil, "", unavailable("dead letters cannot be read: %v", e.explain(err))
 		}
-		var d DeadLetter
-		if err := json.Unmarshal(m.Data, &d); err != nil {
-			return nil, fmt.Errorf("reading dead letter %d: %w", m.Sequence, err)
+		if len(page) == q.Max {
+			return page, strconv.FormatUint(m.Sequence, 10), nil
 		}
-		out = append(out, d)
-		seq = m.Sequence + 1
+		d, err := readLetter(m)
+		if err != nil {
+			return nil, "", err
+		}
+		page, seq = append(page, *d), m.Sequence+1
 	}
-	return out, nil
+}
+
+func readLetter(m *jetstream.RawStreamMsg) (*DeadLetter, error) {
+	d, err := decoded[DeadLetter](m.Data)
+	if err == nil {
+		err = d.read()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading dead letter %d: %w", m.Sequence, err)
+	}
+	return d, nil
+}
+
+// storedName is a subscription's name as cursors and dead letters have it.
+func (b *Broker) storedName(id string) string {
+	if c, ok := b.subscriptionConfig(apiName(id)); ok && c.Declared == "" {
+		return c.Name
+	}
+	if _, ok := b.policy.Load().subscribed[internalName(id)]; ok {
+		return internalName(id)
+	}
+	return id
+}
+
+// DeadLetter returns the dead letter of that id.
+func (b *Broker) DeadLetter(ctx context.Context, id string) (*DeadLetter, error) {
+	subject, err := letterSubject(id)
+	if err != nil {
+		return nil, err
+	}
+	e := b.engine.Load()
+	m, err := e.dead.GetLastMsgForSubject(ctx, subject)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, notFound("there is no dead letter %s: it was redriven or dropped, or never was", id)
+	}
+	if err != nil {
+		return nil, unavailable("dead letter %s cannot be read: %v", id, e.explain(err))
+	}
+	return readLetter(m)
+}
+
+// EditDeadLetter lets change edit the Message of a dead letter: its data, attributes and ordering key, and keeps that.
+func (b *Broker) EditDeadLetter(ctx context.Context, id string, change func(*Message) error) (*DeadLetter, error) {
+	b.installing.Lock()
+	defer b.installing.Unlock()
+	d, err := b.DeadLetter(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if err := change(&d.Message); err != nil {
+		return nil, err
+	}
+	if err := b.checkMessage(&d.Message); err != nil {
+		return nil, err
+	}
+	r, err := d.edited()
+	if err != nil {
+		return nil, err
+	}
+	d.Record = r.encode()
+	if err := b.keepLetter(d); err != nil {
+		return nil, unavailable("dead letter %s is not changed: %v", id, err)
+	}
+	d.show(r)
+	return d, nil
+}
+
+// edited is the record that Message describes.
+func (d *DeadLetter) edited() (*record, error) {
+	r, err := d.record()
+	if err != nil {
+		return nil, err
+	}
+	m := &d.Message
+	r.Data, r.key = m.Data, m.OrderingKey
+	if r.plain {
+		r.Attributes = m.Attributes
+		return r, nil
+	}
+	as := record{plain: true, caller: d.Caller, Event: Event{Topic: d.Topic, Attributes: m.Attributes}}
+	e := as.event(r.ID)
+	r.ID, r.Source, r.Type, r.ContentType, r.Attributes = e.ID, e.Source, e.Type, e.ContentType, e.Attributes
+	if err := r.check(); err != nil {
+		return nil, invalid("attributes", "the edited dead letter is no CloudEvent: %v", err)
+	}
+	return r, nil
+}
+
+// record is what was published.
+func (d *DeadLetter) record() (*record, error) {
+	if d.Record != nil {
+		return decodeRecord(d.Record)
+	}
+	return &record{Event: d.Event, caller: d.Caller, key: d.Event.OrderingKey}, nil
+}
+
+// DropDeadLetter removes a dead letter for good.
+func (b *Broker) DropDeadLetter(ctx context.Context, id string) error {
+	d, err := b.DeadLetter(ctx, id)
+	if err != nil {
+		return err
+	}
+	return b.dropLetter(ctx, d)
+}
+
+func (b *Broker) dropLetter(ctx context.Context, d *DeadLetter) error {
+	subject, err := letterSubject(d.ID)
+	if err != nil {
+		return err
+	}
+	e := b.engine.Load()
+	if err := e.dead.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
+		return unavailable("dead letter %s is not removed: %v", d.ID, e.explain(err))
+	}
+	b.mu.Lock()
+	s := b.subs[d.Subscription]
+	b.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.window.cursor.dead > 0 {
+		s.window.cursor.dead--
+		s.dirty = true
+		s.b.flush.poke()
+	}
+	return nil
 }

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,20 +25,22 @@ type errUnreachable struct{ error }
 
 func (e errUnreachable) Unwrap() error { return e.error }
 
-// attempt delivers a lease once and says how that ended.
-func (b *Broker) attempt(s *subscription, l *lease, to target) outcome {
-	ctx, cancel := b.attemptContext()
+// attempt pushes a record once and says how that ended.
+func (b *Broker) attempt(s *subscription, g grant, r *record, to target, deadline time.Duration) outcome {
+	ctx, cancel := context.WithTimeout(b.delivering, deadline)
 	defer cancel()
-	start, own := time.Now(), l.deliverySpan(b.config.Sampler)
-	o := b.post(ctx, l, to, &own)
+	start, own := time.Now(), r.deliverySpan(b.config.Sampler, g.before)
+	o := b.post(ctx, g, r, to, &own, deadline)
+	o.span = own.id
 	if o.fate != acked && b.delivering.Err() != nil {
 		return outcome{fate: cut, text: "cut off by the hub's stop"}
 	}
+	e := r.event(g.idOf(r))
 	seen := &fleet.Observation{
-		Kind: fleet.KindDelivery, RequestID: l.record.RequestID, Time: start, Duration: time.Since(start),
+		Kind: fleet.KindDelivery, RequestID: r.RequestID, Time: start, Duration: time.Since(start),
 		Caller: fleet.Events, Callee: to.service, Protocol: fleet.HTTP, Method: http.MethodPost, Path: to.path,
-		Topic: s.topic.name, Event: l.record.ID, Status: o.status, BytesIn: int64(len(l.record.Data)), Reason: o.reason,
-		Detail: fmt.Sprintf("attempt %d of %d of event %s%s", l.attempt, b.config.Attempts, l.record.ID, after(o.text)),
+		Topic: s.topic.name, Event: e.ID, Status: o.status, BytesIn: int64(len(r.Data)), Reason: o.reason,
+		Detail: fmt.Sprintf("attempt %d of event %s%s", g.attempt, e.ID, after(o.text)),
 	}
 	own.note(seen)
 	b.config.Observe(seen)
@@ -54,14 +55,15 @@ func after(text string) string {
 }
 
 // post is the exchange with the receiver.
-func (b *Broker) post(ctx context.Context, l *lease, to target, own *traceSpan) outcome {
-	req, err := deliveryRequest(ctx, l, to, own)
+func (b *Broker) post(ctx context.Context, g grant, r *record, to target, own *traceSpan, deadline time.Duration) outcome {
+	to.project = b.policy.Load().fleet
+	req, err := pushRequest(ctx, g, r, to, own)
 	if err != nil {
 		return outcome{fate: failed, reason: string(fleet.ReasonMalformedEvent), text: err.Error()}
 	}
 	resp, err := b.out.RoundTrip(req)
 	if err != nil {
-		return transportOutcome(ctx, err, b.config.AckDeadline)
+		return transportOutcome(ctx, err, deadline)
 	}
 	defer resp.Body.Close()
 	o := judge(resp, time.Now())
@@ -71,32 +73,6 @@ func (b *Broker) post(ctx context.Context, l *lease, to target, own *traceSpan) 
 	}
 	_, _ = io.CopyN(io.Discard, resp.Body, drainBytes)
 	return o
-}
-
-// deliveryRequest writes an event as HTTP, in the binary content mode of the CloudEvents HTTP binding
-// (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md, section 3.1).
-func deliveryRequest(ctx context.Context, l *lease, to target, own *traceSpan) (*http.Request, error) {
-	r := l.record
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+to.host+to.path, bytes.NewReader(r.Data))
-	if err != nil {
-		return nil, err
-	}
-	h := req.Header
-	for name, value := range map[string]string{"specversion": "1.0", "id": r.ID, "source": r.Source, "type": r.Type} {
-		h.Set("Ce-"+name, encodeHeader(value))
-	}
-	for name, value := range r.Attributes {
-		h.Set("Ce-"+name, encodeHeader(value))
-	}
-	given := map[string]string{"Content-Type": r.ContentType, "Traceparent": own.traceparent(), "Tracestate": r.Tracestate, "X-Request-Id": r.RequestID}
-	for name, value := range given {
-		if value != "" {
-			h.Set(name, value)
-		}
-	}
-	h.Set("Idempotency-Key", r.idempotencyKey())
-	h.Set("Delivery-Attempt", strconv.FormatUint(l.attempt, 10))
-	return req, nil
 }
 
 // judge says what an answer means. A Shoal-Reason is the proxy's: unless it tells of an attempt that the receiver may
@@ -145,18 +121,4 @@ func retryAfter(value string, now time.Time) time.Duration {
 		return 0
 	}
 	return min(max(at.Sub(now), 0), longestWish)
-}
-
-// encodeHeader writes an attribute's value as a header: what is not printable ASCII, and space, quote
-// and percent, percent-encoded as UTF-8 (HTTP binding, section 3.1.3.2).
-func encodeHeader(value string) string {
-	var out strings.Builder
-	for _, c := range []byte(value) {
-		if c > 0x20 && c < 0x7f && c != '"' && c != '%' {
-			out.WriteByte(c)
-			continue
-		}
-		fmt.Fprintf(&out, "%%%02X", c)
-	}
-	return out.String()
 }

@@ -20,11 +20,13 @@ const (
 	eventsStream  = "SHOAL_EVENTS"
 	cursorsStream = "SHOAL_CURSORS"
 	deadStream    = "SHOAL_DEAD"
+	catalogStream = "SHOAL_CATALOG"
 	controlBucket = "SHOAL_CONTROL"
 
 	eventsPrefix  = "shoal.events."
 	cursorsPrefix = "shoal.cursors."
 	deadPrefix    = "shoal.dead."
+	catalogPrefix = "shoal.catalog."
 
 	startTimeout = 30 * time.Second
 	readyStep    = 100 * time.Millisecond
@@ -41,6 +43,7 @@ type engine struct {
 	events  jetstream.Stream
 	cursors jetstream.Stream
 	dead    jetstream.Stream
+	catalog jetstream.Stream
 	control jetstream.KeyValue
 
 	ctx   context.Context // ends, with the cause, when the engine fails or closes
@@ -101,7 +104,7 @@ func serverOptions(c *Config) *server.Options {
 		StoreDir:               c.Dir,
 		SyncAlways:             true,
 		JetStreamMaxMemory:     c.MaxMemory,
-		JetStreamMaxStore:      c.MaxStore + c.MaxDead + 2*smallStore,
+		JetStreamMaxStore:      c.MaxStore + c.MaxDead + 3*smallStore,
 		DisableJetStreamBanner: true,
 	}
 }
@@ -135,6 +138,7 @@ func (e *engine) makeStreams(ctx context.Context, c *Config) (err error) {
 	}
 	e.events = stream(eventsStream, eventsPrefix+"*", c.MaxStore, -1)
 	e.cursors = stream(cursorsStream, cursorsPrefix+"*", smallStore, 1)
+	e.catalog = stream(catalogStream, catalogPrefix+"*.*", smallStore, 1)
 	e.dead = stream(deadStream, deadPrefix+"*.*", c.MaxDead, 1)
 	if err != nil {
 		return err

@@ -27,6 +27,11 @@ type Event struct {
 	// the canonical string form of the specification's section 3.1.
 	Attributes map[string]string
 
+	// OrderingKey: messages of one key are delivered in order to subscriptions that ask for it; empty: unordered. At most
+	// 1,024 bytes. The extension attribute `partitionkey` is taken where it is empty.
+	OrderingKey string    `json:",omitempty"`
+	NotBefore   time.Time `json:",omitzero"` // it is not delivered before; zero: at once
+
 	RequestID   string // of the publish; empty: one is made. Deliveries carry it on
 	Traceparent string // W3C trace context of the publish; passed on
 	Tracestate  string
@@ -45,6 +50,7 @@ func (e *Event) complete(caller string, now time.Time) {
 	if e.RequestID == "" {
 		e.RequestID = newID()
 	}
+	set(&e.OrderingKey, e.Attributes["partitionkey"])
 }
 
 func (e *Event) set(name, value string) {
@@ -63,6 +69,9 @@ func (e *Event) check() error {
 		if _, _, err := mime.ParseMediaType(e.ContentType); err != nil {
 			return fmt.Errorf("datacontenttype %q is no media type: %w", e.ContentType, err)
 		}
+	}
+	if len(e.OrderingKey) > longestKey {
+		return fmt.Errorf("the ordering key has %d bytes; at most %d are allowed", len(e.OrderingKey), longestKey)
 	}
 	size := len(e.ID) + len(e.Source) + len(e.Type) + len(e.ContentType)
 	for name, value := range e.Attributes {

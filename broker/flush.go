@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -79,19 +78,12 @@ func (b *Broker) saveCursors() error {
 // loadCursors reads every saved cursor.
 func (e *engine) loadCursors(ctx context.Context) (map[string]cursor, error) {
 	out := make(map[string]cursor)
-	for seq := uint64(1); ; {
-		m, err := e.cursors.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(cursorsPrefix+"*"))
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			return out, nil
-		}
-		if err != nil {
-			return nil, e.explain(err)
-		}
+	err := e.each(ctx, e.cursors, cursorsPrefix+"*", func(m *jetstream.RawStreamMsg) error {
 		c, err := decodeCursor(m.Data)
-		if err != nil {
-			return nil, err
+		if err == nil {
+			out[c.name] = *c
 		}
-		out[c.name] = *c
-		seq = m.Sequence + 1
-	}
+		return err
+	})
+	return out, err
 }

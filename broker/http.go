@@ -15,16 +15,6 @@ import (
 	"github.com/shoalrun/shoal/fleet"
 )
 
-// Error is a publish that was not accepted, as its publisher is told.
-type Error struct {
-	Status int // HTTP
-	Reason fleet.Reason
-	Text   string // what failed, why, and what to do next
-}
-
-// Error returns the text.
-func (e *Error) Error() string { return e.Text }
-
 // Accepted is the body of the answer 202.
 type Accepted struct {
 	IDs []string `json:"ids"` // of the events, in the order of the publish

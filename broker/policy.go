@@ -3,49 +3,129 @@ package broker
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/shoalrun/shoal/fleet"
 )
 
 // policy is what a snapshot says to the broker. It is immutable.
 type policy struct {
+	fleet      string
 	services   map[string]*fleet.Service
-	publishers map[string][]string // by topic, sorted
-	targets    map[string]target   // by subscription
-	topicOf    map[string]string   // by subscription
-	topics     []string            // that some manifest names, sorted
+	publishers map[string][]string           // by topic, sorted
+	declared   map[string]TopicConfig        // by name: topics that some manifest names
+	subscribed map[string]SubscriptionConfig // by SERVICE/TOPIC
+	targets    map[string]target             // by SERVICE/TOPIC
+	topics     []string                      // that some manifest names, sorted
 }
 
-func newPolicy(s *fleet.Snapshot) *policy {
-	p := &policy{services: make(map[string]*fleet.Service), publishers: make(map[string][]string),
-		targets: make(map[string]target), topicOf: make(map[string]string)}
+func newPolicy(s *fleet.Snapshot, c *Config) *policy {
+	p := &policy{fleet: s.Fleet, services: make(map[string]*fleet.Service), publishers: make(map[string][]string),
+		declared: make(map[string]TopicConfig), subscribed: make(map[string]SubscriptionConfig), targets: make(map[string]target)}
 	for _, service := range s.Services {
 		p.services[service.Name] = service
 		for _, t := range service.Manifest.Publishes {
 			p.publishers[t] = append(p.publishers[t], service.Name)
-			p.topics = append(p.topics, t)
-		}
-		for _, sub := range service.Manifest.Subscribes {
-			name := service.Name + "/" + sub.Topic
-			p.targets[name], p.topicOf[name] = newTarget(service, sub), sub.Topic
-			p.topics = append(p.topics, sub.Topic)
+			p.declareTopic(service, t)
 		}
 	}
-	slices.Sort(p.topics)
-	p.topics = slices.Compact(p.topics)
+	for _, service := range s.Services {
+		for _, sub := range service.Manifest.Subscribes {
+			name := service.Name + "/" + sub.Topic
+			p.targets[name], p.subscribed[name] = newTarget(service, sub), declaredSubscription(service, sub, c)
+			p.declareTopic(service, sub.Topic)
+		}
+	}
+	p.topics = slices.Sorted(maps.Keys(p.declared))
 	return p
 }
 
+// declareTopic notes that a manifest names a topic. Where two publishers disagree the first one's word holds.
+func (p *policy) declareTopic(s *fleet.Service, name string) {
+	own := fleet.Topic{Name: name}
+	for _, o := range s.Manifest.Topics {
+		if o.Name == name {
+			own = o
+		}
+	}
+	section := "publishes"
+	if !slices.Contains(s.Manifest.Publishes, name) {
+		section = "subscribes"
+	}
+	t, known := p.declared[name]
+	if !known {
+		t = TopicConfig{Name: name, Owner: s.Name, Declared: place(s, section, own.Line)}
+	}
+	both, _ := t.options().Merge(own)
+	t.Durability, t.Retention, t.Ordering, t.Delay = both.Durability, time.Duration(both.Retention), both.Ordering, time.Duration(both.Delay)
+	p.declared[name] = t
+}
+
+// options are what a manifest can say of a topic.
+func (c *TopicConfig) options() fleet.Topic {
+	return fleet.Topic{Name: c.Name, Durability: c.Durability, Retention: fleet.Duration(c.Retention), Ordering: c.Ordering, Delay: fleet.Duration(c.Delay)}
+}
+
+// place is where an entry of a manifest's section is, as FILE:LINE; or the section, where the entry has no line.
+func place(s *fleet.Service, section string, entry int) string {
+	file := cmp.Or(s.Manifest.File, s.Name+"/shoal.yaml")
+	if line := cmp.Or(entry, s.Manifest.Lines[section]); line > 0 {
+		return file + ":" + strconv.Itoa(line)
+	}
+	return file
+}
+
 func newTarget(s *fleet.Service, sub fleet.Subscription) target {
-	t := target{service: s.Name, host: s.Name, path: sub.Path, version: s.Version, runs: s.Deployed || len(s.Endpoints) > 0}
+	t := target{service: s.Name, host: s.Name, path: sub.Path, version: s.Version, runs: s.Deployed || len(s.Endpoints) > 0,
+		subscription: s.Name + "." + sub.Topic, format: cmp.Or(sub.Format, fleet.FormatCloudEvents)}
 	if sub.Port != 0 {
 		t.host += ":" + strconv.Itoa(int(sub.Port))
 	}
 	return t
+}
+
+// declaredSubscription is an entry of `subscribes` as a resource.
+func declaredSubscription(s *fleet.Service, sub fleet.Subscription, c *Config) SubscriptionConfig {
+	out := SubscriptionConfig{
+		Name: s.Name + "." + sub.Topic, Topic: sub.Topic, Owner: s.Name, Declared: place(s, "subscribes", sub.Line), Pull: sub.Pull,
+		Ordering: sub.Ordering, ExactlyOnce: sub.ExactlyOnce, Filter: sub.Filter, FromStart: sub.FromStart, Concurrency: sub.Concurrency,
+		AckDeadline: cmp.Or(time.Duration(sub.AckDeadline), c.AckDeadline), Delay: time.Duration(sub.Delay),
+		MinBackoff: cmp.Or(time.Duration(sub.MinBackoff), c.MinBackoff), MaxBackoff: cmp.Or(time.Duration(sub.MaxBackoff), c.MaxBackoff),
+		DeadLetter: &DeadLetterPolicy{Topic: sub.DeadLetter, Attempts: cmp.Or(sub.Attempts, c.Attempts)},
+		Retention:  c.Retention, Expiration: -1,
+	}
+	out.MaxBackoff = max(out.MinBackoff, out.MaxBackoff)
+	if sub.Path != "" {
+		t := newTarget(s, sub)
+		out.Push = &PushConfig{Endpoint: t.url(), Format: t.format}
+	}
+	return out
+}
+
+// maySubscribe says why caller may not subscribe to a topic, or nil; and what learning let pass.
+func (p *policy) maySubscribe(caller, topic string) (*fleet.Learned, error) {
+	if caller == fleet.Operator {
+		return nil, nil
+	}
+	s := p.services[caller]
+	if s == nil {
+		return nil, &Error{Status: http.StatusForbidden, Reason: fleet.ReasonUnknownCaller,
+			Text: fmt.Sprintf("%s is no service of the fleet, so it may not subscribe", quoteCaller(caller))}
+	}
+	if _, ok := p.subscribed[caller+"/"+topic]; ok {
+		return nil, nil
+	}
+	if s.Learn {
+		return &fleet.Learned{Service: caller, Section: "subscribes", Entry: topic}, nil
+	}
+	return nil, &Error{Status: http.StatusForbidden, Reason: fleet.ReasonUndeclaredTopic,
+		Text: fmt.Sprintf("%s may not subscribe to %s: its manifest does not declare it.\nAdd to %s:\n\n    subscribes:\n      %s: pull%s",
+			caller, topic, place(s, "subscribes", 0), topic, p.unknown(topic))}
 }
 
 // mayPublish says why caller may not publish to a topic, or nil; and what learning let pass.

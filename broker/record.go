@@ -23,17 +23,27 @@ import (
 //	  repeated Attribute attributes = 6;
 //	  string caller = 7;        // the service that published it
 //	  string request_id = 8; string traceparent = 9; string tracestate = 10;
+//	  string key = 11;          // ordering key
+//	  uint64 plain = 12;        // 1: no CloudEvent. Its attributes have any name, and any bytes as values
+//	  uint64 not_before = 13;   // Unix nanoseconds; 0: deliver at once
+//	  string only = 14;         // the one subscription that gets it; empty: all
+//	  uint64 origin = 15;       // 1 + the offset that it had before it was redriven: its id for ever
 //	}
 //	message Attribute { string name = 1; string value = 2; }
 
 var errCorrupt = errors.New("what is stored is no record batch")
 
-// record is one event in a topic.
+// record is one message in a topic.
 type record struct {
-	Event
-	caller string
-	span   traceSpan // of its publish; not kept
-	time   time.Time // of its batch
+	Event               // of a message that is no CloudEvent: topic, data, attributes, and what follows them
+	caller    string    // who published it
+	key       string    // ordering key
+	plain     bool      // no CloudEvent
+	notBefore time.Time // zero: at once
+	only      string    // the one subscription that gets it; empty: all
+	origin    uint64    // 1 + its first offset, where it was redriven
+	span      traceSpan // of its publish; not kept
+	time      time.Time // of its batch
 }
 
 // batch is one commit group of one topic.
@@ -43,8 +53,9 @@ type batch struct {
 	bytes   uint64
 	time    time.Time
 	records []*record
-	size    int    // encoded
-	seq     uint64 // in the stream; not encoded
+	size    int      // encoded
+	seq     uint64   // in the stream; not encoded
+	matches *matches // of filters; nil without records
 }
 
 // end is the offset after the last record.
@@ -69,7 +80,7 @@ func (b *batch) encode(records [][]byte) []byte {
 
 // decodeBatch reads a batch; its records only where they are asked for.
 func decodeBatch(topic string, data []byte, records bool) (*batch, error) {
-	b := &batch{size: len(data)}
+	b := &batch{size: len(data), matches: new(matches)}
 	err := fields(data, func(f field) error {
 		switch f.number {
 		case 1:
@@ -126,19 +137,37 @@ func (r *record) encode() []byte {
 	text(8, r.RequestID)
 	text(9, r.Traceparent)
 	text(10, r.Tracestate)
+	text(11, r.key)
+	if r.plain {
+		out = protowire.AppendVarint(protowire.AppendTag(out, 12, protowire.VarintType), 1)
+	}
+	if !r.notBefore.IsZero() {
+		out = protowire.AppendVarint(protowire.AppendTag(out, 13, protowire.VarintType), uint64(r.notBefore.UnixNano()))
+	}
+	text(14, r.only)
+	if r.origin > 0 {
+		out = protowire.AppendVarint(protowire.AppendTag(out, 15, protowire.VarintType), r.origin)
+	}
 	return out
 }
 
 func decodeRecord(data []byte) (*record, error) {
 	r := new(record)
-	texts := map[protowire.Number]*string{1: &r.ID, 2: &r.Source, 3: &r.Type, 4: &r.ContentType,
-		7: &r.caller, 8: &r.RequestID, 9: &r.Traceparent, 10: &r.Tracestate}
+	texts := [...]*string{1: &r.ID, 2: &r.Source, 3: &r.Type, 4: &r.ContentType,
+		7: &r.caller, 8: &r.RequestID, 9: &r.Traceparent, 10: &r.Tracestate, 11: &r.key, 14: &r.only}
 	err := fields(data, func(f field) error {
-		if t := texts[f.number]; t != nil {
-			*t = string(f.bytes)
+		if int(f.number) < len(texts) && texts[f.number] != nil {
+			*texts[f.number] = string(f.bytes)
 		}
-		if f.number == 5 {
+		switch f.number {
+		case 5:
 			r.Data = f.bytes
+		case 12:
+			r.plain = f.number64 != 0
+		case 13:
+			r.notBefore = time.Unix(0, int64(f.number64)).UTC()
+		case 15:
+			r.origin = f.number64
 		}
 		if f.number != 6 {
 			return nil

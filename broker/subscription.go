@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"context"
 	"math"
 	"strings"
 	"sync"
@@ -10,48 +9,84 @@ import (
 	"github.com/shoalrun/shoal/fleet"
 )
 
-// subscription delivers one topic to one service. It has no goroutine while it has nothing to do: a
-// commit, an attempt's end, a timer and a new snapshot each pump it.
+// subscription delivers one topic: by push to one service, to pullers, or both. It has no goroutine while it has nothing to do:
+// a commit, an attempt's end, a timer, a puller and a new snapshot each pump it.
 type subscription struct {
 	b     *Broker
-	name  string // SERVICE/TOPIC
+	name  string // SERVICE/TOPIC, or an API's id
 	topic *topic
 
-	mu       sync.Mutex
-	window   *window
-	target   target
-	live     bool // some manifest has it
-	dirty    bool // the cursor is to be saved
-	fetching bool
-	stopped  bool
-	timer    *time.Timer
+	mu        sync.Mutex
+	config    SubscriptionConfig
+	window    *window
+	target    target
+	pushes    holder
+	receivers []*Receiver
+	live      bool // some manifest has it, or it was created
+	dirty     bool // the cursor is to be saved
+	fetching  bool
+	stopped   bool
+	removed   bool
+	timer     *time.Timer
 
 	delivered, failures, lost uint64
 	lastError                 string
 }
 
-// target is where deliveries go.
-type target struct {
-	service string
-	host    string // the service, with a port where the manifest names one
-	path    string
-	version uint64 // of the service in the snapshot
-	runs    bool   // false: the service is not deployed, nothing is tried
-}
-
 func newSubscription(b *Broker, t *topic, c cursor) *subscription {
 	service, _, _ := strings.Cut(c.name, "/")
-	s := &subscription{b: b, name: c.name, topic: t, window: newWindow(c, b.limits()), target: target{service: service}}
+	s := &subscription{b: b, name: c.name, topic: t, window: newWindow(c, limits{leases: windowLeases}), target: target{service: service}}
 	s.timer = time.AfterFunc(math.MaxInt64, s.pump)
 	return s
 }
 
-func (b *Broker) limits() limits {
-	return limits{concurrency: b.config.Concurrency, attempts: uint64(b.config.Attempts),
-		minBackoff: b.config.MinBackoff, maxBackoff: b.config.MaxBackoff}
+// configure puts a configuration in force. Messages in flight keep the deadline that they have.
+func (s *subscription) configure(c *SubscriptionConfig) error {
+	match, err := parseFilter(c.Filter)
+	if err != nil {
+		return invalid("filter", "%v", err)
+	}
+	to := target{runs: true}
+	if c.Push != nil {
+		if to, err = c.Push.target(); err != nil {
+			return invalid("push_config.push_endpoint", "%v", err)
+		}
+	}
+	to.subscription = c.Name
+	s.mu.Lock()
+	s.config = *c
+	s.window.limits = s.b.limits(c, match)
+	s.pushes = holder{push: true, limit: s.b.concurrency(c), count: s.pushes.count, size: s.pushes.size}
+	if c.Declared == "" {
+		s.target, s.live = to, true
+	}
+	s.mu.Unlock()
+	s.pump()
+	return nil
 }
 
-// aim says where deliveries go from now on, and starts them.
+func (b *Broker) limits(c *SubscriptionConfig, match func(*batch) bits) limits {
+	l := limits{
+		leases: windowLeases, minBackoff: c.MinBackoff, maxBackoff: c.MaxBackoff,
+		ordered: c.Ordering, exactlyOnce: c.ExactlyOnce, filter: match, delay: c.Delay,
+	}
+	if c.Push == nil || c.Pull {
+		l.leases = pullLeases
+	}
+	if c.DeadLetter != nil {
+		l.attempts = uint64(c.DeadLetter.Attempts)
+	}
+	return l
+}
+
+func (b *Broker) concurrency(c *SubscriptionConfig) int {
+	if c.Concurrency > 0 {
+		return c.Concurrency
+	}
+	return b.config.Concurrency
+}
+
+// aim says where a manifest's deliveries go from now on, and starts them.
 func (s *subscription) aim(t target) {
 	s.mu.Lock()
 	if t.version != s.target.version || t.runs != s.target.runs {
@@ -82,6 +117,9 @@ func (s *subscription) offer(b *batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.window.offer(b)
+	if s.window.limits.filter != nil {
+		s.dirty = true // saved with the next save: a crash filters again
+	}
 	s.pumpLocked()
 }
 
@@ -93,18 +131,66 @@ func (s *subscription) pump() {
 }
 
 func (s *subscription) pumpLocked() {
-	if s.stopped || !s.live || !s.target.runs || !s.b.running.Load() {
+	if s.stopped || !s.live || !s.b.running.Load() {
 		return
 	}
 	now := time.Now()
-	for l := s.window.start(now); l != nil; l = s.window.start(now) {
-		s.b.work.Go(func() { s.deliver(l) })
-	}
-	if s.window.wants() && !s.fetching {
+	s.expireLocked(now)
+	s.pushLocked(now)
+	s.wakeReceiversLocked(now)
+	if s.window.wants() && !s.fetching && s.consumedLocked() {
 		s.fetching = true
 		s.b.work.Go(s.fetch)
 	}
-	if at, ok := s.window.wake(); ok {
+	s.setTimerLocked()
+}
+
+// pushesLocked reports whether messages are pushed now.
+func (s *subscription) pushesLocked() bool { return s.config.Push != nil && s.target.runs }
+
+// consumedLocked reports whether anybody takes messages.
+func (s *subscription) consumedLocked() bool { return s.pushesLocked() || len(s.receivers) > 0 }
+
+// pushLocked starts pushes.
+func (s *subscription) pushLocked(now time.Time) {
+	if !s.pushesLocked() {
+		return
+	}
+	for l := s.window.start(now, &s.pushes); l != nil; l = s.window.start(now, &s.pushes) {
+		g := s.grantLocked(l)
+		s.b.work.Go(func() { s.deliver(g) })
+	}
+}
+
+// wakeReceiversLocked tells pullers that there is something for them.
+func (s *subscription) wakeReceiversLocked(now time.Time) {
+	for _, r := range s.receivers {
+		if at, ok := s.window.wake(&r.holder); ok && !at.After(now) || len(r.holder.ready) > 0 {
+			r.poke()
+		}
+	}
+}
+
+// setTimerLocked pumps again when the passing of time allows something.
+func (s *subscription) setTimerLocked() {
+	var at time.Time
+	sooner := func(t time.Time, ok bool) {
+		if ok && (at.IsZero() || t.Before(at)) {
+			at = t
+		}
+	}
+	if s.pushesLocked() {
+		t, ok := s.window.wake(&s.pushes)
+		sooner(t, ok)
+	}
+	if l := s.window.deadlines.first(); l != nil {
+		sooner(l.when, true)
+	}
+	if len(s.receivers) > 0 {
+		t, ok := s.window.wake(new(holder))
+		sooner(t, ok && t.After(time.Now()))
+	}
+	if !at.IsZero() {
 		s.timer.Reset(max(time.Until(at), time.Millisecond))
 	}
 }
@@ -121,12 +207,15 @@ func (s *subscription) fetch() {
 	s.fetching = false
 	if err != nil {
 		s.lastError = "reading the topic: " + err.Error()
-		s.timer.Reset(s.b.config.MaxBackoff)
+		s.timer.Reset(readAgain)
 		return
 	}
 	s.fetchedLocked(b)
 	s.pumpLocked()
 }
+
+// readAgain is how long a subscription waits after its topic could not be read.
+const readAgain = 2 * time.Second
 
 // fetchedLocked takes what was read: nil where the topic has nothing from there on.
 func (s *subscription) fetchedLocked(b *batch) {
@@ -142,55 +231,68 @@ func (s *subscription) fetchedLocked(b *batch) {
 		w.nextSeq = max(w.nextSeq, b.seq+1)
 	}
 	w.add(b)
+	if w.limits.filter != nil {
+		s.dirty = true
+	}
 }
 
 func (s *subscription) skipLocked(offset uint64) {
 	if lost := s.window.skip(offset); lost > 0 {
 		s.lost += lost
-		s.b.config.Log.Warn("events were removed by retention before they were delivered", "subscription", s.name, "events", lost)
+		s.b.config.Log.Warn("messages were removed by retention before they were delivered", "subscription", s.name, "messages", lost)
 	}
 	s.dirty = true
 	s.b.flush.poke()
 }
 
-// deliver is one attempt, and what follows from it.
-func (s *subscription) deliver(l *lease) {
+// deliver is one push, and what follows from it.
+func (s *subscription) deliver(g grant) {
 	s.mu.Lock()
-	to := s.target
+	to, deadline := s.target, s.config.AckDeadline
 	s.mu.Unlock()
-	o := s.load(l)
-	if l.record != nil {
-		o = s.b.attempt(s, l, to)
+	r, o := s.load(g)
+	if r != nil {
+		o = s.b.attempt(s, g, r, to, deadline)
 	}
-	if o.fate == failed && l.attempt >= s.window.limits.attempts {
-		o = s.b.bury(s, l, o)
-	}
-	s.end(l, o)
+	s.end(g, o)
 }
 
-// load reads the record of a lease again where it was dropped.
-func (s *subscription) load(l *lease) outcome {
-	if l.record != nil {
-		return outcome{}
+// load returns the record of a grant, read again where it was dropped; or nil, and what that means.
+func (s *subscription) load(g grant) (*record, outcome) {
+	if g.record != nil {
+		return g.record, outcome{}
 	}
 	e := s.b.engine.Load()
-	b, err := e.batchFrom(e.ctx, s.topic, l.seq, true)
+	b, err := e.batchFrom(e.ctx, s.topic, g.seq, true)
 	if err != nil {
-		return outcome{fate: unread, text: "reading the event again: " + err.Error()}
+		return nil, outcome{fate: unread, text: "reading the message again: " + err.Error()}
 	}
-	if b == nil || l.offset < b.base || l.offset >= b.end() {
-		return outcome{fate: expired, text: "retention removed the event"}
+	if b == nil || g.offset < b.base || g.offset >= b.end() {
+		return nil, outcome{fate: expired, text: "retention removed the message"}
 	}
-	s.mu.Lock()
-	l.record = b.records[l.offset-b.base]
-	s.window.held += l.record.size()
-	s.mu.Unlock()
-	return outcome{}
+	return b.records[g.offset-b.base], outcome{}
 }
 
-func (s *subscription) end(l *lease, o outcome) {
+// end takes the outcome of a grant, unless it is over by other means.
+func (s *subscription) end(g grant, o outcome) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	l := g.lease
+	if l.state != flying || l.delivery != g.delivery || s.window.leases[g.offset] != l {
+		return
+	}
+	l.span = o.span
+	now := time.Now()
+	if o.fate == failed {
+		s.failLocked(l, o, now)
+	} else {
+		s.endLocked(l, o, now)
+	}
+	s.pumpLocked()
+}
+
+// endLocked takes the outcome of a lease.
+func (s *subscription) endLocked(l *lease, o outcome, now time.Time) {
 	switch o.fate {
 	case acked:
 		s.delivered++
@@ -202,12 +304,21 @@ func (s *subscription) end(l *lease, o outcome) {
 	case unreachable, unread:
 		s.lastError = o.text
 	}
-	if s.window.end(l, o, time.Now()) {
+	if s.window.end(l, o, now) {
 		s.dirty = true
 		s.b.flush.poke()
 	}
-	s.pumpLocked()
 }
+
+// usedLocked notes that somebody uses the subscription, for its expiration.
+func (s *subscription) usedLocked(now time.Time) {
+	if now.Sub(s.window.cursor.used) > usedStep {
+		s.window.cursor.used, s.dirty = now, true
+	}
+}
+
+// usedStep is how exact the time of the last use is.
+const usedStep = time.Hour
 
 // stop ends deliveries for good; what is in flight ends by itself.
 func (s *subscription) stop() {
@@ -215,13 +326,23 @@ func (s *subscription) stop() {
 	defer s.mu.Unlock()
 	s.stopped = true
 	s.timer.Stop()
+	for _, r := range s.receivers {
+		r.poke()
+	}
+}
+
+// remove says that the cursor is to be saved no more.
+func (s *subscription) remove() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.removed = true
 }
 
 // save returns the cursor's form on disk if it is to be saved.
 func (s *subscription) save() (data []byte, dirty bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.dirty {
+	if !s.dirty || s.removed {
 		return nil, false
 	}
 	s.dirty = false
@@ -264,9 +385,4 @@ func (s *subscription) status() fleet.SubscriptionStatus {
 		out.Paused = "the service is not running"
 	}
 	return out
-}
-
-// attemptContext returns one that ends when deliveries are cut off at the end of a drain, or at the ack deadline.
-func (b *Broker) attemptContext() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(b.delivering, b.config.AckDeadline)
 }

@@ -48,15 +48,37 @@ func (e *Event) publishSpan(begin observe.Sampler) traceSpan {
 	return s
 }
 
-// deliverySpan makes one attempt to deliver l a span beneath its publish, with a link to the attempt before.
-func (l *lease) deliverySpan(begin observe.Sampler) traceSpan {
-	t, ok := observe.ParseTraceparent(l.record.Traceparent)
+// clientTraceparent is the attribute by which Pub/Sub's official clients carry a trace.
+const clientTraceparent = "googclient_traceparent"
+
+// messageSpan makes the publish of a message that is no CloudEvent a span: of the trace that its client put into the
+// attributes, else of the request's, else of a new one. The attributes stay as they are.
+func (r *record) messageSpan(begin observe.Sampler) traceSpan {
+	s := traceSpan{id: observe.NewSpanID()}
+	own, named := observe.ParseTraceparent(r.Attributes[clientTraceparent])
+	request, asked := observe.ParseTraceparent(r.Traceparent)
+	switch {
+	case named:
+		s.Trace = own
+	case asked:
+		s.Trace = request
+	default:
+		s.Trace, r.Tracestate = begin.Begin(), ""
+	}
+	if _, ok := observe.CheckTracestate(r.Tracestate, 0); !ok {
+		r.Tracestate = ""
+	}
+	r.Traceparent, s.state = s.traceparent(), r.Tracestate
+	return s
+}
+
+// deliverySpan makes one attempt to deliver r a span beneath its publish, with a link to the attempt before.
+func (r *record) deliverySpan(begin observe.Sampler, before fleet.SpanID) traceSpan {
+	t, ok := observe.ParseTraceparent(r.Traceparent)
 	if !ok { // what an older hub stored
 		t = begin.Begin()
 	}
-	s := traceSpan{Trace: t, id: observe.NewSpanID(), link: l.span, state: l.record.Tracestate}
-	l.span = s.id
-	return s
+	return traceSpan{Trace: t, id: observe.NewSpanID(), link: before, state: r.Tracestate}
 }
 
 func (s *traceSpan) traceparent() string {

@@ -38,7 +38,7 @@ func (b *Broker) trimAge(ctx context.Context, cutoff time.Time) error {
 	e := b.engine.Load()
 	for _, s := range b.subscriptions() {
 		if s.detachedBefore(cutoff) {
-			b.forget(ctx, e, s)
+			b.forget(ctx, s)
 		}
 	}
 	info, err := e.events.Info(ctx)
@@ -142,24 +142,8 @@ func (b *Broker) makeRoom(e *engine) bool {
 // trimLocked removes the batches before the first that keep wants, and never the last: it holds the
 // topic's place. keep is false for some batches and true for all that follow. The caller holds t.mu.
 func (t *topic) trimLocked(ctx context.Context, e *engine, keep func(*batch) bool) error {
-	low, high := t.first.seq, t.last.seq
-	for low < high {
-		middle := low + (high-low)/2
-		b, err := e.batchFrom(ctx, t, middle, false)
-		if err != nil || b == nil {
-			return err
-		}
-		if keep(b) {
-			high = middle
-			continue
-		}
-		low = b.seq + 1
-	}
-	if low <= t.first.seq {
-		return nil
-	}
-	first, err := e.batchFrom(ctx, t, low, false)
-	if err != nil || first == nil {
+	first, err := t.searchLocked(ctx, e, keep)
+	if err != nil || first == nil || first.seq <= t.first.seq {
 		return err
 	}
 	if err := e.events.Purge(ctx, jetstream.WithPurgeSubject(t.subject), jetstream.WithPurgeSequence(first.seq)); err != nil {
@@ -167,6 +151,25 @@ func (t *topic) trimLocked(ctx context.Context, e *engine, keep func(*batch) boo
 	}
 	t.first = *first
 	return nil
+}
+
+// searchLocked returns the first batch that is is true for, or the last. is is false for some batches and true for all that
+// follow. The caller holds t.mu.
+func (t *topic) searchLocked(ctx context.Context, e *engine, is func(*batch) bool) (*batch, error) {
+	low, high := t.first.seq, t.last.seq
+	for low < high {
+		middle := low + (high-low)/2
+		b, err := e.batchFrom(ctx, t, middle, false)
+		if err != nil || b == nil {
+			return nil, err
+		}
+		if is(b) {
+			high = middle
+			continue
+		}
+		low = b.seq + 1
+	}
+	return e.batchFrom(ctx, t, low, false)
 }
 
 func (s *subscription) detachedBefore(cutoff time.Time) bool {
@@ -177,21 +180,29 @@ func (s *subscription) detachedBefore(cutoff time.Time) bool {
 }
 
 // forget removes a subscription for good. An Install that brings it back waits, and makes it anew.
-func (b *Broker) forget(ctx context.Context, e *engine, s *subscription) {
+func (b *Broker) forget(ctx context.Context, s *subscription) {
 	b.installing.Lock()
 	defer b.installing.Unlock()
 	if _, live := s.floorIfLive(); live {
 		return
 	}
-	s.stop()
-	if err := e.cursors.Purge(ctx, jetstream.WithPurgeSubject(cursorsPrefix+token(s.name))); err != nil {
+	if err := b.removeSubscription(ctx, s.name); err != nil {
 		b.config.Log.Warn("forgetting a subscription", "subscription", s.name, "error", err)
-		return
 	}
-	s.topic.mu.Lock()
-	s.topic.subs = slices.DeleteFunc(s.topic.subs, func(o *subscription) bool { return o == s })
-	s.topic.mu.Unlock()
+}
+
+// purgeTopic removes what a deleted topic holds.
+func (b *Broker) purgeTopic(ctx context.Context, name string) error {
+	e := b.engine.Load()
+	t := b.topic(name)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := e.events.Purge(ctx, jetstream.WithPurgeSubject(t.subject)); err != nil {
+		return unavailable("the messages of topic %s are not removed: %v", name, e.explain(err))
+	}
 	b.mu.Lock()
-	delete(b.subs, s.name)
+	delete(b.topics, name)
 	b.mu.Unlock()
+	t.head, t.bytes, t.first, t.last = 0, 0, batch{}, batch{}
+	return nil
 }

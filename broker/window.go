@@ -3,14 +3,16 @@ package broker
 import (
 	"container/heap"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/shoalrun/shoal/fleet"
 )
 
-// window decides what a subscription delivers next. It does no I/O, reads no clock, and has no
-// lock: subscription.go stands around it. From the cursor's floor to the topic's head an offset is settled, leased (in flight, or
-// waiting for its next attempt), queued, or not read yet.
+// window decides what a subscription delivers next, by push and to pullers alike. It does no I/O, reads no clock, and has no
+// lock: subscription.go stands around it. From the cursor's floor to the topic's head an offset is settled, leased (in flight,
+// or waiting for its next attempt, or for an earlier one of its ordering key), queued, left behind with its
+// key (run.go), or not read yet.
 type window struct {
 	limits limits
 	cursor cursor
@@ -21,18 +23,26 @@ type window struct {
 	queue   []item
 	held    int // bytes of records in memory: queued and leased
 
-	leases   map[uint64]*lease
-	retries  retries
-	inFlight int
-	pause    pause
+	leases    map[uint64]*lease
+	retries   schedule        // leases that wait, by when they are due
+	deadlines schedule        // leases of pullers, by when they expire
+	runs      map[string]*run // ordering keys that have leases
+	retried   bool            // what started last had failed before: the next is one that has not, if there is any
+	inFlight  int
+	pause     pause
+	trouble   trouble
 }
 
 // limits are a subscription's settings.
 type limits struct {
-	concurrency int
-	attempts    uint64
+	leases      int    // most, in flight and waiting
+	attempts    uint64 // failed attempts before a message is dead-lettered; 0: any number
 	minBackoff  time.Duration
 	maxBackoff  time.Duration
+	ordered     bool
+	exactlyOnce bool
+	filter      func(*batch) bits // which records of a batch are delivered; nil: all
+	delay       time.Duration     // between commit and delivery
 }
 
 // item is a record that was read ahead.
@@ -41,13 +51,43 @@ type item struct {
 	record      *record
 }
 
-// lease is an event that is being delivered, or that waits for its next attempt.
+// lease is a message that is being delivered, or that waits for its next attempt.
 type lease struct {
-	item           // record is nil where it was dropped to save memory, and is read again
-	attempt uint64 // this one's number, from 1
-	due     time.Time
-	notes   []Failure    // of this process; attempts before a restart are only counted
-	span    fleet.SpanID // of the attempt before, in this process
+	item               // record is nil where it was dropped to save memory, and is read again
+	at       time.Time // of its commit
+	state    leaseState
+	attempt  uint64    // this one's number, from 1
+	delivery uint64    // how often it was handed out by this process: part of its ack id
+	when     time.Time // waiting: not before. In flight to a puller: until
+	index    int       // in the schedule that it is in; -1: in none
+	holder   *holder   // in flight: whose it is. Waiting: who alone may have it; nil: anybody
+	run      *run      // nil: unordered
+	span     fleet.SpanID
+}
+
+type leaseState int
+
+const (
+	waiting leaseState = iota
+	flying             // in flight
+	held               // acknowledged, while an earlier one of its run is not
+	leaving            // on its way to the dead letters
+)
+
+// holder is who has messages in flight: one puller, or all pushes of a subscription.
+type holder struct {
+	push  bool
+	limit int // most in flight; 0: any number
+	bytes int // most in flight; 0: any number
+
+	count, size int
+	ready       []*lease // what follows in the runs that it has in flight
+	gone        bool
+}
+
+// full reports whether h must not be given more.
+func (h *holder) full() bool {
+	return h.limit > 0 && h.count >= h.limit || h.bytes > 0 && h.size >= h.bytes
 }
 
 // Failure is one failed attempt, as a dead letter tells it.
@@ -57,18 +97,11 @@ type Failure struct {
 	Error   string    `json:"error"`
 }
 
-// pause is why nothing starts.
-type pause struct {
-	reason string    // the receiver cannot be reached; empty: it can
-	tries  int       // probes that failed
-	until  time.Time // nothing starts before
-}
-
 // fate is how an attempt ended.
 type fate int
 
 const (
-	acked       fate = iota // 2xx
+	acked       fate = iota // 2xx, or an acknowledgement
 	failed                  // the receiver had it: the attempt counts
 	unreachable             // the receiver never saw it: no attempt was used, delivery pauses
 	cut                     // the hub is stopping: the attempt is repeated under its number
@@ -85,18 +118,23 @@ type outcome struct {
 	text       string        // a line for people
 	retryAfter time.Duration // the receiver's wish; 0: none
 	hold       bool          // the wish is for all deliveries: 429 or 503
+	span       fleet.SpanID  // of the attempt
 }
 
 func newWindow(c cursor, l limits) *window {
-	return &window{limits: l, cursor: c, head: c.floor, next: c.floor, nextSeq: c.seq, leases: make(map[uint64]*lease)}
+	return &window{limits: l, cursor: c, head: c.floor, next: c.floor, nextSeq: c.seq,
+		leases: make(map[uint64]*lease), runs: make(map[string]*run)}
 }
 
-// add queues a batch that was committed or read, as far as it is what comes next and fits. It
-// reports whether it went in whole.
+// add queues a batch that was committed or read, as far as it is what comes next and fits.
 func (w *window) add(b *batch) {
 	w.head = max(w.head, b.end())
 	if w.next >= b.end() {
 		return
+	}
+	var wanted bits
+	if w.limits.filter != nil {
+		wanted = w.limits.filter(b)
 	}
 	for i, r := range b.records {
 		offset := b.base + uint64(i)
@@ -107,7 +145,11 @@ func (w *window) add(b *batch) {
 			return
 		}
 		w.next = offset + 1
-		if !w.cursor.isSettled(offset) {
+		if wanted != nil && !wanted.has(i) || r.only != "" && r.only != w.cursor.name {
+			w.cursor.settle(offset, offset+1)
+			continue
+		}
+		if w.leases[offset] == nil && !w.cursor.isSettled(offset) {
 			w.queue = append(w.queue, item{offset, b.seq, r})
 			w.held += r.size()
 		}
@@ -129,7 +171,7 @@ func (w *window) full() bool {
 
 // wants reports whether records should be read: from nextSeq on, the batch that holds next.
 func (w *window) wants() bool {
-	return w.next < w.head && len(w.queue) <= w.limits.concurrency && !w.full() && len(w.leases) < windowLeases
+	return w.next < w.head && len(w.queue) <= windowQueue/8 && !w.full() && len(w.leases) < w.limits.leases
 }
 
 // skip says that nothing is kept before offset: retention removed it. It returns how many records were lost.
@@ -139,44 +181,132 @@ func (w *window) skip(offset uint64) (lost uint64) {
 	return lost
 }
 
-// start returns what to deliver now, or nil: what is due again first, then what comes next.
-func (w *window) start(now time.Time) *lease {
-	if w.inFlight >= w.limits.concurrency || now.Before(w.pause.until) {
+// start returns what h is to get now, or nil: first what follows in its own runs, then what is due again, then what
+// comes next. What keeps failing takes turns with what comes next.
+func (w *window) start(now time.Time, h *holder) *lease {
+	if h.full() || h.push && w.pausedFor(now, h) {
 		return nil
 	}
-	if w.pause.reason != "" && w.inFlight > 0 {
-		return nil // one probe at a time
+	for {
+		l, mine := w.pick(now, h)
+		if l == nil {
+			return nil
+		}
+		if mine {
+			w.fly(l, h)
+			return l
+		}
 	}
-	var l *lease
-	switch {
-	case len(w.retries) > 0 && !w.retries[0].due.After(now):
-		l = heap.Pop(&w.retries).(*lease)
-	case len(w.queue) > 0 && len(w.leases) < windowLeases:
-		l = &lease{item: w.queue[0]}
-		w.queue[0] = item{}
-		w.queue = w.queue[1:]
-		w.leases[l.offset] = l
-	default:
-		return nil
-	}
-	l.attempt = w.cursor.attempts[l.offset] + 1
-	w.inFlight++
-	return l
 }
 
-// wake returns when start may give something that it does not give now; ok is false where no
+// pick takes the next lease from where it waits. mine is false for one that may not start yet.
+func (w *window) pick(now time.Time, h *holder) (l *lease, mine bool) {
+	if l := h.follower(); l != nil {
+		return l, true
+	}
+	if h.push && w.pause.reason != "" && w.troubled() && w.fresh(now) {
+		return w.take(h) // a probe: one that has not failed yet says most
+	}
+	fresh := w.fresh(now)
+	if l := w.retries.first(); l != nil && !l.when.After(now) && !(w.retried && fresh) {
+		w.retries.remove(l)
+		w.retried = w.cursor.attempts[l.offset] > 0
+		return l, true
+	}
+	if !fresh {
+		return nil, false
+	}
+	l, mine = w.take(h)
+	w.retried = w.retried && !mine
+	return l, mine
+}
+
+// fresh reports whether the queue has a record that may start.
+func (w *window) fresh(now time.Time) bool {
+	return len(w.queue) > 0 && len(w.leases) < w.limits.leases && !w.notBefore().After(now)
+}
+
+// notBefore is when the queue's first record may start.
+func (w *window) notBefore() time.Time {
+	if w.limits.delay == 0 {
+		return time.Time{}
+	}
+	return w.queue[0].record.time.Add(w.limits.delay)
+}
+
+// take makes a lease of the queue's first record.
+func (w *window) take(h *holder) (l *lease, mine bool) {
+	it := w.queue[0]
+	w.queue[0] = item{}
+	w.queue = w.queue[1:]
+	if w.cursor.isSettled(it.offset) { // acknowledged since it was read
+		w.held -= it.record.size()
+		return &lease{}, false
+	}
+	l = &lease{item: it, at: it.record.time, index: -1}
+	if key := it.record.key; w.limits.ordered && key != "" {
+		return l, w.join(l, key, h)
+	}
+	w.leases[l.offset] = l
+	return l, true
+}
+
+// fly puts a lease in flight.
+func (w *window) fly(l *lease, h *holder) {
+	l.state, l.holder = flying, h
+	l.attempt = w.cursor.attempts[l.offset] + 1
+	l.delivery++
+	w.inFlight++
+	h.count++
+	if l.record != nil {
+		h.size += len(l.record.Data)
+	}
+	if l.run != nil {
+		w.lead(l, h)
+	}
+}
+
+// land takes a lease out of flight.
+func (w *window) land(l *lease) {
+	if l.state != flying {
+		return
+	}
+	l.state = waiting
+	w.deadlines.remove(l)
+	w.inFlight--
+	l.holder.count--
+	if l.record != nil {
+		l.holder.size -= len(l.record.Data)
+	}
+	if l.holder.count == 0 {
+		l.holder.size = 0
+	}
+	l.holder = nil
+}
+
+// expire returns the lease whose deadline passed first, or nil.
+func (w *window) expire(now time.Time) *lease {
+	if l := w.deadlines.first(); l != nil && !l.when.After(now) {
+		return l
+	}
+	return nil
+}
+
+// wake returns when start may give h something that it does not give now; ok is false where no
 // passing of time changes that.
-func (w *window) wake() (at time.Time, ok bool) {
-	if w.inFlight >= w.limits.concurrency || w.pause.reason != "" && w.inFlight > 0 {
-		return at, false
+func (w *window) wake(h *holder) (at time.Time, ok bool) {
+	if l := w.retries.first(); l != nil {
+		at, ok = l.when, true
 	}
-	if len(w.retries) > 0 {
-		at, ok = w.retries[0].due, true
+	if len(w.queue) > 0 && len(w.leases) < w.limits.leases {
+		if from := w.notBefore(); !ok || from.Before(at) {
+			at, ok = from, true
+		}
 	}
-	if len(w.queue) > 0 && len(w.leases) < windowLeases {
-		at, ok = time.Time{}, true
+	if h.full() || h.push && w.pause.reason != "" && h.count > 0 {
+		ok = false
 	}
-	if at.Before(w.pause.until) {
+	if h.push && at.Before(w.pause.until) {
 		at = w.pause.until
 	}
 	return at, ok
@@ -184,46 +314,79 @@ func (w *window) wake() (at time.Time, ok bool) {
 
 // end takes an attempt's outcome. It reports whether the cursor changed.
 func (w *window) end(l *lease, o outcome, now time.Time) (changed bool) {
-	w.inFlight--
-	if o.fate != unreachable && o.fate != cut && o.fate != unread {
-		w.pause.reason, w.pause.tries = "", 0
+	pushed := l.state == flying && l.holder.push
+	w.land(l)
+	if pushed {
+		w.learn(l, &o, now)
 	}
 	switch o.fate {
-	case acked, buried, expired:
-		w.drop(l)
-		delete(w.leases, l.offset)
-		w.cursor.settle(l.offset, l.offset+1)
+	case acked:
+		if l.run != nil && l.run.leases[0] != l {
+			l.state = held
+			return false
+		}
+		w.settle(l)
+		return true
+	case buried, expired:
 		if o.fate == buried {
 			w.cursor.dead++
 		}
+		w.settle(l)
 		return true
+	}
+	w.void(l)
+	l.state = waiting
+	switch o.fate {
 	case failed:
-		w.cursor.failed(l.offset)
-		l.notes = append(l.notes, Failure{l.attempt, now.UTC(), o.text})
-		wait := max(w.backoff(int(l.attempt)), o.retryAfter)
+		w.cursor.failed(l.offset, Failure{l.attempt, now.UTC(), o.text})
 		if o.hold && o.retryAfter > 0 {
 			w.pause.until = now.Add(o.retryAfter)
 		}
-		w.retry(l, now.Add(wait))
+		w.wait(l, now.Add(max(w.backoff(int(min(l.attempt, 64))), o.retryAfter)))
 		return true
-	case unreachable:
-		w.pauseFor(o.text, now)
-		w.retry(l, time.Time{})
 	case unread:
-		w.retry(l, now.Add(w.limits.maxBackoff))
-	case cut:
-		w.retry(l, time.Time{})
+		w.wait(l, now.Add(w.limits.maxBackoff))
+	default:
+		w.wait(l, time.Time{})
 	}
 	return false
 }
 
-// retry puts a lease back. Records of many waiting leases are dropped, and read again when due.
-func (w *window) retry(l *lease, due time.Time) {
-	l.due = due
+// spent reports whether a failure of l would be its last.
+func (w *window) spent(l *lease) bool {
+	return w.limits.attempts > 0 && w.cursor.attempts[l.offset]+1 >= w.limits.attempts
+}
+
+// notes returns the failures of an offset, as far as they are known.
+func (w *window) notes(offset uint64) []Failure { return slices.Clone(w.cursor.notes[offset]) }
+
+// leave takes a lease out of flight, and of all waiting, until it is buried.
+func (w *window) leave(l *lease) {
+	w.land(l)
+	w.void(l)
+	l.state = leaving
+}
+
+// settle ends a lease for good.
+func (w *window) settle(l *lease) {
+	w.retries.remove(l)
+	w.drop(l)
+	delete(w.leases, l.offset)
+	w.cursor.settle(l.offset, l.offset+1)
+	if l.run != nil {
+		w.advance(l)
+	}
+}
+
+// wait puts a lease back until when. Records of many waiting leases are dropped, and read again when due.
+func (w *window) wait(l *lease, when time.Time) {
+	l.when = when
 	if w.held > windowBytes {
 		w.drop(l)
 	}
-	heap.Push(&w.retries, l)
+	if l.run == nil || l.run.leases[0] == l {
+		heap.Push(&w.retries, l)
+	}
 }
 
 func (w *window) drop(l *lease) {
@@ -233,26 +396,12 @@ func (w *window) drop(l *lease) {
 	}
 }
 
-// pauseFor stops delivery until a probe gets through. Failures of what was in flight together count once.
-func (w *window) pauseFor(reason string, now time.Time) {
-	if now.Before(w.pause.until) {
-		return
-	}
-	w.pause.tries++
-	w.pause.reason = reason
-	w.pause.until = now.Add(w.backoff(w.pause.tries))
-}
-
-// resume lets the next probe start at once: what is known of the receiver has changed.
-func (w *window) resume() {
-	if w.pause.reason != "" {
-		w.pause.tries, w.pause.until = 0, time.Time{}
-	}
-}
-
 // backoff is the wait after the nth failure in a row: exponential, its upper half random, so that
 // receivers are not struck in step.
 func (w *window) backoff(n int) time.Duration {
+	if w.limits.maxBackoff == 0 {
+		return 0
+	}
 	d := w.limits.maxBackoff
 	if n < 30 {
 		d = min(d, w.limits.minBackoff<<(n-1))
@@ -269,6 +418,11 @@ func (w *window) saved() []byte {
 	for _, l := range w.leases {
 		w.cursor.seq = min(w.cursor.seq, l.seq)
 	}
+	for _, r := range w.runs {
+		if r.left != nil {
+			w.cursor.seq = min(w.cursor.seq, r.left.seq)
+		}
+	}
 	return w.cursor.encode()
 }
 
@@ -276,8 +430,8 @@ func (w *window) saved() []byte {
 func (w *window) oldest() (at time.Time) {
 	first := w.head
 	for _, l := range w.leases {
-		if l.record != nil && l.offset < first {
-			first, at = l.offset, l.record.time
+		if l.offset < first {
+			first, at = l.offset, l.at
 		}
 	}
 	if len(w.queue) > 0 && w.queue[0].offset < first {
@@ -286,22 +440,44 @@ func (w *window) oldest() (at time.Time) {
 	return at
 }
 
-// retries are the leases that wait, by due time, then by offset: what became due together goes in order.
-type retries []*lease
+// schedule holds leases by when, then by offset: what became due together goes in order.
+type schedule []*lease
 
-func (r retries) Len() int { return len(r) }
-func (r retries) Less(i, j int) bool {
-	if r[i].due.Equal(r[j].due) {
-		return r[i].offset < r[j].offset
+func (s schedule) first() *lease {
+	if len(s) == 0 {
+		return nil
 	}
-	return r[i].due.Before(r[j].due)
+	return s[0]
 }
-func (r retries) Swap(i, j int) { r[i], r[j] = r[j], r[i] }
-func (r *retries) Push(x any)   { *r = append(*r, x.(*lease)) }
-func (r *retries) Pop() any {
-	old := *r
+
+// remove takes l out, where it is in.
+func (s *schedule) remove(l *lease) {
+	if l.index >= 0 && l.index < len(*s) && (*s)[l.index] == l {
+		heap.Remove(s, l.index)
+	}
+}
+
+func (s schedule) Len() int { return len(s) }
+func (s schedule) Less(i, j int) bool {
+	if s[i].when.Equal(s[j].when) {
+		return s[i].offset < s[j].offset
+	}
+	return s[i].when.Before(s[j].when)
+}
+func (s schedule) Swap(i, j int) {
+	s[i], s[j] = s[j], s[i]
+	s[i].index, s[j].index = i, j
+}
+func (s *schedule) Push(x any) {
+	l := x.(*lease)
+	l.index = len(*s)
+	*s = append(*s, l)
+}
+func (s *schedule) Pop() any {
+	old := *s
 	l := old[len(old)-1]
 	old[len(old)-1] = nil
-	*r = old[:len(old)-1]
+	l.index = -1
+	*s = old[:len(old)-1]
 	return l
 }

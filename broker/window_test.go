@@ -66,7 +66,8 @@ func testBatch(base uint64, n int) *batch {
 // delivered again once the cursor has it, and first attempts go in order.
 func TestWindowPlay(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
-	w := newWindow(cursor{}, limits{concurrency: 4, attempts: 1 << 40, minBackoff: time.Millisecond, maxBackoff: time.Second})
+	w := newWindow(cursor{}, limits{leases: 100, attempts: 1 << 40, minBackoff: time.Millisecond, maxBackoff: time.Second})
+	h := &holder{push: true, limit: 4}
 	now := time.Unix(0, 0)
 	var head, lastFirst uint64
 	var flying []*lease
@@ -81,7 +82,7 @@ func TestWindowPlay(t *testing.T) {
 		if w.wants() {
 			w.add(testBatch(w.next, 1))
 		}
-		for l := w.start(now); l != nil; l = w.start(now) {
+		for l := w.start(now, h); l != nil; l = w.start(now, h) {
 			if done[l.offset] || len(flying) >= 4 {
 				t.Fatalf("step %d: offset %d delivered although settled %v, %d in flight", step, l.offset, done[l.offset], len(flying))
 			}
@@ -107,21 +108,163 @@ func TestWindowPlay(t *testing.T) {
 			if err != nil || !maps.Equal(attempts, c.attempts) {
 				t.Fatalf("attempts %v saved as %v: %v", attempts, c.attempts, err)
 			}
-			w, flying, lastFirst = newWindow(*c, w.limits), nil, 0
+			w, h, flying, lastFirst = newWindow(*c, w.limits), &holder{push: true, limit: 4}, nil, 0
 			w.head = head
 		}
 		if step > 1e6 {
 			t.Fatalf("%d of 2000 settled, window %+v", len(done), w)
 		}
 	}
-	if w.cursor.floor != 2000 || len(w.cursor.attempts) != 0 || w.held != 0 {
+	if w.cursor.floor != 2000 || len(w.cursor.attempts) != 0 || w.cursor.noted != 0 || w.held != 0 || w.inFlight != 0 {
 		t.Errorf("at the end: cursor %+v, %d bytes held", w.cursor, w.held)
+	}
+}
+
+// TestOrderedPlay has three pullers of a subscription with ordering keys that acknowledge, fail, let expire and leave at random,
+// and crashes. Of each key, a message takes effect only after all before it did; and everything does.
+func TestOrderedPlay(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	const total, keys = 3000, 7
+	keyOf := func(offset uint64) string { return string(rune('a' + offset%keys)) }
+	read := func(base uint64, n int) *batch {
+		b := testBatch(base, n)
+		for i := range b.records {
+			b.records[i].key = keyOf(base + uint64(i))
+		}
+		return b
+	}
+	w := newWindow(cursor{}, limits{leases: 200, maxBackoff: time.Second, minBackoff: time.Millisecond, ordered: true})
+	holders := []*holder{{limit: 9}, {}, {bytes: 1}}
+	type flight struct {
+		l  *lease
+		id ackID
+	}
+	var flights []flight
+	now, head, settled := time.Unix(0, 0), uint64(0), make(map[string]uint64)
+	check := func(step int) {
+		for key := range keys {
+			k := keyOf(uint64(key))
+			for o := settled[k]*keys + uint64(key); o < total && w.cursor.isSettled(o); o += keys {
+				settled[k]++
+			}
+			for o := settled[k]*keys + uint64(key) + keys; o < min(head, settled[k]*keys+40*keys); o += keys {
+				if w.cursor.isSettled(o) {
+					t.Fatalf("step %d: offset %d of key %s is settled before %d", step, o, k, settled[k]*keys+uint64(key))
+				}
+			}
+		}
+	}
+	for step := 0; w.cursor.floor < total; step++ {
+		now = now.Add(time.Duration(random.IntN(20)) * time.Millisecond)
+		if head < total && random.IntN(3) == 0 {
+			n := min(1+random.IntN(40), int(total-head))
+			w.offer(read(head, n))
+			head += uint64(n)
+		}
+		for w.wants() {
+			w.add(read(w.next, int(min(head-w.next, 50))))
+		}
+		for l := w.expire(now); l != nil; l = w.expire(now) {
+			w.end(l, outcome{fate: failed, text: "expired"}, now)
+		}
+		h := holders[random.IntN(3)]
+		if l := w.start(now, h); l != nil {
+			w.expireAt(l, now.Add(500*time.Millisecond))
+			flights = append(flights, flight{l, ackID{offset: l.offset, delivery: l.delivery}})
+		}
+		if len(flights) > 0 {
+			i := random.IntN(len(flights))
+			f := flights[i]
+			flights = append(flights[:i], flights[i+1:]...)
+			switch random.IntN(12) {
+			case 0:
+				if l := w.current(f.id, true); l != nil {
+					w.end(l, outcome{fate: failed, text: "no"}, now)
+				}
+			case 1: // left to expire; acknowledged late, perhaps
+				flights = append(flights, f)
+			default:
+				_, _ = w.ack(f.id, true, now)
+			}
+			check(step)
+		}
+		if random.IntN(500) == 0 {
+			i := random.IntN(3)
+			w.release(holders[i])
+			holders[i] = new(holder)
+		}
+		if random.IntN(3000) == 0 {
+			c, err := decodeCursor(w.saved())
+			if err != nil {
+				t.Fatal(err)
+			}
+			w, flights = newWindow(*c, w.limits), nil
+			w.head = head
+			for i := range holders {
+				holders[i] = new(holder)
+			}
+		}
+		if step > 1e6 {
+			t.Fatalf("floor %d of %d", w.cursor.floor, total)
+		}
+	}
+	if len(w.leases) != 0 || len(w.runs) != 0 || len(w.deadlines) != 0 || len(w.retries) != 0 || w.inFlight != 0 || w.held != 0 {
+		t.Errorf("left over: %d leases, %d runs, %d deadlines, %d retries, %d in flight, %d bytes", len(w.leases), len(w.runs), len(w.deadlines), len(w.retries), w.inFlight, w.held)
+	}
+}
+
+// TestStuckKeyLeavesOthersAlone fails one key for ever: the others go on, what is held of it is bounded, and once it
+// succeeds all of it comes, in order.
+func TestStuckKeyLeavesOthersAlone(t *testing.T) {
+	const total = 20_000
+	read := func(base uint64, n int) *batch {
+		b := testBatch(base, n)
+		for i := range b.records {
+			b.records[i].key = []string{"poison", "good"}[(base+uint64(i))%2]
+		}
+		return b
+	}
+	w := newWindow(cursor{}, limits{leases: pullLeases, ordered: true})
+	w.head = total
+	now, h := time.Unix(0, 0), new(holder)
+	deliver := func(well bool) (n int) {
+		for l := w.start(now, h); l != nil; l = w.start(now, h) {
+			n++
+			f := acked
+			if l.run.key == "poison" && !well {
+				f = failed
+			}
+			w.end(l, outcome{fate: f}, now)
+			if f == failed {
+				break
+			}
+		}
+		return n
+	}
+	for w.cursor.lag(total) > total/2 {
+		if w.wants() {
+			w.add(read(w.next, int(min(total-w.next, 500))))
+		}
+		deliver(false)
+	}
+	if key, attempts, left := w.stuck(); key != "poison" || attempts < 10 || !left || len(w.leases) > runMost {
+		t.Errorf("stuck: %q after %d attempts, left behind %v, %d leases", key, attempts, left, len(w.leases))
+	}
+	for w.cursor.floor < total {
+		if w.wants() {
+			w.add(read(w.next, int(min(total-w.next, 500))))
+		}
+		deliver(true)
+	}
+	if len(w.leases) != 0 || len(w.runs) != 0 || w.held != 0 {
+		t.Errorf("left over: %d leases, %d runs, %d bytes", len(w.leases), len(w.runs), w.held)
 	}
 }
 
 func TestRecordSurvivesItsEncoding(t *testing.T) {
 	r := &record{caller: "orders", Event: Event{ID: "1", Source: "s", Type: "t", ContentType: "text/plain", Data: []byte{0, 255},
-		Attributes: map[string]string{"subject": "Größe", "empty": ""}, RequestID: "r", Traceparent: "p", Tracestate: "q"}}
+		Attributes: map[string]string{"subject": "Größe", "empty": ""}, RequestID: "r", Traceparent: "p", Tracestate: "q"},
+		key: "k", plain: true, only: "o", origin: 9, notBefore: time.Unix(7, 8).UTC()}
 	b := &batch{base: 7, count: 1, bytes: 99, time: time.Unix(5, 6).UTC()}
 	got, err := decodeBatch("topic", b.encode([][]byte{r.encode()}), true)
 	if err != nil {
@@ -129,7 +272,7 @@ func TestRecordSurvivesItsEncoding(t *testing.T) {
 	}
 	g := got.records[0]
 	if got.base != 7 || got.end() != 8 || got.bytes != 99 || !got.time.Equal(b.time) || !bytes.Equal(g.encode()[:8], r.encode()[:8]) ||
-		g.caller != r.caller || !maps.Equal(g.Attributes, r.Attributes) || !bytes.Equal(g.Data, r.Data) || g.Tracestate != "q" || g.Topic != "topic" {
+		g.caller != r.caller || !maps.Equal(g.Attributes, r.Attributes) || !bytes.Equal(g.Data, r.Data) || g.Tracestate != "q" || g.key != "k" || !g.plain || g.only != "o" || g.origin != 9 || !g.notBefore.Equal(r.notBefore) || g.Topic != "topic" {
 		t.Errorf("%+v %+v", got, g)
 	}
 }

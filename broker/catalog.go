@@ -1,0 +1,255 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// Kinds of resources in the catalog: parts of subjects, so that they never change.
+const (
+	kindTopic        = "topic"
+	kindSubscription = "subscription"
+	kindSnapshot     = "snapshot"
+)
+
+// catalog is what was created by the API: durable, one message per resource. What manifests declare is not in it.
+// It is guarded by Broker.mu; changes are made one at a time, under Broker.installing.
+type catalog struct {
+	topics        map[string]*TopicConfig
+	subscriptions map[string]*SubscriptionConfig
+	snapshots     map[string]*snapshot
+}
+
+func newCatalog() catalog {
+	return catalog{topics: make(map[string]*TopicConfig), subscriptions: make(map[string]*SubscriptionConfig), snapshots: make(map[string]*snapshot)}
+}
+
+// loadCatalog reads every resource.
+func (e *engine) loadCatalog(ctx context.Context) (catalog, error) {
+	c := newCatalog()
+	err := e.each(ctx, e.catalog, catalogPrefix+"*.*", func(m *jetstream.RawStreamMsg) error {
+		kind, name, _ := strings.Cut(strings.TrimPrefix(m.Subject, catalogPrefix), ".")
+		name, err := untoken(name)
+		if err != nil {
+			return err
+		}
+		switch kind {
+		case kindTopic:
+			c.topics[name], err = decoded[TopicConfig](m.Data)
+		case kindSubscription:
+			c.subscriptions[name], err = decoded[SubscriptionConfig](m.Data)
+		case kindSnapshot:
+			c.snapshots[name], err = decoded[snapshot](m.Data)
+		}
+		return err
+	})
+	return c, err
+}
+
+func decoded[T any](data []byte) (*T, error) {
+	v := new(T)
+	return v, json.Unmarshal(data, v)
+}
+
+// each calls f for every message of a stream that matches a filter, in order.
+func (e *engine) each(ctx context.Context, s jetstream.Stream, filter string, f func(*jetstream.RawStreamMsg) error) error {
+	for seq := uint64(1); ; {
+		m, err := s.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(filter))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil
+		}
+		if err != nil {
+			return e.explain(err)
+		}
+		if err := f(m); err != nil {
+			return fmt.Errorf("message %d of %s: %w", m.Sequence, m.Subject, err)
+		}
+		seq = m.Sequence + 1
+	}
+}
+
+// keep makes a resource durable.
+func (b *Broker) keep(kind, name string, value any) error {
+	data, err := json.Marshal(value)
+	if err == nil {
+		_, err = b.engine.Load().store([]message{{catalogPrefix + kind + "." + token(name), data}})
+	}
+	if err != nil {
+		return unavailable("%s %s is not saved: %v", kind, name, err)
+	}
+	return nil
+}
+
+// erase removes a resource for good.
+func (b *Broker) erase(ctx context.Context, kind, name string) error {
+	e := b.engine.Load()
+	err := e.catalog.Purge(ctx, jetstream.WithPurgeSubject(catalogPrefix+kind+"."+token(name)))
+	if err != nil {
+		return unavailable("%s %s is not removed: %v", kind, name, e.explain(err))
+	}
+	return nil
+}
+
+// CreateTopic makes a topic. Services have the topics that their manifests name without it.
+func (b *Broker) CreateTopic(_ context.Context, caller string, c TopicConfig) (TopicConfig, error) {
+	b.installing.Lock()
+	defer b.installing.Unlock()
+	if err := c.check(); err != nil {
+		return c, err
+	}
+	if at, ok := b.topicConfig(c.Name); ok {
+		return c, alreadyExists("topic %s exists already%s", c.Name, declaredAt(at.Declared))
+	}
+	learned, err := b.policy.Load().mayPublish(caller, c.Name)
+	if err != nil {
+		return c, err
+	}
+	b.observeLearned(learned, c.Name)
+	c.Owner = caller
+	if err := b.keep(kindTopic, c.Name, &c); err != nil {
+		return c, err
+	}
+	b.mu.Lock()
+	b.catalog.topics[c.Name] = &c
+	b.mu.Unlock()
+	return c, nil
+}
+
+func declaredAt(place string) string {
+	if place == "" {
+		return ""
+	}
+	return ": " + place + " names it"
+}
+
+// observeLearned records what learning let pass, where anything.
+func (b *Broker) observeLearned(l *fleet.Learned, topic string) {
+	if l != nil {
+		b.config.Observe(&fleet.Observation{Kind: fleet.KindPublish, Caller: l.Service, Callee: fleet.Events, Topic: topic, Learned: l})
+	}
+}
+
+// topicConfig returns a topic as it is declared or was created.
+func (b *Broker) topicConfig(name string) (TopicConfig, bool) {
+	if c, ok := b.policy.Load().declared[name]; ok {
+		return c, true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c := b.catalog.topics[name]; c != nil {
+		return c.clone(), true
+	}
+	return TopicConfig{}, false
+}
+
+func (c *TopicConfig) clone() TopicConfig {
+	out := *c
+	out.Labels = maps.Clone(c.Labels)
+	if c.Schema != nil {
+		s := *c.Schema
+		out.Schema = &s
+	}
+	return out
+}
+
+// Topic returns a topic that a manifest names or that was created.
+func (b *Broker) Topic(_ context.Context, name string) (TopicConfig, error) {
+	c, ok := b.topicConfig(name)
+	if !ok {
+		return c, notFound("there is no topic %s%s", name, b.policy.Load().unknown(name))
+	}
+	return c, nil
+}
+
+// ListTopics returns all topics that manifests name or that were created, sorted by name.
+func (b *Broker) ListTopics(context.Context) []TopicConfig {
+	all := maps.Clone(b.policy.Load().declared)
+	b.mu.Lock()
+	for name, c := range b.catalog.topics {
+		if _, ok := all[name]; !ok {
+			all[name] = c.clone()
+		}
+	}
+	b.mu.Unlock()
+	return slices.SortedFunc(maps.Values(all), func(x, y TopicConfig) int { return strings.Compare(x.Name, y.Name) })
+}
+
+// UpdateTopic lets change edit a copy of a topic, then puts that in force. What change fails with is returned.
+func (b *Broker) UpdateTopic(ctx context.Context, caller, name string, change func(*TopicConfig) error) (TopicConfig, error) {
+	b.installing.Lock()
+	defer b.installing.Unlock()
+	c, err := b.ownTopic(ctx, caller, name)
+	if err != nil {
+		return c, err
+	}
+	was := c
+	if err := change(&c); err != nil {
+		return was, err
+	}
+	c.Name, c.Owner = was.Name, was.Owner
+	if err := c.check(); err != nil {
+		return was, err
+	}
+	if c.Durability != was.Durability {
+		return was, invalid("durability", "a topic's durability does not change in place: that is a copy")
+	}
+	if err := b.keep(kindTopic, name, &c); err != nil {
+		return was, err
+	}
+	b.mu.Lock()
+	b.catalog.topics[name] = &c
+	b.mu.Unlock()
+	return c.clone(), nil
+}
+
+// ownTopic returns a topic that caller may change.
+func (b *Broker) ownTopic(ctx context.Context, caller, name string) (TopicConfig, error) {
+	c, err := b.Topic(ctx, name)
+	if err != nil {
+		return c, err
+	}
+	if c.Declared != "" {
+		return c, precondition("topic %s belongs to the manifest that names it: change %s", name, c.Declared)
+	}
+	return c, mayChange(caller, c.Owner, "topic "+name)
+}
+
+// mayChange says why caller may not touch what owner has, or nil.
+func mayChange(caller, owner, what string) error {
+	if caller == fleet.Operator || caller == owner {
+		return nil
+	}
+	return &Error{Status: 403, Reason: fleet.ReasonNotAllowed, Text: fmt.Sprintf("%s may not use %s: it belongs to %s", quoteCaller(caller), what, owner)}
+}
+
+// DeleteTopic removes a topic and its messages. Its subscriptions stay, without a topic.
+func (b *Broker) DeleteTopic(ctx context.Context, caller, name string) error {
+	b.installing.Lock()
+	defer b.installing.Unlock()
+	if _, err := b.ownTopic(ctx, caller, name); err != nil {
+		return err
+	}
+	for _, c := range b.ListSubscriptions(ctx) {
+		if c.Topic == name && c.Declared == "" {
+			if err := b.orphan(ctx, c); err != nil {
+				return err
+			}
+		}
+	}
+	if err := b.erase(ctx, kindTopic, name); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	delete(b.catalog.topics, name)
+	b.mu.Unlock()
+	return b.purgeTopic(ctx, name)
+}

@@ -1,0 +1,157 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// Publish publishes one event for caller, a service or [fleet.Operator], and returns its id once it is
+// durable. What it fails with is an [*Error]. Where ctx ends first the event may yet be accepted.
+func (b *Broker) Publish(ctx context.Context, caller string, e Event) (id string, err error) {
+	ids, err := b.publish(ctx, caller, e.Topic, []Event{e})
+	if err != nil {
+		return "", err
+	}
+	return ids[0], nil
+}
+
+// publish is an event's walk up to its acknowledgement: complete and check the events, check the permission, commit.
+func (b *Broker) publish(ctx context.Context, caller, topicName string, events []Event) (ids []string, err error) {
+	start := time.Now()
+	learned, err := b.mayPublish(caller, topicName)
+	records := make([]*record, 0, len(events))
+	for i := range events {
+		e := &events[i]
+		e.Topic = topicName
+		e.complete(caller, start)
+		s := e.publishSpan(b.config.Sampler)
+		records = append(records, &record{Event: *e, caller: caller, span: s, key: e.OrderingKey, notBefore: e.NotBefore})
+		ids = append(ids, e.ID)
+		if err == nil {
+			err = b.checkEvent(e, i, len(events))
+		}
+	}
+	if err == nil {
+		_, err = b.commitRecords(ctx, topicName, records)
+	}
+	b.observePublish(start, records, learned, err)
+	return ids, err
+}
+
+// mayPublish says why caller may not publish to a topic, or nil; and what learning let pass.
+func (b *Broker) mayPublish(caller, topicName string) (*fleet.Learned, error) {
+	b.mu.Lock()
+	c := b.catalog.topics[topicName]
+	own := c != nil && c.Owner == caller
+	b.mu.Unlock()
+	if own {
+		return nil, nil
+	}
+	return b.policy.Load().mayPublish(caller, topicName)
+}
+
+// PublishMessages publishes messages to one topic for caller, a service or [fleet.Operator], all or none, and returns their ids,
+// in order, once they are durable. What it fails with is an [*Error]. Where ctx ends first they may yet be accepted. It keeps the
+// messages' data and attributes: they must not be changed afterwards.
+func (b *Broker) PublishMessages(ctx context.Context, caller, topicName string, messages []Message) (ids []string, err error) {
+	start := time.Now()
+	learned, err := b.mayPublish(caller, topicName)
+	if err == nil {
+		_, err = b.Topic(ctx, topicName)
+	}
+	records := make([]*record, 0, len(messages))
+	for i := range messages {
+		m := &messages[i]
+		records = append(records, b.newRecord(caller, topicName, m))
+		if err == nil {
+			err = asError(b.checkMessage(m))
+		}
+	}
+	var base uint64
+	if err == nil {
+		base, err = b.commitRecords(ctx, topicName, records)
+	}
+	for i, r := range records {
+		r.ID = strconv.FormatUint(base+uint64(i), 10) // for the observation: it is not stored
+	}
+	b.observePublish(start, records, learned, err)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range records {
+		ids = append(ids, r.ID)
+	}
+	return ids, nil
+}
+
+func asError(e *Error) error {
+	if e == nil {
+		return nil
+	}
+	return e
+}
+
+// newRecord makes a record of a message that is no CloudEvent.
+func (b *Broker) newRecord(caller, topicName string, m *Message) *record {
+	r := &record{plain: true, caller: caller, key: m.OrderingKey, notBefore: m.NotBefore, Event: Event{
+		Topic: topicName, Data: m.Data, Attributes: m.Attributes, RequestID: m.RequestID, Traceparent: m.Traceparent, Tracestate: m.Tracestate,
+	}}
+	if r.RequestID == "" {
+		r.RequestID = newID()
+	}
+	r.span = r.messageSpan(b.config.Sampler)
+	return r
+}
+
+func (b *Broker) checkEvent(e *Event, i, of int) error {
+	err := e.check()
+	status, reason := http.StatusBadRequest, fleet.ReasonMalformedEvent
+	if len(e.Data) > b.config.MaxEvent {
+		err = fmt.Errorf("its data has %d bytes; at most %d are allowed: store it elsewhere and publish where it lies", len(e.Data), b.config.MaxEvent)
+		status, reason = http.StatusRequestEntityTooLarge, fleet.ReasonTooLarge
+	}
+	if err == nil {
+		return nil
+	}
+	if of > 1 {
+		err = fmt.Errorf("event %d of the batch: %w", i, err)
+	}
+	return &Error{Status: status, Reason: reason, Text: fmt.Sprintf("not accepted: %v", err)}
+}
+
+// commitRecords commits records together, and returns the offset of the first.
+func (b *Broker) commitRecords(ctx context.Context, topicName string, records []*record) (base uint64, err error) {
+	if len(records) == 0 {
+		return 0, nil
+	}
+	p := newPublish(b.topic(topicName), records)
+	if err := b.commits.put(p); err != nil {
+		return 0, b.refusal(p.topic, err)
+	}
+	if err := p.wait(ctx); err != nil {
+		return 0, err
+	}
+	return p.base, nil
+}
+
+func (b *Broker) observePublish(start time.Time, records []*record, learned *fleet.Learned, err error) {
+	for _, r := range records {
+		o := &fleet.Observation{
+			Kind: fleet.KindPublish, RequestID: r.RequestID, Time: start, Duration: time.Since(start),
+			Caller: r.caller, Callee: fleet.Events, Protocol: fleet.HTTP, Method: http.MethodPost, Path: "/" + r.Topic,
+			Topic: r.Topic, Event: r.ID, Status: http.StatusAccepted, BytesIn: int64(len(r.Data)), Learned: learned, Detail: "event " + r.ID,
+		}
+		r.span.note(o)
+		var refused *Error
+		if errors.As(err, &refused) {
+			o.Status, o.Reason, o.Detail = refused.Status, string(refused.Reason), refused.Text
+		}
+		b.config.Observe(o)
+	}
+}

@@ -1,0 +1,326 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// ReceiverConfig says how one puller takes messages. Zero values mean the defaults that are named.
+type ReceiverConfig struct {
+	AckDeadline time.Duration // of what it is given: 10 to 600 s; the subscription's
+	MaxMessages int           // most outstanding, so that a slow puller is not flooded; 0: any number
+	MaxBytes    int           // most outstanding, of data; 0: any number
+}
+
+// Receiver is one puller of a subscription. Several share its messages; those of one ordering key go to one of
+// them at a time. It holds nothing that must be given back: what it was given and does not acknowledge in time goes to others.
+type Receiver struct {
+	s        *subscription
+	deadline time.Duration
+	wake     chan struct{}
+	holder   holder // guarded by s.mu
+	once     sync.Once
+}
+
+// NewReceiver opens a pull of a subscription, named as the API does, for caller. Close it.
+func (b *Broker) NewReceiver(ctx context.Context, caller, subscription string, c ReceiverConfig) (*Receiver, error) {
+	s, err := b.usable(ctx, caller, subscription)
+	if err != nil {
+		return nil, err
+	}
+	if err := between("stream_ack_deadline_seconds", c.AckDeadline, minAckDeadline, maxAckDeadline); err != nil {
+		return nil, err
+	}
+	r := &Receiver{s: s, deadline: c.AckDeadline, wake: make(chan struct{}, 1), holder: holder{limit: c.MaxMessages, bytes: c.MaxBytes}}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.pullableLocked(); err != nil {
+		return nil, err
+	}
+	s.receivers = append(s.receivers, r)
+	return r, nil
+}
+
+// pullableLocked says why nobody can pull, or nil.
+func (s *subscription) pullableLocked() error {
+	if s.stopped {
+		return &Error{Status: http.StatusNotFound, Text: "subscription " + apiName(s.name) + " is no more, or the broker is stopping"}
+	}
+	if s.config.Push != nil && !s.config.Pull {
+		return precondition("subscription %s pushes to %s: it cannot be pulled, too", apiName(s.name), s.config.Push.Endpoint)
+	}
+	return nil
+}
+
+// Receive waits until there are messages and returns some: at least 1 and at most max, of at most maxBytes of data unless the
+// first one alone has more. 0 means any number. Where ctx ends first it returns ctx's error.
+func (r *Receiver) Receive(ctx context.Context, max, maxBytes int) ([]Delivery, error) {
+	for {
+		grants, err := r.s.lend(r, max, maxBytes)
+		if err != nil {
+			return nil, err
+		}
+		if out := r.s.deliveries(grants); len(out) > 0 {
+			return out, nil
+		}
+		select {
+		case <-r.wake:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Update changes the ack deadline of what is given from now on; 0 means the subscription's.
+func (r *Receiver) Update(deadline time.Duration) error {
+	if err := between("stream_ack_deadline_seconds", deadline, minAckDeadline, maxAckDeadline); err != nil {
+		return err
+	}
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	r.deadline = deadline
+	return nil
+}
+
+// Close ends the pull. A Receive that waits returns an error.
+func (r *Receiver) Close() {
+	r.once.Do(func() {
+		s := r.s
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for i, o := range s.receivers {
+			if o == r {
+				s.receivers = append(s.receivers[:i], s.receivers[i+1:]...)
+				break
+			}
+		}
+		s.window.release(&r.holder)
+		r.poke()
+		s.pumpLocked()
+	})
+}
+
+func (r *Receiver) poke() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// grant is a lease as it was handed out: the lease itself may be over, and another's, a moment later.
+type grant struct {
+	lease                   *lease
+	record                  *record // nil: it is to be read again
+	offset, seq             uint64
+	attempt, delivery, turn uint64
+	before                  fleet.SpanID // of the attempt before, in this process
+}
+
+func (s *subscription) grantLocked(l *lease) grant {
+	return grant{l, l.record, l.offset, l.seq, l.attempt, l.delivery, s.window.cursor.turn, l.span}
+}
+
+// id is the message's, in its topic.
+func (g *grant) id() string { return strconv.FormatUint(g.offset, 10) }
+
+// idOf is the id of a record that was granted: a redriven one keeps the id that it had.
+func (g *grant) idOf(r *record) string {
+	if r.origin > 0 {
+		return strconv.FormatUint(r.origin-1, 10)
+	}
+	return g.id()
+}
+
+// lend takes what r may have now.
+func (s *subscription) lend(r *Receiver, most, mostBytes int) ([]grant, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.pullableLocked(); err != nil {
+		return nil, err
+	}
+	if r.holder.gone {
+		return nil, precondition("the receiver is closed")
+	}
+	now := time.Now()
+	deadline := r.deadline
+	set(&deadline, s.config.AckDeadline)
+	var out []grant
+	for bytes := 0; (most == 0 || len(out) < most) && (mostBytes == 0 || bytes < mostBytes); {
+		l := s.window.start(now, &r.holder)
+		if l == nil {
+			break
+		}
+		s.window.expireAt(l, now.Add(deadline))
+		g := s.grantLocked(l)
+		if l.record != nil {
+			bytes += len(l.record.Data)
+		}
+		if s.window.held > windowBytes/2 {
+			s.window.drop(l)
+		}
+		out = append(out, g)
+	}
+	if len(out) > 0 {
+		s.usedLocked(now)
+	}
+	s.pumpLocked()
+	return out, nil
+}
+
+// deliveries makes messages of grants. What cannot be read is left out, and ended.
+func (s *subscription) deliveries(grants []grant) []Delivery {
+	out := make([]Delivery, 0, len(grants))
+	for _, g := range grants {
+		r, o := s.load(g)
+		if r == nil {
+			s.end(g, o)
+			continue
+		}
+		out = append(out, Delivery{
+			Message: r.message(g.idOf(r)), Attempt: int(g.attempt),
+			AckID: ackID{s.b.epoch, g.turn, g.offset, g.delivery}.String(),
+		})
+	}
+	return out
+}
+
+// ackID names one delivery: it holds all that is needed to find its lease, and nothing is kept for it.
+type ackID struct {
+	epoch    uint64 // of the broker's process
+	turn     uint64 // of the subscription: counts seeks
+	offset   uint64
+	delivery uint64
+}
+
+func (a ackID) String() string {
+	return fmt.Sprintf("%x-%x.%d.%d", a.epoch, a.turn, a.offset, a.delivery)
+}
+
+// parseAckID reads what String wrote.
+func parseAckID(s string) (a ackID, ok bool) {
+	epoch, rest, _ := strings.Cut(s, "-")
+	parts := strings.Split(rest, ".")
+	if len(parts) != 3 {
+		return a, false
+	}
+	for _, n := range []struct {
+		text string
+		base int
+		into *uint64
+	}{{epoch, 16, &a.epoch}, {parts[0], 16, &a.turn}, {parts[1], 10, &a.offset}, {parts[2], 10, &a.delivery}} {
+		v, err := strconv.ParseUint(n.text, n.base, 64)
+		if err != nil {
+			return a, false
+		}
+		*n.into = v
+	}
+	return a, true
+}
+
+// Ack acknowledges deliveries of a subscription and returns one result per id: nil, [ErrAckID] or [ErrAckLater]. Late
+// acknowledgements count. Of an exactly-once subscription they do not, and it returns once the acknowledgements survive a power cut.
+func (b *Broker) Ack(ctx context.Context, caller, subscription string, ids []string) ([]error, error) {
+	s, err := b.usable(ctx, caller, subscription)
+	if err != nil {
+		return nil, err
+	}
+	results := make([]error, len(ids))
+	s.mu.Lock()
+	now := time.Now()
+	for i, id := range ids {
+		results[i] = s.ackLocked(id, now)
+	}
+	s.usedLocked(now)
+	exactly := s.config.ExactlyOnce
+	s.pumpLocked()
+	s.mu.Unlock()
+	if exactly && b.saveCursors() != nil {
+		for i := range results {
+			if results[i] == nil {
+				results[i] = ErrAckLater
+			}
+		}
+	}
+	return results, nil
+}
+
+func (s *subscription) ackLocked(id string, now time.Time) error {
+	a, ok := parseAckID(id)
+	if !ok {
+		return ErrAckID
+	}
+	changed, err := s.window.ack(a, a.epoch == s.b.epoch, now)
+	if changed {
+		s.delivered++
+		s.dirty = true
+		s.b.flush.poke()
+	}
+	return err
+}
+
+// ModifyDeadline gives deliveries of a subscription until d from now, 0 to 600 s; 0 gives them back, as failed. It returns one
+// result per id, as Ack does.
+func (b *Broker) ModifyDeadline(ctx context.Context, caller, subscription string, ids []string, d time.Duration) ([]error, error) {
+	s, err := b.usable(ctx, caller, subscription)
+	if err != nil {
+		return nil, err
+	}
+	if err := between("ack_deadline_seconds", d, 0, maxAckDeadline); err != nil {
+		return nil, err
+	}
+	results := make([]error, len(ids))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for i, id := range ids {
+		results[i] = s.modifyLocked(id, d, now)
+	}
+	s.usedLocked(now)
+	s.pumpLocked()
+	return results, nil
+}
+
+func (s *subscription) modifyLocked(id string, d time.Duration, now time.Time) error {
+	a, ok := parseAckID(id)
+	if !ok {
+		return ErrAckID
+	}
+	l := s.window.current(a, a.epoch == s.b.epoch)
+	if l == nil {
+		if s.config.ExactlyOnce {
+			return ErrAckID
+		}
+		return nil
+	}
+	if d > 0 {
+		s.window.expireAt(l, now.Add(d))
+		return nil
+	}
+	s.failLocked(l, outcome{fate: failed, text: "negatively acknowledged"}, now)
+	return nil
+}
+
+// expireLocked ends the leases of pullers whose deadline passed.
+func (s *subscription) expireLocked(now time.Time) {
+	for l := s.window.expire(now); l != nil; l = s.window.expire(now) {
+		s.failLocked(l, outcome{fate: failed, reason: string(fleet.ReasonTimeout), text: "not acknowledged within its ack deadline"}, now)
+	}
+}
+
+// failLocked ends a puller's lease as failed, or buries its message.
+func (s *subscription) failLocked(l *lease, o outcome, now time.Time) {
+	if s.window.spent(l) {
+		g := s.grantLocked(l)
+		s.window.leave(l)
+		s.b.work.Go(func() { s.bury(g, o) })
+		return
+	}
+	s.endLocked(l, o, now)
+}

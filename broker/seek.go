@@ -1,0 +1,107 @@
+package broker
+
+import (
+	"context"
+	"time"
+)
+
+// Seeked is what a seek did, or would do.
+type Seeked struct {
+	Before uint64 // messages that were not settled
+	After  uint64 // messages that are to be delivered now
+}
+
+// SeekTime makes everything that was committed before at settled, and everything from then on, as far as the topic keeps it,
+// not: it is delivered, again where it was delivered before. A dry run only counts.
+func (b *Broker) SeekTime(ctx context.Context, caller, subscription string, at time.Time, dry bool) (Seeked, error) {
+	s, err := b.usable(ctx, caller, subscription)
+	if err != nil {
+		return Seeked{}, err
+	}
+	offset, seq, err := b.offsetAt(ctx, s.topic, at)
+	if err != nil {
+		return Seeked{}, err
+	}
+	return b.seek(s, &cursor{floor: offset, seq: seq}, dry)
+}
+
+// SeekSnapshot gives a subscription the acknowledgement state of a snapshot, which may be another subscription's of the same topic.
+func (b *Broker) SeekSnapshot(ctx context.Context, caller, subscription, name string, dry bool) (Seeked, error) {
+	s, err := b.usable(ctx, caller, subscription)
+	if err != nil {
+		return Seeked{}, err
+	}
+	c, err := b.Snapshot(ctx, name)
+	if err != nil {
+		return Seeked{}, err
+	}
+	if err := mayChange(caller, c.Owner, "snapshot "+name); err != nil {
+		return Seeked{}, err
+	}
+	if c.Topic != s.topic.name {
+		return Seeked{}, precondition("snapshot %s is of topic %s, and subscription %s of topic %s", name, c.Topic, subscription, s.topic.name)
+	}
+	b.mu.Lock()
+	data := b.catalog.snapshots[name].Cursor
+	b.mu.Unlock()
+	to, err := decodeCursor(data)
+	if err != nil {
+		return Seeked{}, err
+	}
+	return b.seek(s, to, dry)
+}
+
+// offsetAt returns where the topic's first batch that was not committed before a time begins, and the head where there is none.
+func (b *Broker) offsetAt(ctx context.Context, t *topic, at time.Time) (offset, seq uint64, err error) {
+	e := b.engine.Load()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.loadLocked(ctx, e); err != nil {
+		return 0, 0, unavailable("%v", err)
+	}
+	if t.last.seq == 0 || t.last.time.Before(at) {
+		return t.head, t.last.seq + 1, nil
+	}
+	first, err := t.searchLocked(ctx, e, func(b *batch) bool { return !b.time.Before(at) })
+	if err != nil {
+		return 0, 0, unavailable("topic %s cannot be read: %v", t.name, err)
+	}
+	if first == nil {
+		return t.head, t.last.seq + 1, nil
+	}
+	return first.base, first.seq, nil
+}
+
+// seek puts a subscription at another place, durably.
+func (b *Broker) seek(s *subscription, to *cursor, dry bool) (out Seeked, err error) {
+	s.mu.Lock()
+	w := s.window
+	out.Before, out.After = w.cursor.lag(w.head), to.lag(w.head)
+	if dry {
+		s.mu.Unlock()
+		return out, nil
+	}
+	w.seek(to)
+	s.dirty = true
+	for _, r := range s.receivers {
+		r.holder = holder{limit: r.holder.limit, bytes: r.holder.bytes}
+	}
+	s.pushes = holder{push: true, limit: s.pushes.limit}
+	s.pumpLocked()
+	s.mu.Unlock()
+	if err := b.saveCursors(); err != nil {
+		return out, unavailable("subscription %s goes on from there, and that is not saved yet: %v", apiName(s.name), err)
+	}
+	return out, nil
+}
+
+// seek moves the window: what is in flight ends without effect.
+func (w *window) seek(to *cursor) {
+	c := cursor{name: w.cursor.name, floor: min(to.floor, w.head), seq: to.seq, turn: w.cursor.turn + 1, dead: w.cursor.dead, used: w.cursor.used}
+	for _, span := range to.settled {
+		c.settle(span.from, span.to)
+	}
+	moved := newWindow(c, w.limits)
+	moved.head, moved.pause, moved.trouble = w.head, w.pause, w.trouble
+	*w = *moved
+}
