@@ -77,7 +77,8 @@ func letterSubject(id string) (subject string, err error) {
 	return "", invalid("id", "%q names no dead letter: write SUBSCRIPTION:OFFSET, as the list does", id)
 }
 
-// bury makes a leaving lease a dead letter: forwarded, or kept. Where that fails the message stays, and is delivered again.
+// bury makes a leaving lease a dead letter: forwarded by its policy, and kept for the operator, unless the policy came by the API:
+// then the topic is where it lies. Where that fails the message stays, and is delivered again.
 func (s *subscription) bury(g grant, o outcome) {
 	r, loaded := s.load(g)
 	if r == nil {
@@ -86,13 +87,15 @@ func (s *subscription) bury(g grant, o outcome) {
 	}
 	now := time.Now().UTC()
 	s.mu.Lock()
-	policy := s.config.DeadLetter
+	policy, declared := s.config.DeadLetter, s.config.Declared != ""
 	failures := append(s.window.notes(g.offset), Failure{g.attempt, now, o.text})
 	s.mu.Unlock()
 	var err error
-	if policy != nil && policy.Topic != "" && s.b.has(policy.Topic) {
+	forwarded := policy != nil && policy.Topic != "" && s.b.has(policy.Topic)
+	if forwarded {
 		err = s.b.forward(s, g, r, policy.Topic)
-	} else {
+	}
+	if err == nil && (!forwarded || declared) {
 		err = s.b.keepLetter(newLetter(s, g, r, failures, now))
 	}
 	if err != nil {

@@ -125,11 +125,29 @@ func (b *Broker) checkEvent(e *Event, i, of int) error {
 	return &Error{Status: status, Reason: reason, Text: fmt.Sprintf("not accepted: %v", err)}
 }
 
+// applyTopic gives records what their topic says of all its messages.
+func (b *Broker) applyTopic(name string, records []*record) {
+	c, _ := b.topicConfig(name)
+	where, err := fleet.ParseOrdering(c.Ordering)
+	if c.Ordering == "" || err != nil {
+		return
+	}
+	for _, r := range records {
+		if r.key == "" {
+			r.key = keyOf(where, r)
+		}
+		if len(r.key) > longestKey {
+			r.key = r.key[:longestKey]
+		}
+	}
+}
+
 // commitRecords commits records together, and returns the offset of the first.
 func (b *Broker) commitRecords(ctx context.Context, topicName string, records []*record) (base uint64, err error) {
 	if len(records) == 0 {
 		return 0, nil
 	}
+	b.applyTopic(topicName, records)
 	p := newPublish(b.topic(topicName), records)
 	if err := b.commits.put(p); err != nil {
 		return 0, b.refusal(p.topic, err)
