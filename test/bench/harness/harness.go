@@ -6,13 +6,13 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"time"
 )
@@ -40,23 +40,26 @@ type Result struct {
 
 // Rate is how many requests a second are offered in all, 0 being as many as go through, and what ours may
 // cost then, as a part of the peer's cost; 0: no goal.
+//
+// A request that an earlier one on its connection holds up is sent late, and those that follow are moved with
+// it; unless the rate is Open: then they stay due at their times, which are kept exactly.
 type Rate struct {
 	PerSecond int
 	Goal      float64
+	Open      bool
 }
 
-// Load asks at address until the time given, at rate a second or as fast as answers come, and returns how
-// long each answer took.
-type Load func(ctx context.Context, address string, until time.Time, rate int) ([]time.Duration, error)
+// Load asks at address until the time given, at a rate, and returns how long each answer took.
+type Load func(ctx context.Context, address string, until time.Time, rate Rate) ([]time.Duration, error)
 
 // MeasureAll measures all sides at all rates, in turn; the first round warms up and does not count.
 func MeasureAll(ctx context.Context, rounds int, length time.Duration, rates []Rate, sides []*Side, load Load) error {
 	for _, rate := range rates {
 		for round := range rounds + 1 {
 			for _, s := range sides {
-				r, err := s.measure(ctx, length, rate.PerSecond, load)
+				r, err := s.measure(ctx, length, rate, load)
 				if err != nil {
-					return fmt.Errorf("%s at %d/s: %w", s.Name, rate.PerSecond, err)
+					return fmt.Errorf("%s, %s: %w", s.Name, rate, err)
 				}
 				if round > 0 {
 					s.Results[rate.PerSecond] = append(s.Results[rate.PerSecond], r)
@@ -67,7 +70,7 @@ func MeasureAll(ctx context.Context, rounds int, length time.Duration, rates []R
 	return nil
 }
 
-func (s *Side) measure(ctx context.Context, length time.Duration, rate int, load Load) (Result, error) {
+func (s *Side) measure(ctx context.Context, length time.Duration, rate Rate, load Load) (Result, error) {
 	before, err := s.cpuTime()
 	if err != nil {
 		return Result{}, err
@@ -79,12 +82,11 @@ func (s *Side) measure(ctx context.Context, length time.Duration, rate int, load
 	if err := errors.Join(err, cpuErr); err != nil {
 		return Result{}, err
 	}
-	slices.Sort(took)
-	n := len(took)
-	if n == 0 {
+	if len(took) == 0 {
 		return Result{}, errors.New("no request was answered")
 	}
-	return Result{Requests: n, CPU: after - before, Elapsed: elapsed, P50: took[n/2], P99: took[n*99/100]}, nil
+	slices.Sort(took)
+	return Result{Requests: len(took), CPU: after - before, Elapsed: elapsed, P50: Percentile(took, 50), P99: Percentile(took, 99)}, nil
 }
 
 // cpuTime is what the proxies have used so far.
@@ -97,6 +99,28 @@ func (s *Side) cpuTime() (sum time.Duration, err error) {
 		sum += t
 	}
 	return sum, nil
+}
+
+// Resident is how many bytes of memory the proxies occupy now.
+func (s *Side) Resident() (sum int, err error) {
+	for _, p := range s.Processes {
+		n, err := resident(p.Process.Pid)
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
+// Median of figures in any order. There must be one.
+func Median[T cmp.Ordered](all []T) T { return Percentile(slices.Sorted(slices.Values(all)), 50) }
+
+// Percentile is the smallest of the figures that at least so many of a hundred do not exceed. There must be
+// one.
+func Percentile[T any](sorted []T, percent int) T {
+	n := (len(sorted)*percent + 99) / 100
+	return sorted[max(n, 1)-1]
 }
 
 // Start runs a process until ctx ends and waits until it listens.
@@ -118,20 +142,16 @@ func Start(ctx context.Context, address, name string, args ...string) (*exec.Cmd
 	return nil, fmt.Errorf("%s does not listen on %s", name, address)
 }
 
-// HAProxy runs HAProxy with a configuration, until it listens on address.
-func HAProxy(ctx context.Context, dir, address, config string) (*exec.Cmd, error) {
-	path, err := exec.LookPath("haproxy")
-	if err != nil {
-		return nil, errors.New("haproxy is not installed (apt-get install haproxy)")
+// Stop ends processes in good order, so that they write their profiles; where there is none, they end with
+// this one.
+func Stop(processes []*exec.Cmd, profile string) {
+	if profile == "" {
+		return
 	}
-	f, err := os.CreateTemp(dir, "haproxy-*.cfg")
-	if err != nil {
-		return nil, err
+	for _, c := range processes {
+		_ = c.Process.Signal(os.Interrupt)
+		_ = c.Wait() // it was measured; how it ends is of no interest
 	}
-	if err := errors.Join(os.WriteFile(f.Name(), []byte(config), 0o600), f.Close()); err != nil {
-		return nil, err
-	}
-	return Start(ctx, address, path, "-db", "-f", filepath.Clean(f.Name()))
 }
 
 // FreeAddress is one on loopback where nobody listens.

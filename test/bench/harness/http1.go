@@ -2,14 +2,11 @@ package harness
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -17,21 +14,43 @@ var request = []byte("GET /some/path?with=query HTTP/1.1\r\nHost: server\r\nUser
 
 // HTTP1 asks at addresses, with commas between them, on kept-alive connections for answers of 100 bytes.
 func HTTP1(connections int) Load {
-	return func(ctx context.Context, address string, until time.Time, rate int) ([]time.Duration, error) {
+	return func(ctx context.Context, address string, until time.Time, rate Rate) ([]time.Duration, error) {
 		conns, err := dialAll(address, connections)
 		if err != nil {
 			return nil, err
 		}
-		defer closeAll(conns)
+		defer closeConns(conns)
 		return together(len(conns), func(i int) ([]time.Duration, error) {
 			b := make([]byte, 4<<10)
-			return paced(ctx, until, every(rate, len(conns)), func() error {
+			return paced(ctx, until, rate, len(conns), func() error {
 				_ = conns[i].SetDeadline(time.Now().Add(10 * time.Second))
 				return ask(conns[i], b)
 			})
 		})
 	}
 }
+
+// Idle makes one request on each of n connections, a few at a time, and leaves them open until closed.
+func Idle(address string, n int) (closeAll func(), err error) {
+	conns, err := dialAll(address, n)
+	if err != nil {
+		return nil, fmt.Errorf("connection %d of %d: %w", len(conns)+1, n, err)
+	}
+	_, err = together(askers, func(i int) ([]time.Duration, error) {
+		b := make([]byte, 4<<10)
+		for j := i; j < n; j += askers {
+			_ = conns[j].SetDeadline(time.Now().Add(10 * time.Second))
+			if err := ask(conns[j], b); err != nil {
+				return nil, err
+			}
+		}
+		return nil, nil
+	})
+	return func() { closeConns(conns) }, err
+}
+
+// askers is how many ask at a time where many connections are opened.
+const askers = 32
 
 // dialAll spreads n connections over the addresses.
 func dialAll(addresses string, n int) ([]net.Conn, error) {
@@ -40,70 +59,18 @@ func dialAll(addresses string, n int) ([]net.Conn, error) {
 	for i := range n {
 		c, err := net.Dial("tcp", all[i%len(all)])
 		if err != nil {
-			closeAll(conns)
-			return nil, err
+			closeConns(conns)
+			return conns, err
 		}
 		conns = append(conns, c)
 	}
 	return conns, nil
 }
 
-func closeAll(conns []net.Conn) {
+func closeConns(conns []net.Conn) {
 	for _, c := range conns {
 		c.Close()
 	}
-}
-
-// together runs n askers side by side and gathers how long their answers took.
-func together(n int, run func(i int) ([]time.Duration, error)) ([]time.Duration, error) {
-	var (
-		mu   sync.Mutex
-		all  []time.Duration
-		errs []error
-		wg   sync.WaitGroup
-	)
-	for i := range n {
-		wg.Go(func() {
-			took, err := run(i)
-			mu.Lock()
-			defer mu.Unlock()
-			all = append(all, took...)
-			if err != nil {
-				errs = append(errs, err)
-			}
-		})
-	}
-	wg.Wait()
-	return all, errors.Join(errs...)
-}
-
-// every is how often each of n askers asks, so that they make rate a second together; 0: at once again.
-func every(rate, n int) time.Duration {
-	if rate == 0 {
-		return 0
-	}
-	return time.Second * time.Duration(n) / time.Duration(rate)
-}
-
-// paced asks again and again: every so often, from a start by chance.
-func paced(ctx context.Context, until time.Time, every time.Duration, ask func() error) (took []time.Duration, err error) {
-	due := time.Now()
-	if every > 0 {
-		due = due.Add(rand.N(every))
-	}
-	for ctx.Err() == nil && due.Before(until) {
-		time.Sleep(time.Until(due))
-		sent := time.Now()
-		if err := ask(); err != nil {
-			return took, err
-		}
-		now := time.Now()
-		took = append(took, now.Sub(sent))
-		if due = due.Add(every); due.Before(now) {
-			due = now
-		}
-	}
-	return took, nil
 }
 
 func ask(c net.Conn, b []byte) error {

@@ -17,7 +17,7 @@ var head = &h2.Head{Method: "GET", Scheme: "http", Authority: "server", Path: "/
 
 // HTTP2 asks on so many connections, with so many streams on each at a time.
 func HTTP2(connections, streams int) Load {
-	return func(ctx context.Context, address string, until time.Time, rate int) ([]time.Duration, error) {
+	return func(ctx context.Context, address string, until time.Time, rate Rate) ([]time.Duration, error) {
 		nets, err := dialAll(address, connections)
 		if err != nil {
 			return nil, err
@@ -37,7 +37,7 @@ func HTTP2(connections, streams int) Load {
 		n := connections * streams
 		return together(n, func(i int) ([]time.Duration, error) {
 			a := &asker{c: conns[i%connections], done: make(chan *h2.Stream, 1)}
-			return paced(ctx, until, every(rate, n), a.ask)
+			return paced(ctx, until, rate, n, a.ask)
 		})
 	}
 }
@@ -80,16 +80,9 @@ func (a *asker) ask() error {
 	}
 }
 
-// ServeHTTP2 answers every request with 100 bytes, as cheaply as it can.
-func ServeHTTP2(ctx context.Context, l net.Listener) error {
-	context.AfterFunc(ctx, func() { l.Close() })
-	for {
-		nc, err := l.Accept()
-		if err != nil {
-			return nil
-		}
-		go func() { _ = h2.NewServer(nc, h2.Config{}, answer).Run(ctx, nil) }()
-	}
+// serveHTTP2 answers every request of a connection with 100 bytes.
+func serveHTTP2(ctx context.Context, c net.Conn) {
+	_ = h2.NewServer(c, h2.Config{}, answer).Run(ctx, nil) // it ends with the connection
 }
 
 var (

@@ -68,7 +68,7 @@ func (r Rate) String() string {
 }
 
 // Cost is the median of CPU microseconds per request.
-func (s *Side) Cost(rate int) float64 { return median(s.costs(rate)) }
+func (s *Side) Cost(rate int) float64 { return Median(s.costs(rate)) }
 
 // costs are CPU microseconds per request, of each round, sorted.
 func (s *Side) costs(rate int) []float64 {
@@ -81,17 +81,17 @@ func (s *Side) spread(rate int) string {
 		return ""
 	}
 	costs := s.costs(rate)
-	return fmt.Sprintf("%.1f [%.1f-%.1f]", median(costs), costs[0], costs[len(costs)-1])
+	return fmt.Sprintf("%.1f [%.1f-%.1f]", Median(costs), costs[0], costs[len(costs)-1])
 }
 
 func p50(r Result) time.Duration { return r.P50 }
 func p99(r Result) time.Duration { return r.P99 }
 
-// Latency is the median over the rounds of the median time of an answer, in microseconds.
-func (s *Side) Latency(rate int) float64 { return s.latency(rate, p50) }
+// Tail is the median over the rounds of the 99th percentile of the time of an answer, in microseconds.
+func (s *Side) Tail(rate int) float64 { return s.latency(rate, p99) }
 
 func (s *Side) latency(rate int, of func(Result) time.Duration) float64 {
-	return float64(median(collect(s.Results[rate], of)).Microseconds())
+	return float64(Median(collect(s.Results[rate], of)).Microseconds())
 }
 
 // collect returns one figure of each result, sorted.
@@ -104,4 +104,17 @@ func collect[T cmp.Ordered](results []Result, of func(Result) T) []T {
 	return all
 }
 
-func median[T any](sorted []T) T { return sorted[len(sorted)/2] }
+// Throughput is the median of answers a second.
+func (s *Side) Throughput(rate int) int {
+	return Median(collect(s.Results[rate], func(r Result) int { return int(float64(r.Requests) / r.Elapsed.Seconds()) }))
+}
+
+// Added is by how much the figure of each round exceeds that of a direct side in the same round, sorted.
+func (s *Side) Added(direct *Side, rate int, of func(Result) time.Duration) []time.Duration {
+	var all []time.Duration
+	for i, r := range s.Results[rate] {
+		all = append(all, of(r)-of(direct.Results[rate][i]))
+	}
+	slices.Sort(all)
+	return all
+}

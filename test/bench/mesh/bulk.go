@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,8 +15,6 @@ import (
 	"github.com/shoalrun/shoal/test/bench/harness"
 	"github.com/shoalrun/shoal/test/bench/rows"
 )
-
-const megabyte = 1 << 20
 
 // bulk is one comparison of bytes a second.
 type bulk struct {
@@ -74,8 +71,8 @@ func (b bulk) measure(ctx context.Context, o options, dir string) error {
 			}
 		}
 	}
-	stop(ours.Processes, o.profile)
-	r := rows.Row{Row: b.name, Unit: "MB/s", Ours: middle(speeds[ours]), Peer: middle(speeds[peer])}
+	harness.Stop(ours.Processes, o.profile)
+	r := rows.Row{Row: b.name, Unit: "MB/s", Ours: harness.Median(speeds[ours]), Peer: harness.Median(speeds[peer])}
 	r.Ratio = r.Ours / r.Peer
 	if b.goal > 0 {
 		r.Sense, r.Goal = ">=", b.goal
@@ -84,22 +81,12 @@ func (b bulk) measure(ctx context.Context, o options, dir string) error {
 	return rows.Save(o.rows, r)
 }
 
-func middle(v []float64) float64 {
-	slices.Sort(v)
-	return v[len(v)/2]
-}
-
 func (b bulk) shoal(ctx context.Context, o options, dir, upstream string) (*harness.Side, error) {
 	protocol := "http"
 	if b.mode == "tcp" {
 		protocol = "tcp"
 	}
-	profile := func(role string) string {
-		if o.profile == "" {
-			return ""
-		}
-		return o.profile + "/" + strings.NewReplacer(" ", "-", ",", "").Replace(b.name) + "-" + role + ".pprof"
-	}
+	profile := func(role string) string { return harness.ProfileName(o.profile, b.name, role) }
 	out, peer := harness.FreeAddress(), harness.FreeAddress()
 	if !b.two {
 		c, err := harness.Start(ctx, out, os.Args[0], "-role", "both", "-protocol", protocol, "-upstream", upstream, "-listen", out, "-profile", profile("both"))
@@ -121,12 +108,8 @@ func (b bulk) haproxy(ctx context.Context, dir, upstream string) (*harness.Side,
 	if b.two {
 		return haproxies(ctx, dir, upstream, 1, mode, false, true)
 	}
-	more := haproxyHTTP
-	if mode == "tcp" {
-		more = "  option splice-auto\n"
-	}
 	out := harness.FreeAddress()
-	c, err := harness.HAProxy(ctx, dir, out, fmt.Sprintf(haproxyHead, mode, more)+haproxySide("0", out, "", upstream, ""))
+	c, err := harness.HAProxy(ctx, dir, out, harness.HAProxyHead(mode, 4000)+harness.HAProxySide("0", out, "", upstream, ""))
 	return harness.NewSide("haproxy", out, c), err
 }
 
@@ -149,7 +132,7 @@ func (b bulk) speed(ctx context.Context, address string, length time.Duration) (
 		})
 	}
 	wg.Wait()
-	return float64(sum) / megabyte / time.Since(began).Seconds(), errors.Join(errs...)
+	return float64(sum) / harness.Megabyte / time.Since(began).Seconds(), errors.Join(errs...)
 }
 
 // pull reads what one connection brings until the time given.
@@ -173,7 +156,7 @@ func (b bulk) pull(ctx context.Context, address string, until time.Time) (int64,
 				return total, err
 			}
 		}
-		n, err := io.CopyN(io.Discard, r, megabyte)
+		n, err := io.CopyN(io.Discard, r, harness.Megabyte)
 		if total += n; err != nil {
 			return total, err
 		}

@@ -14,9 +14,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -48,7 +46,7 @@ func main() {
 	flag.StringVar(&o.upstream, "upstream", "", "for its own use")
 	flag.StringVar(&o.peer, "peer", "", "for its own use")
 	flag.StringVar(&o.certs, "certs", "", "for its own use")
-	flag.StringVar(&o.protocol, "protocol", "http", "for its own use: http or tcp")
+	flag.StringVar(&o.protocol, "protocol", "http", "for its own use: what a part speaks")
 	flag.IntVar(&o.rounds, "rounds", 5, "measurements of each side at each rate")
 	flag.DurationVar(&o.time, "time", 3*time.Second, "length of a measurement; at most 30s")
 	flag.StringVar(&o.only, "only", "", "measure only the parts whose names contain this")
@@ -69,7 +67,7 @@ func run(ctx context.Context, o options) error {
 	case "":
 		return bench(ctx, o)
 	case "upstream":
-		return runUpstream(ctx, o)
+		return harness.Upstream(ctx, o.listen, o.protocol)
 	}
 	return runNode(ctx, o)
 }
@@ -145,7 +143,7 @@ func (p part) measure(ctx context.Context, o options, dir string) error {
 		return err
 	}
 	harness.Report(os.Stdout, p.name, p.rates, sides, "shoal", "haproxy")
-	stop(ours.Processes, o.profile)
+	harness.Stop(ours.Processes, o.profile)
 	return rows.Save(o.rows, harness.Costs(p.name, p.rates, sides, "shoal", "haproxy")...)
 }
 
@@ -153,10 +151,7 @@ func (p part) shoal(ctx context.Context, o options, dir, upstream string) (*harn
 	protocol := "http"
 	outs := addresses(p.pairs)
 	flags := func(role string, more ...string) []string {
-		profile := ""
-		if o.profile != "" {
-			profile = filepath.Join(o.profile, strings.NewReplacer(" ", "-", ",", "", "/", ".").Replace(p.name)+"-"+role+".pprof")
-		}
+		profile := harness.ProfileName(o.profile, p.name, role)
 		return append([]string{"-role", role, "-certs", dir, "-protocol", protocol, "-profile", profile, "-upstream", upstream}, more...)
 	}
 	if p.one {
@@ -178,15 +173,4 @@ func addresses(n int) []string {
 		all[i] = harness.FreeAddress()
 	}
 	return all
-}
-
-// stop ends processes in good order, so that they write their profiles.
-func stop(all []*exec.Cmd, profile string) {
-	if profile == "" {
-		return
-	}
-	for _, c := range all {
-		_ = c.Process.Signal(os.Interrupt)
-		_ = c.Wait() // it was measured; how it ends is of no interest
-	}
 }

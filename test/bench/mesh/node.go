@@ -1,15 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
-	"runtime/pprof"
 	"strconv"
 	"strings"
 
@@ -19,31 +15,14 @@ import (
 	"github.com/shoalrun/shoal/test/bench/harness"
 )
 
-// local is how a node reaches its instances.
-type local string
-
-func (l local) Dial(ctx context.Context, _ uint16) (*net.TCPConn, error) {
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", string(l))
-	if err != nil {
-		return nil, err
-	}
-	return c.(*net.TCPConn), nil
-}
-
 // runNode assembles the data path as a node does, with everything on that is on by default. Node a has the
 // clients, b the servers, both is one node with all.
 func runNode(ctx context.Context, o options) error {
-	if o.profile != "" {
-		f, err := os.Create(o.profile)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return err
-		}
-		defer pprof.StopCPUProfile()
+	stop, err := harness.Profile(o.profile)
+	if err != nil {
+		return err
 	}
+	defer stop()
 	config, err := loadCertificates(o.certs, o.role)
 	if err != nil && o.role != "both" {
 		return err
@@ -118,62 +97,8 @@ func serve(p *proxy.Proxy, o options, pairs int) {
 			Manifest:  fleet.Manifest{Service: to, Ports: []fleet.Port{{Number: 8080, Protocol: fleet.Protocol(o.protocol)}}},
 		})
 		if o.role == servers {
-			p.Attach(to+"-1", local(o.upstream))
+			p.Attach(to+"-1", harness.Local(o.upstream))
 		}
 	}
 	p.Install(s)
-}
-
-// runUpstream is the server: of small answers, of a megabyte each, or of bytes without end.
-func runUpstream(ctx context.Context, o options) error {
-	l, err := net.Listen("tcp", o.listen)
-	if err != nil {
-		return err
-	}
-	if o.protocol == "http2" {
-		return harness.ServeHTTP2(ctx, l)
-	}
-	context.AfterFunc(ctx, func() { l.Close() })
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return nil
-		}
-		switch o.protocol {
-		case "large":
-			go answerEach(c, large)
-		case "tcp":
-			go func() {
-				defer c.Close()
-				_, _ = io.Copy(c, c)
-			}()
-		default:
-			go answerEach(c, small)
-		}
-	}
-}
-
-var (
-	small = []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\n" + strings.Repeat("x", 100))
-	large = []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: " + strconv.Itoa(megabyte) + "\r\n\r\n" + strings.Repeat("x", megabyte))
-)
-
-// answerEach answers every request with the same bytes, as cheaply as Go's standard library can.
-func answerEach(c net.Conn, answer []byte) {
-	defer c.Close()
-	b := make([]byte, 8<<10)
-	for n := 0; ; {
-		m, err := c.Read(b[n:])
-		if err != nil {
-			return
-		}
-		n += m
-		if !bytes.HasSuffix(b[:n], []byte("\r\n\r\n")) {
-			continue
-		}
-		n = 0
-		if _, err := c.Write(answer); err != nil {
-			return
-		}
-	}
 }

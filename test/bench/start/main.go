@@ -15,11 +15,11 @@ import (
 	"os/exec"
 	"os/signal"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/shoalrun/shoal/test/bench/harness"
 	"github.com/shoalrun/shoal/test/bench/rows"
 )
 
@@ -53,7 +53,7 @@ func run(ctx context.Context, rounds int, file string) error {
 	var all []rows.Row
 	for _, m := range measures {
 		r := m.row
-		r.Ours = median(found[r.Row])
+		r.Ours = harness.Median(found[r.Row])
 		fmt.Printf("%s: %.2f %s, the median of %.2f\n", r.Row, r.Ours, r.Unit, found[r.Row])
 		all = append(all, r)
 	}
@@ -100,9 +100,4 @@ func (f figure) read(text []byte) (float64, error) {
 	}
 	d, err := time.ParseDuration(strings.TrimSpace(string(word)))
 	return d.Seconds(), err
-}
-
-// median wants at least one figure.
-func median(all []float64) float64 {
-	return slices.Sorted(slices.Values(all))[len(all)/2]
 }

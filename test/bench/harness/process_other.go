@@ -12,4 +12,8 @@ func cpuTime(int) (time.Duration, error) {
 	return 0, errors.New("the CPU time of another process is measured on Linux only")
 }
 
+func resident(int) (int, error) {
+	return 0, errors.New("the memory of another process is measured on Linux only")
+}
+
 func endWithParent(*exec.Cmd) {}

@@ -1,0 +1,76 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+)
+
+// Megabyte is the length of a large answer, in bytes.
+const Megabyte = 1 << 20
+
+// Upstream serves on an address until ctx ends, as cheaply as it can. protocol is http or http2 (100 bytes
+// of body for each request), grpc (100 bytes for each unary call, by grpc-go), large (HTTP/1.1, a megabyte)
+// or tcp (what comes goes back).
+func Upstream(ctx context.Context, listen, protocol string) error {
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(ctx, func() { l.Close() })
+	switch protocol {
+	case "http":
+		return accept(l, func(c net.Conn) { answerEach(c, oneAnswer(100)) })
+	case "large":
+		large := oneAnswer(Megabyte)
+		return accept(l, func(c net.Conn) { answerEach(c, large) })
+	case "tcp":
+		return accept(l, func(c net.Conn) { _, _ = io.Copy(c, c) })
+	case "http2":
+		return accept(l, func(c net.Conn) { serveHTTP2(ctx, c) })
+	case "grpc":
+		return serveGRPC(l)
+	}
+	return fmt.Errorf("no upstream speaks %q", protocol)
+}
+
+// accept serves each connection in a goroutine, until l is closed.
+func accept(l net.Listener, serve func(net.Conn)) error {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return nil
+		}
+		go func() {
+			defer c.Close()
+			serve(c)
+		}()
+	}
+}
+
+func oneAnswer(length int) []byte {
+	return []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: " + strconv.Itoa(length) + "\r\n\r\n" + strings.Repeat("x", length))
+}
+
+// answerEach answers every request with the same bytes.
+func answerEach(c net.Conn, answer []byte) {
+	b := make([]byte, 8<<10)
+	for n := 0; ; {
+		m, err := c.Read(b[n:])
+		if err != nil {
+			return
+		}
+		n += m
+		if !bytes.HasSuffix(b[:n], []byte("\r\n\r\n")) {
+			continue
+		}
+		n = 0
+		if _, err := c.Write(answer); err != nil {
+			return
+		}
+	}
+}

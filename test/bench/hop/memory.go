@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/shoalrun/shoal/test/bench/harness"
+	"github.com/shoalrun/shoal/test/bench/rows"
+)
+
+// settled is how long a proxy is left alone before its memory is read. Ours parks a connection after three
+// seconds without a request.
+const settled = 10 * time.Second
+
+// memory measures what a kept-alive connection that has had one request occupies in the proxy's process
+// (resident memory; the kernel's part, which is the same for all, is not in it).
+func memory(ctx context.Context, o options, name, dir string) error {
+	server, err := upstream(ctx, "http")
+	if err != nil {
+		return err
+	}
+	ours, err := ourSide(ctx, o, name, server, "http")
+	if err != nil {
+		return err
+	}
+	var each []float64
+	for _, s := range withHAProxy(ctx, dir, server, "http", o.connections+100, ours) {
+		kilobytes, err := waiting(ctx, s, o.connections)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.Name, err)
+		}
+		fmt.Printf("\n%s, %d of them, %s: %.2f KB\n", name, o.connections, s.Name, kilobytes)
+		each = append(each, kilobytes)
+	}
+	harness.Stop(ours.Processes, o.profile)
+	name = fmt.Sprintf("%s, %d of them", name, o.connections)
+	all := []rows.Row{{Row: name, Sense: "<=", Goal: 4, Ours: each[0], Unit: "KB"}}
+	if len(each) > 1 {
+		all = append(all, rows.Row{Row: name + ", beside HAProxy", Sense: "<=", Goal: 0.5, Ratio: each[0] / each[1], Ours: each[0], Peer: each[1], Unit: "KB"})
+	}
+	return rows.Save(o.rows, all...)
+}
+
+// waiting is how many kilobytes each of n connections adds to a proxy that has worked before.
+func waiting(ctx context.Context, s *harness.Side, n int) (float64, error) {
+	before, err := residentWith(ctx, s, 64)
+	if err != nil {
+		return 0, err
+	}
+	after, err := residentWith(ctx, s, n)
+	return float64(after-before) / 1024 / float64(n), err
+}
+
+// residentWith is the memory of a proxy while n connections wait.
+func residentWith(ctx context.Context, s *harness.Side, n int) (int, error) {
+	closeAll, err := harness.Idle(s.Address, n)
+	if err != nil {
+		return 0, err
+	}
+	defer closeAll()
+	select {
+	case <-time.After(settled):
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	return s.Resident()
+}

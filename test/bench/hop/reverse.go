@@ -1,0 +1,18 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"time"
+)
+
+// runReverse is the proxy that Go programs usually have, with enough idle connections to the server.
+func runReverse(ctx context.Context, o options) error {
+	p := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: o.upstream})
+	p.Transport = &http.Transport{MaxIdleConnsPerHost: 1000, DisableCompression: true}
+	s := &http.Server{Addr: o.listen, Handler: p, ReadHeaderTimeout: time.Minute}
+	context.AfterFunc(ctx, func() { s.Close() })
+	return s.ListenAndServe()
+}
