@@ -85,8 +85,15 @@ func (s *Side) measure(ctx context.Context, length time.Duration, rate Rate, loa
 	if len(took) == 0 {
 		return Result{}, errors.New("no request was answered")
 	}
+	r := Summary(took)
+	r.CPU, r.Elapsed = after-before, elapsed
+	return r, nil
+}
+
+// Summary is the result of a load, of which there must be an answer, without what it cost. It sorts.
+func Summary(took []time.Duration) Result {
 	slices.Sort(took)
-	return Result{Requests: len(took), CPU: after - before, Elapsed: elapsed, P50: Percentile(took, 50), P99: Percentile(took, 99)}, nil
+	return Result{Requests: len(took), P50: Percentile(took, 50), P99: Percentile(took, 99)}
 }
 
 // cpuTime is what the proxies have used so far.
@@ -127,7 +134,7 @@ func Percentile[T any](sorted []T, percent int) T {
 func Start(ctx context.Context, address, name string, args ...string) (*exec.Cmd, error) {
 	c := exec.CommandContext(ctx, name, args...)
 	c.Stderr = os.Stderr
-	endWithParent(c)
+	EndWithParent(c)
 	if err := c.Start(); err != nil {
 		return nil, err
 	}

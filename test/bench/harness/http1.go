@@ -30,6 +30,24 @@ func HTTP1(connections int) Load {
 	}
 }
 
+// HTTP1Each asks on a new connection each time, so many at a time.
+func HTTP1Each(askers int) Load {
+	return func(ctx context.Context, address string, until time.Time, rate Rate) ([]time.Duration, error) {
+		return together(askers, func(int) ([]time.Duration, error) {
+			b := make([]byte, 4<<10)
+			return paced(ctx, until, rate, askers, func() error {
+				c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+				if err != nil {
+					return err
+				}
+				defer c.Close()
+				_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+				return ask(c, b)
+			})
+		})
+	}
+}
+
 // Idle makes one request on each of n connections, a few at a time, and leaves them open until closed.
 func Idle(address string, n int) (closeAll func(), err error) {
 	conns, err := dialAll(address, n)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -35,7 +37,61 @@ func resident(pid int) (int, error) {
 	return pages * os.Getpagesize(), nil
 }
 
-// endWithParent: nothing is left if this program is killed.
-func endWithParent(c *exec.Cmd) {
+// FamilyCPU is the CPU time of a process, of all that descend from it, and of the kernel's threads, so far:
+// what the whole machine does for it. Those that have ended are not in it.
+func FamilyCPU(pid int) (sum time.Duration, err error) {
+	parents, err := parents()
+	if err != nil {
+		return 0, err
+	}
+	const kernelThreads = 2
+	for p := range parents {
+		if !descends(parents, p, pid) && !descends(parents, p, kernelThreads) {
+			continue
+		}
+		if t, err := cpuTime(p); err == nil { // else it has just ended
+			sum += t
+		}
+	}
+	return sum, nil
+}
+
+// parents maps each process to its parent (proc_pid_stat(5)).
+func parents() (map[int]int, error) {
+	dirs, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	all := map[int]int{}
+	for _, d := range dirs {
+		pid, err := strconv.Atoi(d.Name())
+		if err != nil {
+			continue
+		}
+		text, err := os.ReadFile("/proc/" + d.Name() + "/stat")
+		if err != nil {
+			continue // it has just ended
+		}
+		var state string
+		var parent int
+		_, after, _ := strings.Cut(string(text), ") ")
+		if _, err := fmt.Sscan(after, &state, &parent); err == nil {
+			all[pid] = parent
+		}
+	}
+	return all, nil
+}
+
+func descends(parents map[int]int, pid, from int) bool {
+	for ; pid > 0; pid = parents[pid] {
+		if pid == from {
+			return true
+		}
+	}
+	return false
+}
+
+// EndWithParent: nothing is left if this program is killed.
+func EndWithParent(c *exec.Cmd) {
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }

@@ -16,4 +16,8 @@ func resident(int) (int, error) {
 	return 0, errors.New("the memory of another process is measured on Linux only")
 }
 
-func endWithParent(*exec.Cmd) {}
+// FamilyCPU is for Linux.
+func FamilyCPU(int) (time.Duration, error) { return cpuTime(0) }
+
+// EndWithParent is for Linux.
+func EndWithParent(*exec.Cmd) {}

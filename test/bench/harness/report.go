@@ -77,9 +77,6 @@ func (s *Side) costs(rate int) []float64 {
 
 // spread writes the costs as the report does.
 func (s *Side) spread(rate int) string {
-	if len(s.Processes) == 0 {
-		return ""
-	}
 	costs := s.costs(rate)
 	return fmt.Sprintf("%.1f [%.1f-%.1f]", Median(costs), costs[0], costs[len(costs)-1])
 }

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+
+	"github.com/shoalrun/shoal/test/bench/harness"
+)
+
+// measure measures both sides at all rates, in turn; the first round warms up and does not count.
+func (p part) measure(ctx context.Context, o options, f *running, sides []*harness.Side) error {
+	for _, rate := range p.rates {
+		for round := range o.rounds + 1 {
+			for _, s := range sides {
+				r, err := p.once(ctx, o, f, s, rate)
+				if err != nil {
+					return fmt.Errorf("%s, %s: %w", s.Name, rate, err)
+				}
+				if round > 0 {
+					s.Results[rate.PerSecond] = append(s.Results[rate.PerSecond], r)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// once runs a client, in its namespace or bare, and reads the CPU clocks when it begins and when it ends.
+func (p part) once(ctx context.Context, o options, f *running, s *harness.Side, rate harness.Rate) (harness.Result, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return harness.Result{}, err
+	}
+	args := []string{self, "-role", "client", "-address", s.Address, "-each=" + strconv.FormatBool(p.each),
+		"-rate", strconv.Itoa(rate.PerSecond), "-time", o.time.String()}
+	c := exec.CommandContext(ctx, args[0], args[1:]...)
+	if s.Name == "shoal" {
+		c = f.command(ctx, append([]string{"exec", "client", "--"}, args...)...)
+	}
+	c.Stderr = os.Stderr
+	harness.EndWithParent(c)
+	out, err := c.StdoutPipe()
+	if err != nil {
+		return harness.Result{}, err
+	}
+	in, err := c.StdinPipe()
+	if err != nil {
+		return harness.Result{}, err
+	}
+	if err := c.Start(); err != nil {
+		return harness.Result{}, err
+	}
+	r, err := readClient(json.NewDecoder(out))
+	in.Close()
+	if ended := c.Wait(); ended != nil {
+		return r, fmt.Errorf("the client: %w", ended)
+	}
+	return r, err
+}
+
+// readClient reads what a client says, and what all processes use in the meantime.
+func readClient(d *json.Decoder) (r harness.Result, err error) {
+	if err := d.Decode(&r); err != nil {
+		return r, fmt.Errorf("the client did not begin: %w", err)
+	}
+	before, err := harness.FamilyCPU(os.Getpid())
+	if err != nil {
+		return r, err
+	}
+	if err := d.Decode(&r); err != nil {
+		return r, fmt.Errorf("the client did not end: %w", err)
+	}
+	after, err := harness.FamilyCPU(os.Getpid())
+	r.CPU = after - before
+	return r, err
+}
