@@ -10,7 +10,7 @@ import (
 )
 
 // Parked returns how many connections wait without a goroutine.
-func Parked(p *Proxy) int { return p.parking.count() }
+func Parked(p *Proxy) int { return p.parking.now() }
 
 // ServeCaptured is ServeCapture for connections whose original destinations a test makes up: real ones
 // take a network namespace, which the tests of sidecar have.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -508,4 +509,25 @@ func TestParking(t *testing.T) {
 		c.Close()
 	}
 	eventually(t, "the closed ones are forgotten", func() bool { return proxy.Parked(w.p) == 10 })
+}
+
+// What a thousand connections had before they were parked is given back at once, not when Go next collects.
+func TestParkedCrowdGivesMemoryBack(t *testing.T) {
+	w := newWorld(t, proxy.Config{Park: 30 * time.Millisecond}, inventory(), orders())
+	w.attach("inventory-1", http.HandlerFunc(hello))
+	addr := w.named("inventory", 80)
+	forced := func() uint32 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.NumForcedGC
+	}
+	before := forced()
+	for range 1000 {
+		c, r := w.raw(addr)
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		if _, body := w.readResponse(r, "GET"); body != "hello" {
+			t.Fatal(body)
+		}
+	}
+	eventually(t, "memory is given back", func() bool { return forced() > before })
 }

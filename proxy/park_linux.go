@@ -10,9 +10,18 @@ import (
 // parking holds the connections that wait for a request without a goroutine, a buffer or any of the
 // structures that Go keeps per connection: a descriptor each, and where it came from.
 type parking struct {
-	mu    sync.Mutex // guards spots
+	crowds chan struct{} // tells of every crowd that was parked
+
+	mu    sync.Mutex // guards all below
 	spots map[*spot]struct{}
+	count int // that were parked, ever
 }
+
+func newParking() parking { return parking{crowds: make(chan struct{}, 1)} }
+
+// crowd is how many connections leave enough behind, in goroutines and what Go keeps per connection, for
+// that to be worth a collection.
+const crowd = 1000
 
 // spot is one parked connection.
 type spot struct {
@@ -47,6 +56,12 @@ func (pk *parking) add(p *Proxy, sp *spot) {
 		pk.spots = map[*spot]struct{}{}
 	}
 	pk.spots[sp] = struct{}{}
+	if pk.count++; pk.count%crowd == 0 {
+		select {
+		case pk.crowds <- struct{}{}:
+		default: // it is known that there are many
+		}
+	}
 	err := p.watch.add(sp.fd, unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLONESHOT, sp.resume)
 	pk.mu.Unlock()
 	if err != nil || sp.from.released() {
@@ -114,8 +129,8 @@ func (pk *parking) release(l *listener) {
 	}
 }
 
-// count is how many connections are parked.
-func (pk *parking) count() int {
+// now is how many connections are parked.
+func (pk *parking) now() int {
 	pk.mu.Lock()
 	defer pk.mu.Unlock()
 	return len(pk.spots)

@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -150,7 +151,7 @@ func New(c Config) (*Proxy, error) {
 		cfg: c.withDefaults(), epoch: time.Now(), watch: w,
 		endpoints: map[string]*endpoint{}, loads: map[string]*load{}, listeners: map[*listener]struct{}{},
 		callers: map[string]*http.Transport{}, peers: map[string]*peer{}, copies: make(chan struct{}, maxCopies),
-		changed: make(chan struct{}),
+		changed: make(chan struct{}), parking: newParking(),
 	}
 	p.quiet = sync.NewCond(&p.mu)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -178,14 +179,20 @@ func (p *Proxy) Run(ctx context.Context) error {
 	return nil
 }
 
-// tidy closes what has been idle for long, until ctx ends.
+// tidy closes what has been idle for long, until ctx ends, and gives memory back once many connections
+// have been parked: what they had is garbage then, but nothing may come for minutes that makes Go collect it.
 func (p *Proxy) tidy(ctx context.Context) {
 	tick := time.NewTicker(10 * time.Second)
 	defer tick.Stop()
+	var calm <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-p.parking.crowds:
+			calm = time.After(p.cfg.Park)
+		case <-calm:
+			debug.FreeOSMemory()
 		case now := <-tick.C:
 			p.parking.prune(p, now.Add(-p.cfg.Idle))
 			for _, e := range p.known() {

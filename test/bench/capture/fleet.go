@@ -17,6 +17,7 @@ type running struct {
 	dir, binary string
 	up          *exec.Cmd
 	said        *bytes.Buffer
+	idle        float64 // processors that are in use while nobody asks
 }
 
 // patience bounds what is done with the fleet.

@@ -126,6 +126,9 @@ func bench(ctx context.Context, o options) error {
 	if _, err := harness.Start(ctx, bare, self, "-role", "server", "-address", bare); err != nil {
 		return err
 	}
+	if err := f.watchIdle(ctx, o.time); err != nil {
+		return err
+	}
 	ours, without := harness.NewSide("shoal", "server:80"), harness.NewSide("no Shoal", bare)
 	sides := []*harness.Side{ours, without}
 	for _, p := range parts {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"time"
 
 	"github.com/shoalrun/shoal/test/bench/harness"
 )
@@ -55,6 +56,7 @@ func (p part) once(ctx context.Context, o options, f *running, s *harness.Side, 
 		return harness.Result{}, err
 	}
 	r, err := readClient(json.NewDecoder(out))
+	r.CPU -= time.Duration(f.idle * float64(r.Elapsed))
 	in.Close()
 	if ended := c.Wait(); ended != nil {
 		return r, fmt.Errorf("the client: %w", ended)
@@ -71,10 +73,29 @@ func readClient(d *json.Decoder) (r harness.Result, err error) {
 	if err != nil {
 		return r, err
 	}
+	began := time.Now()
 	if err := d.Decode(&r); err != nil {
 		return r, fmt.Errorf("the client did not end: %w", err)
 	}
 	after, err := harness.FamilyCPU(os.Getpid())
-	r.CPU = after - before
+	r.CPU, r.Elapsed = after-before, time.Since(began)
 	return r, err
+}
+
+// watchIdle learns what all processes use while nobody asks, the kernel's threads above all.
+func (f *running) watchIdle(ctx context.Context, length time.Duration) error {
+	before, err := harness.FamilyCPU(os.Getpid())
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	select {
+	case <-time.After(length):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	after, err := harness.FamilyCPU(os.Getpid())
+	f.idle = float64(after-before) / float64(time.Since(began))
+	fmt.Printf("\nidle: %.1f %% of a processor\n", 100*f.idle)
+	return err
 }

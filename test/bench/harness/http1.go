@@ -48,17 +48,19 @@ func HTTP1Each(askers int) Load {
 	}
 }
 
-// Idle makes one request on each of n connections, a few at a time, and leaves them open until closed.
+// Idle opens n connections, makes one request on each, and leaves them open until closed.
 func Idle(address string, n int) (closeAll func(), err error) {
-	conns, err := dialAll(address, n)
-	if err != nil {
-		return nil, fmt.Errorf("connection %d of %d: %w", len(conns)+1, n, err)
-	}
+	conns := make([]net.Conn, n)
 	_, err = together(askers, func(i int) ([]time.Duration, error) {
 		b := make([]byte, 4<<10)
 		for j := i; j < n; j += askers {
-			_ = conns[j].SetDeadline(time.Now().Add(10 * time.Second))
-			if err := ask(conns[j], b); err != nil {
+			c, err := net.Dial("tcp", address)
+			if err != nil {
+				return nil, fmt.Errorf("connection %d of %d: %w", j+1, n, err)
+			}
+			conns[j] = c
+			_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+			if err := ask(c, b); err != nil {
 				return nil, err
 			}
 		}
@@ -67,7 +69,7 @@ func Idle(address string, n int) (closeAll func(), err error) {
 	return func() { closeConns(conns) }, err
 }
 
-// askers is how many ask at a time where many connections are opened.
+// askers is how many connections are opened at a time.
 const askers = 32
 
 // dialAll spreads n connections over the addresses.
@@ -78,7 +80,7 @@ func dialAll(addresses string, n int) ([]net.Conn, error) {
 		c, err := net.Dial("tcp", all[i%len(all)])
 		if err != nil {
 			closeConns(conns)
-			return conns, err
+			return nil, err
 		}
 		conns = append(conns, c)
 	}
@@ -87,7 +89,9 @@ func dialAll(addresses string, n int) ([]net.Conn, error) {
 
 func closeConns(conns []net.Conn) {
 	for _, c := range conns {
-		c.Close()
+		if c != nil {
+			c.Close()
+		}
 	}
 }
 

@@ -26,7 +26,7 @@ func memory(ctx context.Context, o options, name, dir string) error {
 	}
 	var each []float64
 	for _, s := range withHAProxy(ctx, dir, server, "http", o.connections+100, ours) {
-		kilobytes, err := waiting(ctx, s, o.connections)
+		kilobytes, err := waiting(ctx, o, s)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.Name, err)
 		}
@@ -42,23 +42,27 @@ func memory(ctx context.Context, o options, name, dir string) error {
 	return rows.Save(o.rows, all...)
 }
 
-// waiting is how many kilobytes each of n connections adds to a proxy that has worked before.
-func waiting(ctx context.Context, s *harness.Side, n int) (float64, error) {
+// waiting is how many kilobytes each of n connections adds to a proxy that has worked before, so that it has
+// all that it keeps whoever is connected: records of past calls, buffers.
+func waiting(ctx context.Context, o options, s *harness.Side) (float64, error) {
+	if _, err := harness.HTTP1(64)(ctx, s.Address, time.Now().Add(o.time), harness.Rate{}); err != nil {
+		return 0, err
+	}
 	before, err := residentWith(ctx, s, 64)
 	if err != nil {
 		return 0, err
 	}
-	after, err := residentWith(ctx, s, n)
-	return float64(after-before) / 1024 / float64(n), err
+	after, err := residentWith(ctx, s, o.connections)
+	return float64(after-before) / 1024 / float64(o.connections), err
 }
 
 // residentWith is the memory of a proxy while n connections wait.
 func residentWith(ctx context.Context, s *harness.Side, n int) (int, error) {
 	closeAll, err := harness.Idle(s.Address, n)
+	defer closeAll()
 	if err != nil {
 		return 0, err
 	}
-	defer closeAll()
 	select {
 	case <-time.After(settled):
 	case <-ctx.Done():
