@@ -48,7 +48,7 @@ func (e *engine) loadCatalog(ctx context.Context) (catalog, error) {
 		case kindSubscription:
 			c.subscriptions[name], err = decoded[SubscriptionConfig](m.Data)
 		case kindSnapshot:
-			c.snapshots[name], err = decoded[snapshot](m.Data)
+			c.snapshots[name], err = decodeSnapshot(m.Data)
 		}
 		return err
 	})

@@ -27,6 +27,7 @@ type publish struct {
 	records []*record
 	encoded [][]byte
 	bytes   int
+	marker  bool       // it has no records, and is committed all the same
 	base    uint64     // offset of the first, once it is committed
 	done    chan error // receives once
 }
@@ -37,10 +38,11 @@ type group struct {
 	publishes []*publish
 	batch     *batch
 	message   message
+	keys      []eventKey // of its events, to be remembered
 }
 
 func newPublish(t *topic, records []*record) *publish {
-	p := &publish{topic: t, records: records, done: make(chan error, 1)}
+	p := &publish{topic: t, records: records, marker: len(records) == 0, done: make(chan error, 1)}
 	for _, r := range records {
 		data := r.encode()
 		p.encoded = append(p.encoded, data)
@@ -126,6 +128,10 @@ func (b *Broker) commit(groups []*group) {
 			g.answer(err)
 			continue
 		}
+		if g.batch == nil {
+			g.answer(nil) // all of it was committed before
+			continue
+		}
 		ready, msgs = append(ready, g), append(msgs, g.message)
 	}
 	if len(ready) == 0 {
@@ -156,6 +162,12 @@ func (b *Broker) place(e *engine, g *group) error {
 	if err := t.loadLocked(e.ctx, e); err != nil {
 		return b.refusalLocked(t, err)
 	}
+	if err := g.freshLocked(e.ctx, e); err != nil {
+		return b.refusalLocked(t, err)
+	}
+	if g.empty() {
+		return nil
+	}
 	g.batch = &batch{base: t.head, bytes: t.bytes, time: time.Now().UTC(), matches: new(matches)}
 	var encoded [][]byte
 	for _, p := range g.publishes {
@@ -182,10 +194,23 @@ func (b *Broker) place(e *engine, g *group) error {
 	return nil
 }
 
+// empty reports whether nothing is left to be committed. A marker, which has one publish without records, is something.
+func (g *group) empty() bool {
+	for _, p := range g.publishes {
+		if len(p.records) > 0 || p.marker {
+			return false
+		}
+	}
+	return true
+}
+
 // settle makes a committed group visible, then answers its publishers.
 func (g *group) settle() {
 	g.topic.mu.Lock()
 	g.topic.appendedLocked(g.batch)
+	for _, k := range g.keys {
+		g.topic.recent.add(k, g.batch.time)
+	}
 	for _, s := range g.topic.subs {
 		s.offer(g.batch)
 	}
@@ -222,7 +247,7 @@ func (b *Broker) refusal(t *topic, err error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !quotaExceeded(err) {
-		t.loaded = nil // where the topic ends is to be read again
+		t.loaded, t.recent = nil, nil // where the topic ends is to be read again
 	}
 	return b.refusalLocked(t, err)
 }

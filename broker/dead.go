@@ -40,20 +40,15 @@ func newLetter(s *subscription, g grant, r *record, failures []Failure, now time
 // read fills in what is not stored.
 func (d *DeadLetter) read() error {
 	d.ID = letterID(d.Subscription, d.Offset)
-	r := &record{Event: d.Event, caller: d.Caller, key: d.Event.OrderingKey} // as an older hub stored it
-	if d.Record != nil {
-		var err error
-		if r, err = decodeRecord(d.Record); err != nil {
-			return err
-		}
+	r, err := d.record()
+	if err == nil {
+		d.show(r)
 	}
-	d.show(r)
-	return nil
+	return err
 }
 
 // show tells of a record in both forms.
 func (d *DeadLetter) show(r *record) {
-	r.Topic = d.Topic
 	id := strconv.FormatUint(d.Offset, 10)
 	d.Plain, d.Event, d.Message = r.plain, *r.event(id), r.message(id)
 	d.Event.OrderingKey = r.key
@@ -287,12 +282,14 @@ func (d *DeadLetter) edited() (*record, error) {
 	return r, nil
 }
 
-// record is what was published.
-func (d *DeadLetter) record() (*record, error) {
+// record is what was published; an older hub stored the event alone.
+func (d *DeadLetter) record() (r *record, err error) {
+	r = &record{Event: d.Event, caller: d.Caller, key: d.Event.OrderingKey}
 	if d.Record != nil {
-		return decodeRecord(d.Record)
+		r, err = decodeRecord(d.Record)
 	}
-	return &record{Event: d.Event, caller: d.Caller, key: d.Event.OrderingKey}, nil
+	r.Topic = d.Topic
+	return r, err
 }
 
 // DropDeadLetter removes a dead letter for good.

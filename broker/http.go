@@ -56,7 +56,7 @@ func (b *Broker) servePublish(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		e := Event{Topic: topic, RequestID: id, Traceparent: r.Header.Get("Traceparent")}
 		s := e.publishSpan(b.config.Sampler)
-		b.observePublish(time.Now(), []*record{{Event: e, caller: caller, span: s}}, nil, err)
+		b.observePublish(time.Now(), []*record{{Event: e, caller: caller, span: s}}, []string{""}, nil, err)
 		refuse(w, id, err)
 		return
 	}

@@ -97,7 +97,7 @@ func declaredSubscription(s *fleet.Service, sub fleet.Subscription, c *Config) S
 		AckDeadline: cmp.Or(time.Duration(sub.AckDeadline), c.AckDeadline), Delay: time.Duration(sub.Delay),
 		MinBackoff: cmp.Or(time.Duration(sub.MinBackoff), c.MinBackoff), MaxBackoff: cmp.Or(time.Duration(sub.MaxBackoff), c.MaxBackoff),
 		DeadLetter: &DeadLetterPolicy{Topic: sub.DeadLetter, Attempts: cmp.Or(sub.Attempts, c.Attempts)},
-		Retention:  c.Retention, Expiration: -1,
+		Expiration: -1, // and it keeps its messages as long as the topic does
 	}
 	out.MaxBackoff = max(out.MinBackoff, out.MaxBackoff)
 	if sub.Path != "" {

@@ -28,10 +28,11 @@ func (b *Broker) publish(ctx context.Context, caller, topicName string, events [
 	records := make([]*record, 0, len(events))
 	for i := range events {
 		e := &events[i]
+		given := e.ID != ""
 		e.Topic = topicName
 		e.complete(caller, start)
 		s := e.publishSpan(b.config.Sampler)
-		records = append(records, &record{Event: *e, caller: caller, span: s, key: e.OrderingKey, notBefore: e.NotBefore})
+		records = append(records, &record{Event: *e, caller: caller, span: s, key: e.OrderingKey, notBefore: e.NotBefore, given: given})
 		ids = append(ids, e.ID)
 		if err == nil {
 			err = b.checkEvent(e, i, len(events))
@@ -40,7 +41,7 @@ func (b *Broker) publish(ctx context.Context, caller, topicName string, events [
 	if err == nil {
 		_, err = b.commitRecords(ctx, topicName, records)
 	}
-	b.observePublish(start, records, learned, err)
+	b.observePublish(start, records, ids, learned, err)
 	return ids, err
 }
 
@@ -77,15 +78,12 @@ func (b *Broker) PublishMessages(ctx context.Context, caller, topicName string, 
 	if err == nil {
 		base, err = b.commitRecords(ctx, topicName, records)
 	}
-	for i, r := range records {
-		r.ID = strconv.FormatUint(base+uint64(i), 10) // for the observation: it is not stored
+	for i := range records {
+		ids = append(ids, strconv.FormatUint(base+uint64(i), 10))
 	}
-	b.observePublish(start, records, learned, err)
+	b.observePublish(start, records, ids, learned, err)
 	if err != nil {
 		return nil, err
-	}
-	for _, r := range records {
-		ids = append(ids, r.ID)
 	}
 	return ids, nil
 }
@@ -158,12 +156,13 @@ func (b *Broker) commitRecords(ctx context.Context, topicName string, records []
 	return p.base, nil
 }
 
-func (b *Broker) observePublish(start time.Time, records []*record, learned *fleet.Learned, err error) {
-	for _, r := range records {
+// observePublish tells of each record, under its id.
+func (b *Broker) observePublish(start time.Time, records []*record, ids []string, learned *fleet.Learned, err error) {
+	for i, r := range records {
 		o := &fleet.Observation{
 			Kind: fleet.KindPublish, RequestID: r.RequestID, Time: start, Duration: time.Since(start),
 			Caller: r.caller, Callee: fleet.Events, Protocol: fleet.HTTP, Method: http.MethodPost, Path: "/" + r.Topic,
-			Topic: r.Topic, Event: r.ID, Status: http.StatusAccepted, BytesIn: int64(len(r.Data)), Learned: learned, Detail: "event " + r.ID,
+			Topic: r.Topic, Event: ids[i], Status: http.StatusAccepted, BytesIn: int64(len(r.Data)), Learned: learned, Detail: "event " + ids[i],
 		}
 		r.span.note(o)
 		var refused *Error

@@ -43,6 +43,7 @@ type record struct {
 	only      string    // the one subscription that gets it; empty: all
 	origin    uint64    // 1 + its first offset, where it was redriven
 	span      traceSpan // of its publish; not kept
+	given     bool      // its id is the publisher's own; not kept
 	time      time.Time // of its batch
 }
 

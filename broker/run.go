@@ -146,13 +146,16 @@ func (w *window) release(h *holder) {
 	}
 }
 
-// stuck returns the ordering key that has failed most often, and how often; and whether more of its
-// messages wait than are held.
-func (w *window) stuck() (key string, attempts uint64, left bool) {
+// stuckAfter is how many failures of its first message make a key stuck.
+const stuckAfter = 5
+
+// stuck returns the ordering key that has failed most often, where that is often, and how many of its messages are
+// held; and whether there are more.
+func (w *window) stuck() (key string, attempts uint64, messages int, left bool) {
 	for _, r := range w.runs {
-		if n := w.cursor.attempts[r.leases[0].offset]; n > attempts {
-			key, attempts, left = r.key, n, r.left != nil
+		if n := w.cursor.attempts[r.leases[0].offset]; n >= stuckAfter && n > attempts {
+			key, attempts, messages, left = r.key, n, len(r.leases), r.left != nil
 		}
 	}
-	return key, attempts, left
+	return key, attempts, messages, left
 }

@@ -26,6 +26,18 @@ type snapshot struct {
 	floor  uint64
 }
 
+func decodeSnapshot(data []byte) (*snapshot, error) {
+	s, err := decoded[snapshot](data)
+	if err != nil {
+		return nil, err
+	}
+	c, err := decodeCursor(s.Cursor)
+	if err == nil {
+		s.floor = c.floor
+	}
+	return s, err
+}
+
 const (
 	snapshotLife = 7 * 24 * time.Hour
 	snapshotLeft = time.Hour // life that a new snapshot must have before it

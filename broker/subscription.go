@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"sync"
@@ -296,6 +297,7 @@ func (s *subscription) endLocked(l *lease, o outcome, now time.Time) {
 	switch o.fate {
 	case acked:
 		s.delivered++
+		s.usedLocked(now)
 	case expired:
 		s.lost++
 	case failed, buried:
@@ -303,6 +305,9 @@ func (s *subscription) endLocked(l *lease, o outcome, now time.Time) {
 		s.lastError = o.text
 	case unreachable, unread:
 		s.lastError = o.text
+	}
+	if o.fate == failed && l.run != nil && s.window.cursor.attempts[l.offset]+1 == stuckAfter {
+		s.b.config.Log.Warn("an ordering key is stuck", "subscription", s.name, "key", l.run.key, "attempts", stuckAfter, "error", o.text)
 	}
 	if s.window.end(l, o, now) {
 		s.dirty = true
@@ -362,10 +367,33 @@ func (s *subscription) floor() uint64 {
 	return s.window.cursor.floor
 }
 
+// needs is the offset from which on the subscription needs its topic's messages, where it is live.
+func (s *subscription) needs() (offset uint64, live bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.config.RetainAcked {
+		return 0, s.live
+	}
+	return s.window.cursor.floor, s.live
+}
+
 func (s *subscription) floorIfLive() (floor uint64, live bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.window.cursor.floor, s.live
+}
+
+// stuckLocked tells of an ordering key that fails again and again.
+func (s *subscription) stuckLocked() string {
+	key, attempts, messages, left := s.window.stuck()
+	if attempts == 0 {
+		return ""
+	}
+	more := ""
+	if left {
+		more = "more than "
+	}
+	return fmt.Sprintf("the first message of ordering key %q failed %d times; %s%d of the key wait for it", key, attempts, more, messages-1)
 }
 
 func (s *subscription) status() fleet.SubscriptionStatus {
@@ -376,7 +404,7 @@ func (s *subscription) status() fleet.SubscriptionStatus {
 		Name: s.name, Service: s.target.service, Topic: s.topic.name, Path: s.target.path,
 		Lag: w.cursor.lag(w.head), Oldest: w.oldest(), InFlight: w.inFlight, Retrying: len(w.retries),
 		Delivered: s.delivered, Failed: s.failures, DeadLetters: w.cursor.dead, Lost: s.lost,
-		Paused: w.pause.reason, LastError: s.lastError,
+		Paused: w.pause.reason, LastError: s.lastError, Stuck: s.stuckLocked(),
 	}
 	if !s.live {
 		out.Paused = "no manifest subscribes any more; kept for the retention time"

@@ -22,6 +22,7 @@ type topic struct {
 	last   batch   // the newest, without records; its seq is 0 in an empty topic
 	first  batch   // the oldest that is kept
 	subs   []*subscription
+	recent *recent // events that it took lately; nil: not read yet
 
 	stopped string // why it refuses events
 }
@@ -65,13 +66,20 @@ func (t *topic) appendedLocked(b *batch) {
 // keptBytes is what the topic's batches take on disk. The caller holds t.mu.
 func (t *topic) keptBytesLocked() uint64 { return t.bytes - t.first.bytes }
 
-// passedLocked is the offset below which every live subscription has settled everything: the head where there
-// is none. The caller holds t.mu.
-func (t *topic) passedLocked() (offset uint64, slowest string) {
+// passedLocked is the offset below which no live subscription and no snapshot needs anything, and who stands in the way: the head, and
+// nobody, where there is none. The caller holds t.mu.
+func (b *Broker) passedLocked(t *topic) (offset uint64, slowest string) {
 	offset = t.head
 	for _, s := range t.subs {
-		if f, live := s.floorIfLive(); live && f < offset {
-			offset, slowest = f, s.name
+		if f, live := s.needs(); live && f < offset {
+			offset, slowest = f, "subscription "+s.name
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for name, s := range b.catalog.snapshots {
+		if s.Topic == t.name && s.floor < offset {
+			offset, slowest = s.floor, "snapshot "+name
 		}
 	}
 	return offset, slowest

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -12,9 +13,9 @@ import (
 )
 
 const (
-	trimRounds = 1000             // trims within one retention time, at most one per longestTrim
-	longTrim   = 10 * time.Minute //
-	trimShare  = 16               // a quota that is reached is freed by this part, so that not every publish trims
+	trimRounds = 1000        // trims within one retention time, at most one per longestTrim
+	longTrim   = time.Minute //
+	trimShare  = 16          // a quota that is reached is freed by this part, so that not every publish trims
 )
 
 // trimLoop removes what retention no longer keeps, and subscriptions that no manifest has had for as long.
@@ -27,22 +28,34 @@ func (b *Broker) trimLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if err := b.trimAge(ctx, time.Now().Add(-b.config.Retention)); err != nil && ctx.Err() == nil {
+		if err := b.trim(ctx, time.Now()); err != nil && ctx.Err() == nil {
 			b.config.Log.Warn("trimming", "error", err)
 		}
 	}
 }
 
-// trimAge removes what was committed before cutoff.
-func (b *Broker) trimAge(ctx context.Context, cutoff time.Time) error {
-	e := b.engine.Load()
+// trim removes subscriptions and snapshots that are over, and messages that are too old.
+func (b *Broker) trim(ctx context.Context, now time.Time) error {
 	for _, s := range b.subscriptions() {
-		if s.detachedBefore(cutoff) {
+		if s.detachedBefore(now.Add(-b.config.Retention)) || s.unusedSince(now) {
 			b.forget(ctx, s)
+			continue
+		}
+		if err := b.trimBacklog(ctx, s, now); err != nil {
+			return err
 		}
 	}
+	if err := b.trimSnapshots(ctx, now); err != nil {
+		return err
+	}
+	return b.trimTopics(ctx, now)
+}
+
+// trimTopics removes messages that no topic and no subscription keeps.
+func (b *Broker) trimTopics(ctx context.Context, now time.Time) error {
+	e := b.engine.Load()
 	info, err := e.events.Info(ctx)
-	if err != nil || info.State.Msgs == 0 || info.State.FirstTime.After(cutoff) {
+	if err != nil || info.State.Msgs == 0 || info.State.FirstTime.After(now.Add(-b.shortestRetention())) {
 		return err
 	}
 	if info, err = e.events.Info(ctx, jetstream.WithSubjectFilter(eventsPrefix+"*")); err != nil {
@@ -53,7 +66,83 @@ func (b *Broker) trimAge(ctx context.Context, cutoff time.Time) error {
 		if err != nil {
 			return err
 		}
-		if err := b.trimTopic(ctx, e, b.topic(name), cutoff); err != nil {
+		t := b.topic(name)
+		if err := b.trimTopic(ctx, e, t, now.Add(-b.retention(t))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shortestRetention is that of the topic that keeps its messages for the shortest time.
+func (b *Broker) shortestRetention() time.Duration {
+	d := b.config.Retention
+	for _, c := range b.ListTopics(context.Background()) {
+		if c.Retention > 0 {
+			d = min(d, c.Retention)
+		}
+	}
+	return d
+}
+
+// retention is how long a topic's messages are kept: as the topic says, or longer where a subscription does.
+func (b *Broker) retention(t *topic) time.Duration {
+	c, _ := b.topicConfig(t.name)
+	d := cmp.Or(c.Retention, b.config.Retention)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.subs {
+		d = max(d, s.retention())
+	}
+	return d
+}
+
+// retention is how long a subscription keeps its messages; 0 for one that no manifest has any more.
+func (s *subscription) retention() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.live {
+		return 0
+	}
+	return s.config.Retention
+}
+
+// trimBacklog drops what is older than a subscription keeps, where its topic keeps it longer.
+func (b *Broker) trimBacklog(ctx context.Context, s *subscription, now time.Time) error {
+	keep := s.retention()
+	if keep == 0 || keep >= b.retention(s.topic) {
+		return nil
+	}
+	offset, _, err := b.offsetAt(ctx, s.topic, now.Add(-keep))
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if offset <= s.window.cursor.floor {
+		return nil
+	}
+	s.lost += s.window.dropBefore(offset)
+	s.dirty = true
+	b.flush.poke()
+	s.pumpLocked()
+	return nil
+}
+
+// trimSnapshots removes snapshots that expired.
+func (b *Broker) trimSnapshots(ctx context.Context, now time.Time) error {
+	b.installing.Lock()
+	defer b.installing.Unlock()
+	b.mu.Lock()
+	var over []string
+	for name, s := range b.catalog.snapshots {
+		if now.After(s.Expires) {
+			over = append(over, name)
+		}
+	}
+	b.mu.Unlock()
+	for _, name := range over {
+		if err := b.removeSnapshot(ctx, name); err != nil {
 			return err
 		}
 	}
@@ -98,16 +187,16 @@ func (b *Broker) quotaLocked(e *engine, t *topic, size int) error {
 	if t.keptBytesLocked()+uint64(size) <= limit {
 		return nil
 	}
-	_, slowest := t.passedLocked()
+	_, slowest := b.passedLocked(t)
 	if slowest == "" {
 		return nil // what is left is its last batch
 	}
-	return &fullError{fmt.Sprintf("its %d MB are full of events that subscription %s has not settled", limit>>20, slowest)}
+	return &fullError{fmt.Sprintf("its %d MB are full of messages that %s needs", limit>>20, slowest)}
 }
 
 // freeLocked removes at least want bytes of batches that every subscription has passed, as far as there are any.
 func (b *Broker) freeLocked(e *engine, t *topic, want uint64) error {
-	passed, _ := t.passedLocked()
+	passed, _ := b.passedLocked(t)
 	from := t.first.bytes
 	return t.trimLocked(e.ctx, e, func(b *batch) bool { return b.end() > passed || b.bytes-from >= want })
 }
@@ -179,12 +268,35 @@ func (s *subscription) detachedBefore(cutoff time.Time) bool {
 	return !s.live && !at.IsZero() && at.Before(cutoff)
 }
 
+// unusedSince reports whether nobody has used a subscription for as long as its expiration policy says.
+func (s *subscription) unusedSince(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.config.Expiration <= 0 || s.window.cursor.used.IsZero() {
+		return false
+	}
+	if len(s.receivers) > 0 {
+		s.usedLocked(now)
+	}
+	return now.Sub(s.window.cursor.used) > s.config.Expiration
+}
+
 // forget removes a subscription for good. An Install that brings it back waits, and makes it anew.
 func (b *Broker) forget(ctx context.Context, s *subscription) {
 	b.installing.Lock()
 	defer b.installing.Unlock()
-	if _, live := s.floorIfLive(); live {
+	created := b.created(s.name)
+	if _, live := s.floorIfLive(); live && !created {
 		return
+	}
+	if created {
+		if err := b.erase(ctx, kindSubscription, s.name); err != nil {
+			b.config.Log.Warn("a subscription expired", "subscription", s.name, "error", err)
+			return
+		}
+		b.mu.Lock()
+		delete(b.catalog.subscriptions, s.name)
+		b.mu.Unlock()
 	}
 	if err := b.removeSubscription(ctx, s.name); err != nil {
 		b.config.Log.Warn("forgetting a subscription", "subscription", s.name, "error", err)

@@ -181,6 +181,25 @@ func (w *window) skip(offset uint64) (lost uint64) {
 	return lost
 }
 
+// dropBefore settles what was committed before offset and is not in flight: it is too old. It returns how many records that were.
+func (w *window) dropBefore(offset uint64) (lost uint64) {
+	for _, l := range w.leases {
+		if l.offset < offset && l.state == waiting {
+			w.settle(l)
+			lost++
+		}
+	}
+	at := w.cursor.floor
+	for at < min(offset, w.head) {
+		if w.leases[at] == nil {
+			lost += w.cursor.settle(at, at+1)
+		}
+		at++
+	}
+	w.next = max(w.next, min(offset, w.head))
+	return lost
+}
+
 // start returns what h is to get now, or nil: first what follows in its own runs, then what is due again, then what
 // comes next. What keeps failing takes turns with what comes next.
 func (w *window) start(now time.Time, h *holder) *lease {
@@ -281,7 +300,7 @@ func (w *window) land(l *lease) {
 	if l.holder.count == 0 {
 		l.holder.size = 0
 	}
-	l.holder = nil
+	l.holder, l.when = nil, time.Time{}
 }
 
 // expire returns the lease whose deadline passed first, or nil.

@@ -247,7 +247,7 @@ func TestStuckKeyLeavesOthersAlone(t *testing.T) {
 		}
 		deliver(false)
 	}
-	if key, attempts, left := w.stuck(); key != "poison" || attempts < 10 || !left || len(w.leases) > runMost {
+	if key, attempts, _, left := w.stuck(); key != "poison" || attempts < 10 || !left || len(w.leases) > runMost {
 		t.Errorf("stuck: %q after %d attempts, left behind %v, %d leases", key, attempts, left, len(w.leases))
 	}
 	for w.cursor.floor < total {
@@ -258,6 +258,24 @@ func TestStuckKeyLeavesOthersAlone(t *testing.T) {
 	}
 	if len(w.leases) != 0 || len(w.runs) != 0 || w.held != 0 {
 		t.Errorf("left over: %d leases, %d runs, %d bytes", len(w.leases), len(w.runs), w.held)
+	}
+}
+
+// TestOldBacklogIsDropped drops what is too old, but for what is in flight.
+func TestOldBacklogIsDropped(t *testing.T) {
+	w, h, now := newWindow(cursor{}, limits{leases: 100}), new(holder), time.Unix(0, 0)
+	w.offer(testBatch(0, 10))
+	first, second := w.start(now, h), w.start(now, h)
+	w.end(second, outcome{fate: failed}, now.Add(time.Hour))
+	if lost := w.dropBefore(6); lost != 5 {
+		t.Errorf("%d dropped", lost)
+	}
+	if next := w.start(now, h); next.offset != 6 {
+		t.Errorf("next is %d", next.offset)
+	}
+	w.end(first, outcome{fate: acked}, now)
+	if w.cursor.floor != 6 || w.cursor.lag(10) != 4 || len(w.retries) != 0 {
+		t.Errorf("%+v", w.cursor)
 	}
 }
 
