@@ -31,6 +31,6 @@ type SubscriptionStatus struct {
 	Lost        uint64    `json:"lost,omitempty"`   // removed by retention before they were settled, since the hub's start
 	Paused      string    `json:"paused,omitempty"` // why nothing is delivered; empty while all is well
 	// Stuck tells of the ordering key that has failed most often, behind which other messages of it wait; empty while there is none.
-	Stuck string `json:"stuck,omitempty"`
-	LastError   string    `json:"last_error,omitempty"`
+	Stuck     string `json:"stuck,omitempty"`
+	LastError string `json:"last_error,omitempty"`
 }
