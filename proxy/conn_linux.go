@@ -76,6 +76,15 @@ func unacknowledged(rc syscall.RawConn) int {
 	return n
 }
 
+// pending reports whether there is something to read.
+func pending(rc syscall.RawConn) (some bool) {
+	_ = rc.Control(func(fd uintptr) { // fails on a closed connection, which has nothing
+		n, err := unix.IoctlGetInt(int(fd), unix.SIOCINQ)
+		some = err == nil && n > 0
+	})
+	return some
+}
+
 // abort makes the next Close reset the connection, so that its other end sees no orderly end.
 func abort(c net.Conn) {
 	switch c := c.(type) {

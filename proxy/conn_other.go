@@ -16,6 +16,9 @@ func rawWrite(uintptr, []byte) (int, error) { return 0, nil }
 // unacknowledged: not known here, so nothing that was written counts as unseen.
 func unacknowledged(syscall.RawConn) int { return 0 }
 
+// pending: not known here.
+func pending(syscall.RawConn) bool { return true }
+
 // abort makes the next Close reset the connection, so that its other end sees no orderly end.
 func abort(c net.Conn) {
 	switch c := c.(type) {

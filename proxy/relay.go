@@ -110,6 +110,13 @@ var largeBuffers = sync.Pool{New: func() any { return new([largeSize]byte) }}
 
 // stream relays the rest of a body as it comes.
 func (s *session) stream(x *exchange, u *upstream, b *buffer, body *h1.Body) outcome {
+	if err := s.splice(x, u, body); err != nil {
+		return s.broken(x, u, err)
+	}
+	if body.Done() {
+		s.giveBack(x, u, pending(u.raw))
+		return outcome{}
+	}
 	p := b.b
 	if body.Left() > largeSize {
 		large := largeBuffers.Get().(*[largeSize]byte)
