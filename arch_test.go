@@ -41,6 +41,7 @@ var rooms = []room{
 	{"gateway", "fleet identity proxy", "a public listener in front of the same outbound path"},
 	{"broker", "fleet observe broker/filter", "deliveries leave by an http.RoundTripper: the broker does not know the proxy"},
 	{"broker/filter", "", "a language about attributes: text in, a predicate out"},
+	{"broker/pubsub", "fleet broker broker/schema", "a front end: what it does with topics any caller of the broker could"},
 	{"broker/schema", "", "definitions and messages in, errors out: what a topic does with them is not its business"},
 	{"workspace", "fleet manifest", "repositories become releases without anything running"},
 	{"control", "fleet identity", "desired state is stored behind three methods: control does not know JetStream"},
@@ -53,12 +54,12 @@ var rooms = []room{
 	{"hub", assembly, "assembly: joins every room but the command line"},
 	{"cmd", "node hub cli sidecar sidecar/shim", "hands the command line its two processes and its probe; the shim goes first, being the one that starts most often"},
 	{"examples", "", "services know nothing of Shoal, and the demo drives the binary"},
-	{"test", "fleet manifest wire identity mesh proxy sidecar sidecar/shim api cli daemon observe broker control deploy deploy/process workspace gateway node hub",
+	{"test", "fleet manifest wire identity mesh proxy sidecar sidecar/shim api cli daemon observe broker broker/pubsub control deploy deploy/process workspace gateway node hub",
 		"tests of the whole may look into any room"},
 	{".", "", "the root holds documents and this test"},
 }
 
-const assembly = "fleet wire daemon manifest identity mesh observe proxy sidecar sidecar/shim gateway broker workspace control deploy deploy/process api api/gen"
+const assembly = "fleet wire daemon manifest identity mesh observe proxy sidecar sidecar/shim gateway broker broker/pubsub workspace control deploy deploy/process api api/gen"
 
 // importers names the only rooms that may use a heavy dependency, so that it can be replaced.
 var importers = []struct{ prefix, rooms, reason string }{
@@ -66,9 +67,11 @@ var importers = []struct{ prefix, rooms, reason string }{
 	{"github.com/google/nftables", "sidecar sidecar/shim", "only a sidecar redirects traffic"},
 	{"github.com/vishvananda/", "sidecar sidecar/shim", "only a sidecar sets a namespace up"},
 	{"github.com/miekg/dns", "sidecar", "only a sidecar answers names"},
+	{"cloud.google.com/", "broker/pubsub", "messages of the Pub/Sub API are one front end's"},
+	{"github.com/go-jose/", "broker/pubsub", "tokens of pushes are one front end's"},
 	{"github.com/hamba/avro", "broker/schema", "schemas of messages are one room's"},
 	{"github.com/bufbuild/protocompile", "broker/schema", "schemas of messages are one room's"},
-	{"connectrpc.com/", "api api/gen node hub", "the operator API, and the link of node and hub"},
+	{"connectrpc.com/", "api api/gen node hub broker/pubsub", "the operator API, the link of node and hub, and the REST form of the Pub/Sub API"},
 	{"github.com/spf13/", "cli", "verbs and flags are the command line's"},
 	{"github.com/charmbracelet/", "cli", "colours are the terminal's"},
 	{"github.com/goccy/go-yaml", "manifest", "one parser, one set of errors with line and column"},

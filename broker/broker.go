@@ -23,7 +23,7 @@ type Broker struct {
 	config  Config
 	out     http.RoundTripper // deliveries' way, with the identity `events`; set by Run
 	handler http.Handler
-	conns   *connListener
+	conns   *Conns
 
 	engine  atomic.Pointer[engine]
 	policy  atomic.Pointer[policy]
@@ -57,7 +57,7 @@ func New(c Config) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		config: c, conns: newConnListener(),
+		config: c, conns: NewConns(fleet.Events),
 		commits: commits{wake: make(chan struct{}, 1)}, flush: flusher{wake: make(chan struct{}, 1)},
 		bodies: semaphore.NewWeighted(publishMemory), renewed: make(chan struct{}),
 		topics: make(map[string]*topic), subs: make(map[string]*subscription),
@@ -162,7 +162,7 @@ func (b *Broker) Handler() http.Handler { return b.handler }
 // ServeConn serves one connection to the name `events`. Where c has a method `Caller() string`, its
 // requests are that caller's, or the one's that the header Shoal-Caller names; from any other connection nothing is accepted. It
 // returns at once; the connection is closed when the broker stops.
-func (b *Broker) ServeConn(c net.Conn) { b.conns.push(c) }
+func (b *Broker) ServeConn(c net.Conn) { b.conns.Push(c) }
 
 // Install puts a snapshot in force: who may publish what, and who subscribes. A subscription that is new begins at
 // its topic's head and is durable when Install returns. Snapshots are installed in the order of the calls.

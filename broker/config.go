@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -17,8 +18,13 @@ type Config struct {
 	Observe func(*fleet.Observation)
 	// Transport gives the way out for calls made as caller. Run asks for it once. nil: nothing is reachable.
 	Transport func(caller string) http.RoundTripper
-	Sampler   observe.Sampler // of the traces that begin here; zero: all are sampled
-	Log       *slog.Logger    // nil: nothing is logged
+	// Check says why data may not be published to a topic with a schema; else which attributes tell subscribers how to read it.
+	// nil: nothing may be published to such a topic.
+	Check func(s *TopicSchema, data []byte) (attributes map[string]string, err error)
+	// Token makes the OIDC token of a push, for an audience. nil: pushes that want one fail.
+	Token   func(ctx context.Context, email, audience string) (string, error)
+	Sampler observe.Sampler // of the traces that begin here; zero: all are sampled
+	Log     *slog.Logger    // nil: nothing is logged
 
 	MaxStore  int64 // bytes of disk for the events of all topics; 10 GB
 	MaxTopic  int64 // bytes of disk for the events of one topic; 1 GB

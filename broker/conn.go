@@ -8,19 +8,21 @@ import (
 	"time"
 )
 
-// connListener is a listener for connections that are handed over, not accepted.
-type connListener struct {
+// Conns is a listener for connections that are handed over, not accepted. Close closes those that nobody has taken.
+type Conns struct {
+	name   string
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
 }
 
-func newConnListener() *connListener {
-	return &connListener{conns: make(chan net.Conn, 64), closed: make(chan struct{})}
+// NewConns returns a listener for the name that connections were made to.
+func NewConns(name string) *Conns {
+	return &Conns{name: name, conns: make(chan net.Conn, 64), closed: make(chan struct{})}
 }
 
-// push hands a connection over, or closes it where the listener is closed.
-func (l *connListener) push(c net.Conn) {
+// Push hands a connection over, or closes it where the listener is closed.
+func (l *Conns) Push(c net.Conn) {
 	select {
 	case <-l.closed:
 	case l.conns <- c:
@@ -29,7 +31,8 @@ func (l *connListener) push(c net.Conn) {
 	_ = c.Close()
 }
 
-func (l *connListener) Accept() (net.Conn, error) {
+// Accept waits for a connection.
+func (l *Conns) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.conns:
 		return c, nil
@@ -38,7 +41,8 @@ func (l *connListener) Accept() (net.Conn, error) {
 	}
 }
 
-func (l *connListener) Close() error {
+// Close ends Accept; what is pushed from now on is closed.
+func (l *Conns) Close() error {
 	l.once.Do(func() { close(l.closed) })
 	for {
 		select {
@@ -50,7 +54,8 @@ func (l *connListener) Close() error {
 	}
 }
 
-func (l *connListener) Addr() net.Addr { return &net.UnixAddr{Name: "events", Net: "unix"} }
+// Addr names what connections were made to.
+func (l *Conns) Addr() net.Addr { return &net.UnixAddr{Name: l.name, Net: "unix"} }
 
 // newServer serves handed-over connections: HTTP/1.1, and HTTP/2 with prior knowledge.
 func (b *Broker) newServer() *http.Server {

@@ -58,6 +58,9 @@ func after(text string) string {
 func (b *Broker) post(ctx context.Context, g grant, r *record, to target, own *traceSpan, deadline time.Duration) outcome {
 	to.project = b.policy.Load().fleet
 	req, err := pushRequest(ctx, g, r, to, own)
+	if err == nil {
+		err = b.authenticate(req, &to)
+	}
 	if err != nil {
 		return outcome{fate: failed, reason: string(fleet.ReasonMalformedEvent), text: err.Error()}
 	}
@@ -73,6 +76,24 @@ func (b *Broker) post(ctx context.Context, g grant, r *record, to target, own *t
 	}
 	_, _ = io.CopyN(io.Discard, resp.Body, drainBytes)
 	return o
+}
+
+// authenticate gives a push the token that its subscription asks for.
+func (b *Broker) authenticate(req *http.Request, to *target) error {
+	if to.oidc == nil {
+		return nil
+	}
+	if b.config.Token == nil {
+		return errors.New("the subscription asks for an OIDC token, and none is made here")
+	}
+	audience := to.oidc.Audience
+	set(&audience, to.url())
+	token, err := b.config.Token(req.Context(), to.oidc.Email, audience)
+	if err != nil {
+		return fmt.Errorf("the OIDC token of the push: %w", err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	return nil
 }
 
 // judge says what an answer means. A Shoal-Reason is the proxy's: unless it tells of an attempt that the receiver may

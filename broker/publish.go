@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -25,6 +26,8 @@ func (b *Broker) Publish(ctx context.Context, caller string, e Event) (id string
 func (b *Broker) publish(ctx context.Context, caller, topicName string, events []Event) (ids []string, err error) {
 	start := time.Now()
 	learned, err := b.mayPublish(caller, topicName)
+	c, _ := b.topicConfig(topicName)
+	schema := c.Schema
 	records := make([]*record, 0, len(events))
 	for i := range events {
 		e := &events[i]
@@ -36,6 +39,9 @@ func (b *Broker) publish(ctx context.Context, caller, topicName string, events [
 		ids = append(ids, e.ID)
 		if err == nil {
 			err = b.checkEvent(e, i, len(events))
+		}
+		if err == nil {
+			_, err = b.checkSchema(schema, e.Data, nil)
 		}
 	}
 	if err == nil {
@@ -63,16 +69,20 @@ func (b *Broker) mayPublish(caller, topicName string) (*fleet.Learned, error) {
 func (b *Broker) PublishMessages(ctx context.Context, caller, topicName string, messages []Message) (ids []string, err error) {
 	start := time.Now()
 	learned, err := b.mayPublish(caller, topicName)
+	var topic TopicConfig
 	if err == nil {
-		_, err = b.Topic(ctx, topicName)
+		topic, err = b.Topic(ctx, topicName)
 	}
 	records := make([]*record, 0, len(messages))
 	for i := range messages {
 		m := &messages[i]
-		records = append(records, b.newRecord(caller, topicName, m))
 		if err == nil {
 			err = asError(b.checkMessage(m))
 		}
+		if err == nil {
+			m.Attributes, err = b.checkSchema(topic.Schema, m.Data, m.Attributes)
+		}
+		records = append(records, b.newRecord(caller, topicName, m))
 	}
 	var base uint64
 	if err == nil {
@@ -171,4 +181,24 @@ func (b *Broker) observePublish(start time.Time, records []*record, ids []string
 		}
 		b.config.Observe(o)
 	}
+}
+
+// checkSchema says why data may not be published, or returns the attributes with those that tell how to read it.
+func (b *Broker) checkSchema(s *TopicSchema, data []byte, attributes map[string]string) (map[string]string, error) {
+	if s == nil {
+		return attributes, nil
+	}
+	if b.config.Check == nil {
+		return nil, precondition("the topic has schema %s, and schemas are not checked here", s.Name)
+	}
+	added, err := b.config.Check(s, data)
+	if err != nil {
+		return nil, err
+	}
+	out := maps.Clone(attributes)
+	if out == nil {
+		return added, nil
+	}
+	maps.Copy(out, added)
+	return out, nil
 }

@@ -21,6 +21,7 @@ type target struct {
 	format       string // as in [PushConfig]
 	unwrapped    bool
 	metadata     bool
+	oidc         *OIDC // nil: pushes carry no token
 }
 
 func (t *target) url() string {
@@ -52,6 +53,6 @@ func (p *PushConfig) target() (target, error) {
 	set(&format, fleet.FormatPubSub)
 	return target{
 		service: u.Hostname(), scheme: u.Scheme, host: u.Host, path: u.RequestURI(), runs: true,
-		format: format, unwrapped: p.Unwrapped, metadata: p.Metadata,
+		format: format, unwrapped: p.Unwrapped, metadata: p.Metadata, oidc: p.OIDC,
 	}, nil
 }

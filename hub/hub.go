@@ -27,6 +27,7 @@ import (
 	"github.com/shoalrun/shoal/api"
 	"github.com/shoalrun/shoal/api/gen/shoal/peer/v1/peerv1connect"
 	"github.com/shoalrun/shoal/broker"
+	"github.com/shoalrun/shoal/broker/pubsub"
 	"github.com/shoalrun/shoal/control"
 	"github.com/shoalrun/shoal/daemon"
 	"github.com/shoalrun/shoal/deploy"
@@ -65,6 +66,7 @@ type hub struct {
 	recorder  *observe.Recorder
 	proxy     *proxy.Proxy
 	broker    *broker.Broker
+	pubsub    *pubsub.Server
 	control   *control.Control
 	link      *link
 	machines  *machines
@@ -118,6 +120,7 @@ func (h *hub) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
 		h.broker.Run,
+		h.pubsub.Run,
 		h.proxy.Run,
 		h.runEngine,
 		h.spreadSnapshots,
@@ -213,8 +216,11 @@ func (h *hub) joinEvents() (err error) {
 	h.proxy, err = proxy.New(proxy.Config{
 		Recorder: h.recorder,
 		Sampler:  observe.NewSampler(h.settings.Traces.Sample),
-		Builtin:  map[string]func(net.Conn){fleet.Events: func(c net.Conn) { h.broker.ServeConn(c) }},
-		Peer:     h.dialPeer,
+		Builtin: map[string]func(net.Conn){
+			fleet.Events: func(c net.Conn) { h.broker.ServeConn(c) },
+			fleet.Pubsub: func(c net.Conn) { h.pubsub.ServeConn(c) },
+		},
+		Peer: h.dialPeer,
 	}.Limited(h.settings.Limits))
 	if err != nil {
 		return err
@@ -224,8 +230,16 @@ func (h *hub) joinEvents() (err error) {
 		Observe:   h.recorder.Record,
 		Sampler:   observe.NewSampler(h.settings.Traces.Sample),
 		Transport: h.proxy.Transport,
-		Log:       h.Log,
+		Check:     func(s *broker.TopicSchema, data []byte) (map[string]string, error) { return h.pubsub.Check(s, data) },
+		Token: func(ctx context.Context, email, audience string) (string, error) {
+			return h.pubsub.Token(ctx, email, audience)
+		},
+		Log: h.Log,
 	})
+	if err != nil {
+		return err
+	}
+	h.pubsub, err = pubsub.New(context.Background(), pubsub.Config{Broker: h.broker, Store: h.broker.Store(), Project: h.fleet, Log: h.Log})
 	return err
 }
 
