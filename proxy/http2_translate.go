@@ -14,15 +14,16 @@ import (
 // writes the request and reads the answer; where the body is still on its way, another one sends it. A
 // translation is used again and again, with its storage.
 type translation struct {
-	s      *http2Stream
-	x      *exchange // that of s; a copy, as long as another attempt may take over
-	u      *upstream
-	b      *buffer
-	res    h1.Response
-	framed bool       // the body is chunked
-	whole  bool       // all of the request went with its head; guarded by s.mu
-	began  bool       // somebody sends the body, and tells on sent how that ended
-	sent   chan error // has room for one
+	s       *http2Stream
+	x       *exchange // that of s; a copy, as long as another attempt may take over
+	u       *upstream
+	b       *buffer
+	res     h1.Response
+	framed  bool        // the body is chunked
+	whole   bool        // all of the request went with its head; guarded by s.mu
+	began   bool        // somebody sends the body, and tells on sent how that ended
+	sent    chan error  // has room for one
+	writing atomic.Bool // the application is to take a piece of the body
 
 	gone    atomic.Bool // what the copy's exchange.gone points to
 	decided bool        // no other attempt will take over; guarded by s.mu
@@ -202,7 +203,9 @@ func (t *translation) send() error {
 			out = appendLast(out, t.s.down.Trailers())
 		}
 		if len(out) > 0 {
+			t.writing.Store(true)
 			n, err := t.u.Conn.Write(out)
+			t.writing.Store(false)
 			if t.u.sent += n; err != nil {
 				return err
 			}
@@ -211,6 +214,13 @@ func (t *translation) send() error {
 			return nil
 		}
 	}
+}
+
+// awaitsBody reports whether the request's body is what is missing, and not a reader for what came of it.
+func (t *translation) awaitsBody() bool {
+	t.s.mu.Lock()
+	defer t.s.mu.Unlock()
+	return t.began && !t.writing.Load() && !t.s.down.Ended()
 }
 
 // piece waits for the next bytes of the body.

@@ -241,9 +241,7 @@ func (t *translation) close() {
 
 // failed ends an attempt that brought no answer.
 func (t *translation) failed(err error) outcome {
-	t.s.mu.Lock()
-	slow := t.began && t.s.awaitsBody()
-	t.s.mu.Unlock()
+	slow := t.awaitsBody()
 	t.halt()
 	o := t.failure(err)
 	t.close()

@@ -21,6 +21,9 @@ var (
 // errStopped ends the reading loop of a connection that was closed in good order.
 var errStopped = errors.New("HTTP/2 connection closed")
 
+// errStalled ends a connection whose peer takes nothing.
+var errStalled = errors.New("the peer took nothing for too long (limits: idle)")
+
 // Conn is one end of an HTTP/2 connection.
 type Conn struct {
 	cfg      Config

@@ -18,6 +18,7 @@ import (
 // strictness is where this codec rejects a header list that x/net/http2 accepts, with the reason for it.
 var strictness = map[string]string{
 	"forbidden character":    "RFC 9113 section 8.2.1 forbids the white space at an end that x/net leaves",
+	"more than one host":     "RFC 9110 section 7.2; x/net takes the first",
 	"is not :authority":      "RFC 9113 section 8.3.1: a server should treat it as malformed; x/net lets :authority win",
 	"content-length is not":  "x/net takes any of several, and ignores what is no number",
 	":path":                  "in HTTP/1.1 it would be no request target",

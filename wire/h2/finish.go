@@ -49,7 +49,7 @@ func lost(err error) *StreamError {
 	if err != nil {
 		reason = "the connection was lost: " + err.Error()
 	}
-	return &StreamError{Code: InternalError, Reason: reason, Remote: true, Lost: true}
+	return &StreamError{Code: InternalError, Reason: reason, Remote: true, Lost: true, Stalled: errors.Is(err, errStalled)}
 }
 
 // lastWords writes what is still to be said, for at most a second; after an error it reads on for a

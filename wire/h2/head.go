@@ -25,6 +25,8 @@ type Head struct {
 	Length int64
 	// Fields are the regular fields, in the order in which they came.
 	Fields []Field
+
+	hosted bool // a Host field came
 }
 
 // Get returns the first field of that name, given in lower case.
@@ -206,8 +208,12 @@ func (h *Head) regular(f *Field) string {
 
 // setHost holds the Host field to :authority (RFC 9113 section 8.3.1). In a response it means nothing.
 func (h *Head) setHost(v string) string {
+	second := h.hosted
+	h.hosted = true
 	switch {
 	case h.Method == "":
+	case second:
+		return "more than one host"
 	case h.Authority == "" && all(v, authorityByte):
 		h.Authority = v
 	case !strings.EqualFold(h.Authority, v):

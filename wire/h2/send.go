@@ -25,6 +25,9 @@ func (s *Stream) sendErrLocked() error {
 	if s.err != nil {
 		return s.err
 	}
+	if s.c.writer.broken { // nobody takes from the output any more
+		return lost(s.c.err)
+	}
 	if s.closed || s.localEnd {
 		return &StreamError{Code: StreamClosed, Reason: "the stream's sending side has ended"}
 	}

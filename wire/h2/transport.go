@@ -26,11 +26,11 @@ func pieces(nc net.Conn, p []byte, before func(), sent *atomic.Int64) error {
 	for len(p) > 0 {
 		n := min(len(p), keepBuffer)
 		before()
-		if _, err := nc.Write(p[:n]); err != nil {
+		n, err := nc.Write(p[:n])
+		sent.Add(int64(n))
+		if p = p[n:]; err != nil && (n == 0 || !deadline(err)) {
 			return err
 		}
-		sent.Add(int64(n))
-		p = p[n:]
 	}
 	return nil
 }

@@ -137,7 +137,7 @@ func (w *writer) giveLocked(p []byte) {
 func (c *Conn) wroteLocked(p []byte, all bool, err error) {
 	switch {
 	case err != nil:
-		c.brokenLocked()
+		c.brokenLocked(err)
 	case !all:
 		c.writer.blocked = true
 		go c.drainOutput(p)
@@ -146,9 +146,14 @@ func (c *Conn) wroteLocked(p []byte, all bool, err error) {
 	}
 }
 
-func (c *Conn) brokenLocked() {
+// brokenLocked: nothing can be written any more. What the peer said before it closed may still be read; one that
+// only takes nothing says no more.
+func (c *Conn) brokenLocked(err error) {
 	c.writer.broken = true
 	c.writer.out = nil
+	if deadline(err) {
+		c.stopping, c.err = true, errStalled
+	}
 	c.poke()
 }
 
@@ -175,7 +180,7 @@ func (c *Conn) drainOutput(p []byte) {
 			c.mu.Lock()
 		}
 		if err != nil {
-			c.brokenLocked()
+			c.brokenLocked(err)
 		}
 		break
 	}
