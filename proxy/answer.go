@@ -46,6 +46,9 @@ func writeAll(c net.Conn, p []byte, idle time.Duration) error {
 
 // write writes a part of a request that more is to follow.
 func (u *upstream) write(x *exchange, p []byte) error {
+	if u.used && u.sent == 0 && !u.quiet() {
+		return errUnasked
+	}
 	until := x.deadline
 	if until.IsZero() {
 		until = time.Now().Add(x.route.idle)

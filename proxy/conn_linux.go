@@ -41,6 +41,14 @@ func rawRead(fd uintptr, p []byte) (int, error) {
 	}
 }
 
+// rawPeek reports whether there is something to read, or the end; it takes nothing.
+func rawPeek(fd uintptr) bool {
+	var b [1]byte
+	const flags = syscall.MSG_PEEK | syscall.MSG_DONTWAIT
+	_, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b[0])), 1, flags, 0, 0)
+	return e != syscall.EAGAIN
+}
+
 // rawWrite writes what there is room for, which may be nothing.
 func rawWrite(fd uintptr, p []byte) (int, error) {
 	for {

@@ -11,6 +11,7 @@ import (
 func rawConn(net.Conn) syscall.RawConn { return nil }
 
 func rawRead(uintptr, []byte) (int, error)  { return 0, errAgain }
+func rawPeek(uintptr) bool                  { return false }
 func rawWrite(uintptr, []byte) (int, error) { return 0, nil }
 
 // unacknowledged: not known here, so nothing that was written counts as unseen.

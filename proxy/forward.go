@@ -195,6 +195,8 @@ func (s *session) failed(x *exchange, u *upstream, b *buffer, err error) outcome
 		o.reason = fleet.ReasonTimeout
 	case errors.As(err, &bad):
 		o.reason, o.detail = fleet.ReasonUpstreamMalformed, "answered with "+bad.Text
+	case errors.Is(err, errUnasked):
+		o.detail = unasked
 	case b.w > 0:
 		o.detail = "closed the connection within the head of its answer"
 	}

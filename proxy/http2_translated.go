@@ -89,6 +89,9 @@ func (t *translation) answer() outcome {
 		return outcome{repeat: true}
 	}
 	body := t.res.Body(x.obs.Method == "HEAD")
+	if err := t.u.plausible(body, t.b.bytes()[t.res.Size:]); err != nil {
+		return t.failed(err)
+	}
 	body.Keep = true
 	if x.digest != nil {
 		x.digest.http2(h)
@@ -261,6 +264,8 @@ func (t *translation) failure(err error) outcome {
 		o.reason = fleet.ReasonCallerGone
 	case errors.Is(err, errTimeout):
 		o.reason = fleet.ReasonTimeout
+	case errors.Is(err, errUnasked):
+		o.detail = unasked
 	case errors.As(err, &bad):
 		o.reason, o.detail = fleet.ReasonUpstreamMalformed, "answered with "+bad.Text
 	}

@@ -29,8 +29,11 @@ func (s *session) relay(x *exchange, u *upstream, b *buffer) outcome {
 	if err != nil {
 		return s.failed(x, u, b, err)
 	}
-	s.keep = s.keep && !body.ToEnd() && !s.closing.Load()
 	whole := body.Done()
+	if whole && n < len(rest) && u.used {
+		return s.failed(x, u, b, errUnasked)
+	}
+	s.keep = s.keep && !body.ToEnd() && !s.closing.Load()
 	switch {
 	case whole && s.pump != nil && !s.pump.read.Load():
 		s.keep = false // answered early: the rest of the request is not wanted

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/shoalrun/shoal/wire/h1"
 )
 
 // maxKept bounds the kept-alive connections of one pool; keepIdle is how long they wait.
@@ -85,8 +87,10 @@ type upstream struct {
 	dead  atomic.Bool // the other side has closed
 	armed time.Time   // the read deadline that is set; zero: none
 
-	// One round trip. step is made once, so that none allocates.
+	// One round trip. step and look are made once, so that none allocates.
 	step    func(fd uintptr) bool
+	look    func(fd uintptr)
+	spoke   bool // what look found: bytes, or the end
 	out, in []byte
 	sent    int // bytes of the request that were written
 	n       int
@@ -98,7 +102,7 @@ func (p *Proxy) newUpstream(c net.Conn, pl *pool) *upstream {
 	if u.raw == nil {
 		return u
 	}
-	u.step = u.turn
+	u.step, u.look = u.turn, u.peek
 	u.watch = p.watch.hangup(u.raw, u.hungUp)
 	return u
 }
@@ -113,6 +117,35 @@ func (u *upstream) close() {
 	u.pool.endpoint.p.watch.forget(u.watch)
 	u.Close()
 }
+
+// errUnasked: something came on a kept-alive connection while nobody had asked. What comes next cannot be told
+// from an answer. roundTrip finds that out from what it reads, since it only reads once something comes behind the
+// request: then there is more than one answer. Who writes first and reads later looks with quiet.
+var errUnasked = errors.New("bytes that nobody asked for")
+
+const unasked = "sent bytes that nobody had asked for, so that its answer could not be told from them"
+
+// plausible looks at what came behind an answer's head, before any of it goes to the caller.
+func (u *upstream) plausible(body h1.Body, rest []byte) error {
+	n, err := body.Take(rest)
+	if err == nil && u.used && body.Done() && n < len(rest) {
+		return errUnasked
+	}
+	return err
+}
+
+// quiet reports whether nothing has come on an idle connection, as far as the system tells; where it tells
+// nothing (raw is nil), it counts as quiet.
+func (u *upstream) quiet() bool {
+	if u.raw == nil {
+		return true
+	}
+	u.spoke = true
+	_ = u.raw.Control(u.look) // fails on a closed connection
+	return !u.spoke
+}
+
+func (u *upstream) peek(fd uintptr) { u.spoke = rawPeek(fd) }
 
 // interrupt wakes who waits for u.
 func (u *upstream) interrupt() { _ = u.SetReadDeadline(longAgo) }
