@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Attach says how to reach a local instance, from now on; calls that wait for it go on. It ends a
-// Drain.
+// Attach says how to reach a local instance, from now on; calls that wait for it go on. Connections to what
+// was attached before take no further exchange. It ends a Drain.
 func (p *Proxy) Attach(instance string, d Dialer) {
 	p.mu.Lock()
 	e := p.endpointLocked(instance)
@@ -16,6 +16,8 @@ func (p *Proxy) Attach(instance string, d Dialer) {
 	e.forget()
 	e.since.Store(p.now())
 	e.dialer.Store(&d)
+	e.closeIdle(time.Now().Add(time.Hour))
+	e.drainHTTP2()
 	p.wake()
 }
 
