@@ -41,9 +41,13 @@ func (w *world) attacker(addr string, settings ...http2.Setting) *attacker {
 
 // ask sends the head of a request for a path, with more fields, and returns its stream.
 func (a *attacker) ask(path string, end bool, more ...string) uint32 {
+	return a.begin(end, append([]string{":method", "POST", ":scheme", "http", ":path", path, ":authority", "inventory"}, more...)...)
+}
+
+// begin sends a header list of names and values, on a stream of its own.
+func (a *attacker) begin(end bool, pairs ...string) uint32 {
 	id := a.next
 	a.next += 2
-	pairs := append([]string{":method", "POST", ":scheme", "http", ":path", path, ":authority", "inventory"}, more...)
 	a.block.Reset()
 	for ; len(pairs) > 0; pairs = pairs[2:] {
 		_ = a.enc.WriteField(hpack.HeaderField{Name: pairs[0], Value: pairs[1]})

@@ -18,8 +18,11 @@ import (
 // evil2 is an application that speaks HTTP/2 only, answers its first request as a test likes, and every other one
 // with `next`.
 type evil2 struct {
-	says  func(c *evil2Conn, stream uint32)
-	taken atomic.Bool
+	says   func(c *evil2Conn, stream uint32)
+	taken  atomic.Bool
+	resets chan uint32 // of streams, as they come
+	pongs  chan [8]byte
+	conns  atomic.Int64
 }
 
 // evil2Conn is one of its connections.
@@ -33,7 +36,7 @@ type evil2Conn struct {
 func (w *world) evil2(says func(c *evil2Conn, stream uint32)) *evil2 {
 	l := w.listen()
 	w.t.Cleanup(func() { l.Close() })
-	e := &evil2{says: says}
+	e := &evil2{says: says, resets: make(chan uint32, 100), pongs: make(chan [8]byte, 100)}
 	go func() {
 		for {
 			nc, err := l.Accept()
@@ -41,6 +44,7 @@ func (w *world) evil2(says func(c *evil2Conn, stream uint32)) *evil2 {
 				return
 			}
 			w.t.Cleanup(func() { nc.Close() })
+			e.conns.Add(1)
 			go e.serve(nc)
 		}
 	}()
@@ -71,9 +75,13 @@ func (e *evil2) serve(nc net.Conn) {
 				_ = c.WriteSettingsAck()
 			}
 		case *http2.PingFrame:
-			if !f.IsAck() {
-				_ = c.WritePing(true, f.Data)
+			if f.IsAck() {
+				e.pongs <- f.Data
+				continue
 			}
+			_ = c.WritePing(true, f.Data)
+		case *http2.RSTStreamFrame:
+			e.resets <- f.StreamID
 		case *http2.HeadersFrame:
 			if !e.taken.Swap(true) {
 				e.says(c, f.StreamID)

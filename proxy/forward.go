@@ -46,6 +46,9 @@ func (s *session) forward(x *exchange) outcome {
 	if x.place.peer() && s.upgradesPeer() {
 		return s.forwardUpgrade(x)
 	}
+	if x.newer() && s.upgradesPeer() {
+		return s.extendUpgrade(x)
+	}
 	if s.hedgeable(x) {
 		return s.forwardHedged(x)
 	}
@@ -66,8 +69,11 @@ func (s *session) forward(x *exchange) outcome {
 // throughHTTP2 reports whether an HTTP/1.1 request goes to x.place as a stream of HTTP/2: to another node, or to
 // an application that speaks nothing else.
 func (x *exchange) throughHTTP2() bool {
-	return x.place.peer() || x.place.newer.Load() == uint32(x.route.port.Number)
+	return x.place.peer() || x.newer()
 }
+
+// newer reports whether the application at x.place is known to speak HTTP/2 only.
+func (x *exchange) newer() bool { return x.place.newer.Load() == uint32(x.route.port.Number) }
 
 // roundTrip sends the request and, once the first bytes of the answer are there, relays it. From here
 // on u is either given back or closed by whoever ends the exchange.

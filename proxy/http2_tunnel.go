@@ -90,6 +90,9 @@ func (t http2Tunnel) upgrade(x *exchange) outcome {
 		}
 		return t.opened(x, st, "")
 	}
+	if x.newer() {
+		return x.takesNoUpgrade()
+	}
 	return t.switchProtocol(x, key)
 }
 

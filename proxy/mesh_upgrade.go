@@ -2,6 +2,9 @@ package proxy
 
 import (
 	"bytes"
+	"encoding/base64"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +26,80 @@ func (s *session) upgradesPeer() bool {
 // forwardUpgrade takes a request that changes its connection's protocol, to WebSocket say, to another
 // node, as an extended CONNECT (RFC 8441) that carries the fields of HTTP/1.1.
 func (s *session) forwardUpgrade(x *exchange) outcome {
+	h := s.extendedConnect(x)
+	if s.from.aim == aimEdge {
+		h.Fields = s.appendForwardedHeaders(h.Fields)
+	}
+	st, o := x.openStream(h)
+	if st == nil {
+		return o
+	}
+	res, o := x.opened(st)
+	if res == nil {
+		return o
+	}
+	return s.upgraded(x, st, res)
+}
+
+// extendUpgrade takes such a request to an application of this node that speaks HTTP/2 only: by an extended
+// CONNECT without the words of HTTP/1.1's handshake (RFC 8441 section 5), which is answered here.
+func (s *session) extendUpgrade(x *exchange) outcome {
+	h := s.extendedConnect(x)
+	key := ""
+	h.Fields = slices.DeleteFunc(h.Fields, func(f h2.Field) bool {
+		if f.Name == "sec-websocket-key" {
+			key = f.Value
+		}
+		return f.Name == "sec-websocket-key"
+	})
+	if nonce, err := base64.StdEncoding.DecodeString(key); isWebSocket(h.Protocol) && (err != nil || len(nonce) != 16) {
+		f := malformedRequest(400, "a WebSocket's handshake without a valid Sec-WebSocket-Key (RFC 6455, section 4.1)")
+		return outcome{reason: f.reason, final: f}
+	}
+	h.Fields = append(h.Fields, h2.Field{Name: "x-request-id", Value: x.obs.RequestID},
+		h2.Field{Name: "traceparent", Value: view(x.appendTraceparent(x.parent[:0]))})
+	if x.route.service != nil {
+		h.Fields = append(h.Fields, h2.Field{Name: "shoal-caller", Value: x.source.Service})
+	}
+	if s.from.aim == aimEdge {
+		h.Fields = s.appendForwardedHeaders(h.Fields)
+	}
+	st, o := x.extended(h)
+	switch {
+	case o.reason != "":
+		return o
+	case st == nil:
+		return x.takesNoUpgrade()
+	}
+	res, o := x.opened(st)
+	if res == nil {
+		return o
+	}
+	hideInternalFields(res)
+	res.Fields = webSocketFields(res.Fields)
+	if res.Status/100 == 2 {
+		res.Fields = append(res.Fields, h2.Field{Name: peerUpgraded, Value: h.Protocol})
+		if isWebSocket(h.Protocol) {
+			res.Fields = append(res.Fields, h2.Field{Name: "sec-websocket-accept", Value: webSocketAccept(key)})
+		}
+	}
+	return s.upgraded(x, st, res)
+}
+
+// takesNoUpgrade is the outcome where an application that speaks HTTP/2 only has not announced
+// SETTINGS_ENABLE_CONNECT_PROTOCOL.
+func (x *exchange) takesNoUpgrade() outcome {
+	f := &refusal{
+		status: 502, reason: fleet.ReasonUpstreamMalformed,
+		detail: fmt.Sprintf("%s speaks HTTP/2 only on port %d, and does not announce there that it takes WebSockets (SETTINGS_ENABLE_CONNECT_PROTOCOL, RFC 8441).",
+			x.route.callee, x.route.port.Number),
+		remedy: "Let its server take extended CONNECT, or HTTP/1.1 as well.",
+	}
+	return outcome{reason: f.reason, final: f}
+}
+
+// extendedConnect is the request as an extended CONNECT, with its own fields.
+func (s *session) extendedConnect(x *exchange) *h2.Head {
 	h := &h2.Head{
 		Method: "CONNECT", Protocol: string(s.req.Get(s.head, "upgrade")), Scheme: "http",
 		Authority: string(s.req.Host.Of(s.head)), Path: strings.Clone(x.obs.Path),
@@ -38,18 +115,7 @@ func (s *session) forwardUpgrade(x *exchange) outcome {
 			h.Fields = append(h.Fields, h2.Field{Name: lower(f.Name.Of(s.head)), Value: string(f.Value.Of(s.head))})
 		}
 	}
-	if s.from.aim == aimEdge {
-		h.Fields = s.appendForwardedHeaders(h.Fields)
-	}
-	st, o := x.openStream(h)
-	if st == nil {
-		return o
-	}
-	res, o := x.opened(st)
-	if res == nil {
-		return o
-	}
-	return s.upgraded(x, st, res)
+	return h
 }
 
 // upgraded passes the answer on, and joins the connections where the protocol has changed.
@@ -144,6 +210,9 @@ func (t *meshTunnel) asked(x *exchange) (fields []h2.Field) {
 func (t *meshTunnel) upgrade(x *exchange) outcome {
 	if o, done := t.extend(x); done {
 		return o
+	}
+	if x.newer() {
+		return x.takesNoUpgrade()
 	}
 	x.fresh = true
 	u, o := x.connect()

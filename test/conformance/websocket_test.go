@@ -49,6 +49,27 @@ func TestWebSocketOverHTTP2(t *testing.T) {
 	}
 }
 
+// A WebSocket from a client of HTTP/1.1 reaches an application that speaks HTTP/2 only, by extended CONNECT.
+func TestWebSocketFromHTTP1(t *testing.T) {
+	node(t)
+	for _, p := range manyPaths() {
+		t.Run(p.name, func(t *testing.T) {
+			addr := p.open(t, application{webSocketServer(t), fleet.HTTP})
+			c, res, err := websocket.DefaultDialer.DialContext(t.Context(), "ws://"+addr+"/echo", nil)
+			if err != nil {
+				t.Fatal(err, res)
+			}
+			defer c.Close()
+			for _, text := range []string{"hello", "again"} {
+				_ = c.WriteMessage(websocket.TextMessage, []byte(text))
+				if _, back, err := c.ReadMessage(); err != nil || string(back) != text+" by websocket" {
+					t.Errorf("%q, %v", back, err)
+				}
+			}
+		})
+	}
+}
+
 func webSocketClient(t testing.TB, addr, path string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
