@@ -316,18 +316,19 @@ func TestHTTP2CallerLeaves(t *testing.T) {
 }
 
 // Two processes: the caller's proxy reaches the instance by the other's, over a Unix socket.
-func TestHTTP2ThroughPeer(t *testing.T) {
+// shopsApart are two nodes: web is on the near one, and inventory on the far one.
+func shopsApart(t *testing.T) (near, far *shop, stock *grpcStock) {
 	path := filepath.Join(t.TempDir(), "peer.sock")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Skip("no Unix sockets here:", err)
 	}
-	far, stock := newShop(t, "n2", nil), startInventory(t, "inventory-1")
+	far, stock = newShop(t, "n2", nil), startInventory(t, "inventory-1")
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan struct{})
 	go func() { defer close(served); _ = far.p.ServePeer(ctx, l) }()
 	t.Cleanup(func() { cancel(); <-served })
-	near := newShop(t, "n1", func(c *proxy.Config) {
+	near = newShop(t, "n1", func(c *proxy.Config) {
 		c.Peer = func(ctx context.Context, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", path)
 		}
@@ -337,6 +338,11 @@ func TestHTTP2ThroughPeer(t *testing.T) {
 			fleet.Endpoint{Instance: "catalog-1", Node: "n2"})
 	}
 	far.p.Attach("inventory-1", to(stock.addr))
+	return near, far, stock
+}
+
+func TestHTTP2ThroughPeer(t *testing.T) {
+	near, far, stock := shopsApart(t)
 	far.p.Attach("catalog-1", to(startCatalog(t, false, mirror)))
 	cc := near.client("web", "inventory")
 	for n := range 100 {

@@ -131,9 +131,28 @@ func (s *http2Stream) answer(e h2.Event) {
 // that, but so can an application, so that only what may be repeated is.
 func (s *http2Stream) declined(h *h2.Head, end bool) bool {
 	if s.grpc {
-		return end && h.Get("grpc-status") == "14" && s.unavailable(h.Get("retry-after"))
+		return end && h.Get("grpc-status") == "14" && s.unavailable(s.pushback(h))
 	}
 	return h.Status == 503 && s.unavailable(h.Get("retry-after"))
+}
+
+// pushback is for how many seconds the instance wants to be left alone, as of Retry-After: what
+// grpc-retry-pushback-ms says goes before that. Of 0 it may be asked again at once; by what is negative, or no
+// number, it says that it does not want to be (gRFC A6).
+func (s *http2Stream) pushback(h *h2.Head) string {
+	v := h.Get("grpc-retry-pushback-ms")
+	if v == "" {
+		return h.Get("retry-after")
+	}
+	ms, err := strconv.ParseInt(v, 10, 32)
+	switch {
+	case err != nil || ms < 0:
+		s.replayable = false
+		return ""
+	case ms == 0:
+		return ""
+	}
+	return strconv.FormatInt((ms+999)/1000, 10)
 }
 
 // hideInternalFields drops fields that only Shoal may set: an application must not forge a refusal.

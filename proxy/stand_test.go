@@ -46,6 +46,7 @@ type reply struct {
 	after      time.Duration
 	hang       bool // until the request is cancelled
 	retryAfter string
+	pushback   string // grpc-retry-pushback-ms
 }
 
 var protocols = []string{"HTTP/1.1", "HTTP/2", "gRPC"}
@@ -191,6 +192,9 @@ func (s *stand) serveGRPC(name string, st grpc.ServerStream) error {
 	}
 	if do.retryAfter != "" {
 		st.SetTrailer(metadata.Pairs("retry-after", do.retryAfter))
+	}
+	if do.pushback != "" {
+		st.SetTrailer(metadata.Pairs("grpc-retry-pushback-ms", do.pushback))
 	}
 	if do.code != codes.OK {
 		return status.Error(do.code, "as told")
