@@ -150,7 +150,7 @@ const (
 	ReasonCallerGone        Reason = "caller-gone"        // the caller left before the answer
 	ReasonUndeclaredTopic   Reason = "undeclared-topic"   // publish without `publishes`
 	ReasonMalformedEvent    Reason = "malformed-event"    // a publish that is no CloudEvent
-	ReasonUnknownCaller     Reason = "unknown-caller"     // a publish by what is no service of the fleet
+	ReasonUnknownCaller     Reason = "unknown-caller"     // a call or a publish by what is no service of the fleet
 	ReasonStorageFull       Reason = "storage-full"       // a quota or the disk is full: the event was not accepted
 	ReasonStorageFailed     Reason = "storage-failed"     // the broker cannot write: the event was not accepted
 	ReasonRateLimited       Reason = "rate-limited"       // the callee's `rate` is used up, or the caller's fair share of it

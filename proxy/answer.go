@@ -24,8 +24,14 @@ func (s *session) write(p []byte) error {
 		}
 		p = p[n:]
 	}
-	err := writeAll(s.conn, p, s.p.cfg.Idle)
-	s.x.stalled = s.x.stalled || errors.Is(err, os.ErrDeadlineExceeded)
+	return s.wrote(writeAll(s.conn, p, s.p.cfg.Idle))
+}
+
+// wrote notes why a write to the caller failed, if it did.
+func (s *session) wrote(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		s.stalled.Store(true)
+	}
 	return err
 }
 

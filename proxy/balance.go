@@ -172,7 +172,7 @@ func (x *exchange) verdict(o outcome) *refusal {
 	switch {
 	case o.final != nil:
 		return o.final
-	case o.reason == fleet.ReasonCallerGone && x.stalled:
+	case o.reason == fleet.ReasonCallerGone && x.stalled != nil && x.stalled.Load():
 		return slowReader()
 	case o.reason == fleet.ReasonCallerGone:
 		return callerGone(x.route.callee)

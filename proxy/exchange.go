@@ -23,6 +23,8 @@ type exchange struct {
 	place  *place // chosen for the attempt in progress
 	gone   *atomic.Bool
 	ctx    context.Context // of a copy, for what it waits for; nil: the proxy's
+	// stalled: the caller is gone, in that it took nothing of its answer for too long; nil: nobody looks.
+	stalled *atomic.Bool
 
 	obs      fleet.Observation // strings in it may be views of a buffer until it is recorded
 	deadline time.Time         // zero: none
@@ -38,7 +40,6 @@ type exchange struct {
 	working    bool          // in place's work
 	dialed     bool          // for the attempt in progress, whose time says little about the place
 	full       bool          // the last choice found only places that are full
-	stalled    bool          // the caller took nothing of its answer for too long
 	desperate  bool          // the last choice was between places that are not well, or had no alternative
 	trial      bool          // place is ejected, and this exchange finds out whether it is well again
 	asks       time.Duration // the timeout that the caller passed on; 0: none
@@ -102,7 +103,7 @@ func (x *exchange) begin(p *Proxy, src Source, gone *atomic.Bool) {
 	x.route, x.place, x.refusal, x.digest, x.original = nil, nil, nil, nil, nil
 	x.idempotent, x.replayable, x.counted, x.peer, x.fresh = false, true, false, false, false
 	x.working, x.full, x.trial, x.key, x.seen, x.asks = false, false, false, 0, 0, 0
-	x.stalled, x.interims = false, 0
+	x.stalled, x.interims = nil, 0
 	x.waited, x.headAfter, x.tries, x.avoided = 0, 0, 0, 0
 	x.avoid = [len(x.avoid)]*endpoint{}
 	x.deadline = time.Time{}

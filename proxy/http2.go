@@ -75,6 +75,7 @@ func (c *http2Session) accept(st *h2.Stream, b *h2.Batch) {
 	st.SetReceiver(s)
 	s.session, s.down, s.phase = c, st, waiting
 	s.begin(c.p, c.from.source, &s.away)
+	s.stalled = &s.deaf
 	s.describe(st.Head())
 	c.find(s)
 	s.start(b)

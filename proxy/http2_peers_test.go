@@ -57,12 +57,10 @@ func TestConnectOverHTTP2(t *testing.T) {
 	a := w.attacker(l.Addr().String())
 	id := a.begin(false, ":method", "CONNECT", ":authority", "inventory:8080", "x-request-id", "tunnel-1")
 	text := strings.Repeat("0123456789", 3000)
-	go func() {
-		for part := text; len(part) > 0; part = part[10_000:] {
-			_ = a.WriteData(id, false, []byte(part[:10_000]))
-		}
-		_ = a.WriteData(id, true, nil) // the rest of the answer comes after the end of the question
-	}()
+	for part := text; len(part) > 0; part = part[10_000:] {
+		_ = a.WriteData(id, false, []byte(part[:10_000]))
+	}
+	_ = a.WriteData(id, true, nil) // the rest of the answer comes after the end of the question
 	if got := a.told(id); got.status != "200" || got.body != text+"end" || got.code != 0 {
 		t.Errorf("status %s, %d bytes, %v", got.status, len(got.body), got.code)
 	}

@@ -18,7 +18,7 @@ func (s *http2Stream) refuse(b *h2.Batch) {
 		return
 	case s.grpc:
 		s.refuseGRPC(b, f)
-	case s.begun && s.stalled:
+	case s.begun && s.deaf.Load():
 		s.down.Reset(b, h2.EnhanceYourCalm)
 	case s.begun:
 		s.down.Reset(b, h2.InternalError)

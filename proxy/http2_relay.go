@@ -118,12 +118,22 @@ func (s *http2Stream) answer(e h2.Event) {
 	if !x.place.peer() {
 		hideInternalFields(h)
 	}
-	if err := s.down.SendHead(e.Batch, h, e.End); err != nil {
+	if err := s.down.SendHead(e.Batch, s.told(h), e.End); err != nil {
 		return
 	}
 	if e.End {
 		s.settle(e.Batch, outcome{})
 	}
+}
+
+// told is an answer's head as the caller is to see it: with the request's id, where the listener tells it.
+func (s *http2Stream) told(h *h2.Head) *h2.Head {
+	if !s.session.from.tellsID || h.Get("x-request-id") != "" {
+		return h
+	}
+	s.back = append(append(s.back[:0], h.Fields...), h2.Field{Name: "x-request-id", Value: s.obs.RequestID, Sensitive: true})
+	s.reply = h2.Head{Status: h.Status, Length: h.Length, Fields: s.back}
+	return &s.reply
 }
 
 // declined reports whether the answer says that the instance is unavailable, and another one is asked

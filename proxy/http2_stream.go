@@ -21,7 +21,10 @@ type http2Stream struct {
 	up      *h2.Stream // to and from the endpoint
 	phase   phase
 	away    atomic.Bool // what exchange.gone points to
+	deaf    atomic.Bool // what exchange.stalled points to
 
+	reply     h2.Head // see told
+	back      []h2.Field
 	request   h2.Head
 	fields    []h2.Field
 	authority string
@@ -74,6 +77,8 @@ const maxReplayKept = 16 << 10
 func (s *http2Stream) reset() {
 	clear(s.fields)
 	s.fields, s.replay = s.fields[:0], s.replay[:0]
+	clear(s.back)
+	s.reply, s.back = h2.Head{}, s.back[:0]
 	if cap(s.replay) > maxReplayKept {
 		s.replay = nil
 	}
@@ -83,6 +88,7 @@ func (s *http2Stream) reset() {
 	s.bytesIn = 0
 	s.until, s.latest, s.http1 = time.Time{}, time.Time{}, false
 	s.away.Store(false)
+	s.deaf.Store(false)
 }
 
 // start does the stages up to the first attempt; the attempt, too, where a connection is open.
@@ -238,10 +244,8 @@ func (s *http2Stream) fromCaller(e h2.Event) {
 }
 
 func (s *http2Stream) callerLeft(e h2.Event) {
+	s.deaf.Store(e.Err.Stalled)
 	s.away.Store(true)
-	if s.phase != waiting { // while it is, nothing was answered, and the exchange is the walking goroutine's
-		s.stalled = e.Err.Stalled
-	}
 	s.event.Broadcast()
 	if s.plain != nil {
 		s.plain.leave()

@@ -48,7 +48,7 @@ func (s *http2Stream) late() outcome {
 		return s.slowBody()
 	}
 	if s.begun && s.up != nil && s.up.Buffered() > 0 {
-		s.stalled = true // what came is here, and the caller takes it too slowly
+		s.deaf.Store(true) // what came is here, and the caller takes it too slowly
 		return outcome{reason: fleet.ReasonCallerGone, begun: true}
 	}
 	o := outcome{reason: fleet.ReasonTimeout, begun: s.begun}

@@ -104,7 +104,7 @@ func (t *translation) answer() outcome {
 		x.rest()
 		s.arm(time.Time{})
 	}
-	err := s.down.SendHead(later, h, body.Done()) // what is not flushed before is with the stream's release
+	err := s.down.SendHead(later, s.told(h), body.Done()) // what is not flushed before is with the stream's release
 	s.mu.Unlock()
 	for err == nil && !body.Done() {
 		err = t.more(&body, stream)
@@ -172,7 +172,7 @@ func (t *translation) give(p []byte, end bool) error {
 			return errGone
 		}
 		if s.expired {
-			s.stalled = true
+			s.deaf.Store(true)
 			return errGone
 		}
 	}

@@ -32,6 +32,8 @@ type listener struct {
 	target target // of aimFixed
 	match  func(host, path string) (service string, ok bool)
 	copied *copied // of aimMirror
+	// tellsID: answers carry X-Request-Id. They leave the mesh here, and a person may want to ask `why`.
+	tellsID bool
 	// original tells where a captured connection was going.
 	original func(net.Conn) (netip.AddrPort, error)
 
@@ -64,7 +66,7 @@ func (p *Proxy) ServeForward(ctx context.Context, l net.Listener, src Source) er
 // ServeEdge serves the gateway: match finds the service of a request, by its Host field and path
 // (with its query). match must not keep the strings. The caller is fleet.Gateway.
 func (p *Proxy) ServeEdge(ctx context.Context, l net.Listener, match func(host, path string) (service string, ok bool)) error {
-	return p.serve(ctx, l, &listener{source: Source{Service: fleet.Gateway}, aim: aimEdge, match: match})
+	return p.serve(ctx, l, &listener{source: Source{Service: fleet.Gateway}, aim: aimEdge, match: match, tellsID: true})
 }
 
 // ServePeer serves other processes' proxies, each request for a caller that it names and that the

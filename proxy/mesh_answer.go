@@ -233,6 +233,9 @@ func (c *meshCall) over(x *exchange, early bool, err error) outcome {
 // appendHead writes an HTTP/2 head for the caller, without the empty line.
 func (s *session) appendHead(dst []byte, h *h2.Head) []byte {
 	dst = appendStatus(dst, h)
+	if s.from.tellsID && h.Get("x-request-id") == "" {
+		dst = appendField(dst, requestIDField, s.x.obs.RequestID)
+	}
 	if !s.keep {
 		return append(dst, "Connection: close\r\n"...)
 	}

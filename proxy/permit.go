@@ -51,7 +51,7 @@ func deliveries(s *service) []fleet.Allow {
 func (t *table) declared(r *route, s *service) *refusal {
 	c := t.services[r.caller]
 	if c == nil {
-		return undeclaredCall(r.caller, nil, s.Name)
+		return t.unknownCaller(r.caller, s.Name)
 	}
 	for _, call := range c.Manifest.Calls {
 		if call.Service == s.Name {

@@ -178,13 +178,23 @@ func (t *table) unknownService(caller, host string) *refusal {
 	}
 }
 
-func (t *table) names() []string {
-	var names []string
+func (t *table) unknownCaller(caller, callee string) *refusal {
+	return &refusal{
+		status: 403, reason: fleet.ReasonUnknownCaller,
+		detail: fmt.Sprintf("no service of this fleet is called %q, and so none of that name may call %s.", caller, callee),
+		remedy: fmt.Sprintf("The fleet has: %s.", strings.Join(t.serviceNames(), ", ")),
+	}
+}
+
+// serviceNames are the names of what may call and be called; names those of what may be called.
+func (t *table) serviceNames() (names []string) {
 	for _, s := range t.snapshot.Services {
 		names = append(names, s.Name)
 	}
-	return append(names, fleet.Events, fleet.Pubsub)
+	return names
 }
+
+func (t *table) names() []string { return append(t.serviceNames(), fleet.Events, fleet.Pubsub) }
 
 func unknownHost(host string) *refusal {
 	return &refusal{

@@ -72,7 +72,8 @@ func (s *session) answer(x *exchange, b *buffer, head, part []byte) error {
 	}
 	n := len(head) + len(part)
 	x.obs.BytesOut += int64(n)
-	if s.keep && s.req.Minor == 1 && !strip && s.res.Intact() {
+	tell := s.from.tellsID && s.res.Get(head, "x-request-id") == nil
+	if s.keep && s.req.Minor == 1 && !strip && !tell && s.res.Intact() {
 		return s.write(b.b[b.r : b.r+n])
 	}
 	spare := getBuffer()
@@ -80,6 +81,9 @@ func (s *session) answer(x *exchange, b *buffer, head, part []byte) error {
 	out := append(spare.b[:0], s.res.Line.Of(head)...)
 	out = append(out, '\r', '\n')
 	out = s.res.AppendFields(out, head)
+	if tell {
+		out = appendField(out, requestIDField, x.obs.RequestID)
+	}
 	if !s.keep {
 		out = append(out, "Connection: close\r\n"...)
 	} else if s.req.Minor == 0 {

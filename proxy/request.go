@@ -24,6 +24,7 @@ func (s *session) exchange() bool {
 	s.begun, s.served = false, true
 	x := &s.x
 	x.begin(s.p, s.from.source, &s.gone)
+	x.stalled = &s.stalled
 	s.describe(x)
 	s.find(x)
 	if s.connects(x) {

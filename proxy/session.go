@@ -46,6 +46,7 @@ type session struct {
 	keep    bool // the connection goes on after this exchange
 	begun   bool // bytes of an answer were written
 	gone    atomic.Bool
+	stalled atomic.Bool // what exchange.stalled points to
 	closing atomic.Bool
 	waiting atomic.Pointer[upstream] // whom this session waits for
 	races   [2]atomic.Pointer[race]  // or, where the exchange is hedged, what waits

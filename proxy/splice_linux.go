@@ -115,8 +115,7 @@ func (p *pipe) drain(s *session, n int64) error {
 		case err == nil && failed != nil:
 			return failed
 		case err != nil && (n == before || !errors.Is(err, os.ErrDeadlineExceeded)):
-			s.x.stalled = s.x.stalled || errors.Is(err, os.ErrDeadlineExceeded)
-			return err
+			return s.wrote(err)
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/shoalrun/shoal/fleet"
 	"github.com/shoalrun/shoal/observe"
 )
 
@@ -35,7 +36,7 @@ func (p *Proxy) Transport(caller string) http.RoundTripper {
 
 // within is a listener for callers in this process.
 func (p *Proxy) within(caller string) *listener {
-	return &listener{p: p, source: Source{Service: caller}, aim: aimHost, sessions: map[hurried]struct{}{}}
+	return &listener{p: p, source: Source{Service: caller}, aim: aimHost, tellsID: caller != fleet.Events, sessions: map[hurried]struct{}{}}
 }
 
 // open returns a connection whose other end is served.
