@@ -29,7 +29,7 @@ func limitKeys() key {
 			span("idle", "5m", "10m", time.Second, 24*time.Hour,
 				"Silence on a kept connection, and the time in which a request's body must go on, or the caller take a piece of its answer. Where a call has an `idle`, that holds for its messages."),
 			count("streams", "250", "1000", 1, 10_000, "Streams that one HTTP/2 connection may have open. One more: REFUSED_STREAM."),
-			count("resets", "1000", "5000", 10, 1_000_000, "Streams that a caller may reset in a second, on one HTTP/2 connection. Over it: GOAWAY with ENHANCE_YOUR_CALM."),
+			count("resets", "1000", "5000", 10, 1_000_000, "Streams that a caller may reset in a second, or make Shoal reset by breaking the protocol, on one HTTP/2 connection. Over it: GOAWAY with ENHANCE_YOUR_CALM."),
 			count("control", "1000", "5000", 10, 1_000_000,
 				"SETTINGS, PRIORITY, empty and unknown frames in a second on one HTTP/2 connection, and each PING and WINDOW_UPDATE that its streams and their data do not explain. Over it: GOAWAY with ENHANCE_YOUR_CALM."),
 			count("in-flight", "10000", "50000", 1, 1_000_000, "Exchanges in progress to one service, from one node. Over it: 503."),

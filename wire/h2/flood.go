@@ -22,6 +22,18 @@ func (c *Conn) spendLocked() bool {
 	return true
 }
 
+// countReset holds a client to [Config.MaxResets]: of streams that it resets (CVE-2023-44487), and of those that it
+// makes us reset by breaking the protocol (CVE-2025-8671).
+func (c *Conn) countReset() {
+	if !c.client && !c.resets.take(c.cfg.MaxResets) {
+		c.abused = true
+	}
+}
+
+func (c *Conn) tooManyResets() error {
+	return connError(EnhanceYourCalm, fmt.Sprintf("more than %d streams reset a second (limits: resets)", c.cfg.MaxResets))
+}
+
 // countControl holds a peer to [Config.MaxControl]; on the reading goroutine.
 func (c *Conn) countControl() error {
 	if c.control.take(c.cfg.MaxControl) {

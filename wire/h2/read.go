@@ -25,6 +25,7 @@ type reader struct {
 	got      int   // received, not yet returned as window
 	control  bucket
 	resets   bucket
+	abused   bool // there were too many
 
 	dec        *hpack.Decoder
 	list       hpack.List // of the block that was read last
@@ -133,6 +134,9 @@ func (c *Conn) frames(p []byte) (used int, err error) {
 		f.payload = h[frameHead : frameHead+n]
 		if err := c.frame(&f); err != nil {
 			return used, err
+		}
+		if c.abused {
+			return used, c.tooManyResets()
 		}
 		used += frameHead + n
 	}

@@ -258,13 +258,14 @@ func (s *Stream) resetLocked(b *Batch, err *StreamError) bool {
 	return true
 }
 
-// fail resets a stream whose peer broke the protocol, and tells its user.
+// fail resets a stream whose peer broke the protocol, and tells its user; on the reading goroutine.
 func (s *Stream) fail(b *Batch, code Code, why string) {
 	err := &StreamError{Code: code, Reason: why}
 	s.c.mu.Lock()
 	did := s.resetLocked(b, err)
 	s.c.mu.Unlock()
 	if did {
+		s.c.countReset()
 		s.deliver(Event{Kind: Closed, Batch: b, Err: err})
 	}
 }

@@ -1,16 +1,13 @@
 package h2
 
-import (
-	"encoding/binary"
-	"fmt"
-)
+import "encoding/binary"
 
 func (c *Conn) onReset(f *frame) error {
 	if len(f.payload) != 4 {
 		return connError(FrameSizeError, "RST_STREAM that is not 4 bytes")
 	}
-	if !c.client && !c.resets.take(c.cfg.MaxResets) {
-		return connError(EnhanceYourCalm, fmt.Sprintf("more than %d streams reset a second (limits: resets)", c.cfg.MaxResets))
+	if c.countReset(); c.abused {
+		return c.tooManyResets()
 	}
 	c.mu.Lock()
 	s := c.streams[f.id]
