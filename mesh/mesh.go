@@ -95,13 +95,17 @@ func (c *Conn) Close() error {
 	return c.Conn.Close()
 }
 
-// adopt makes a connection of one whose handshake is complete.
+// adopt makes a connection of one whose handshake is complete. Run may have looked for those of a member that was
+// revoked during the handshake just before: then this one is closed here.
 func (n *Net) adopt(t *tls.Conn) *Conn {
 	c := &Conn{Conn: t, tls: t, net: n}
 	c.id, _ = identity.PeerID(t.ConnectionState()) // the doors of join and renewal have none
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	n.open[c] = struct{}{}
+	n.mu.Unlock()
+	if n.source.Revoked(c.State()) {
+		_ = c.Close()
+	}
 	return c
 }
 

@@ -79,9 +79,7 @@ func (p *Proxy) ServePeer(ctx context.Context, l net.Listener) error {
 func (p *Proxy) serve(ctx context.Context, l net.Listener, from *listener) error {
 	from.p = p
 	from.sessions = map[hurried]struct{}{}
-	p.mu.Lock()
-	p.listeners[from] = struct{}{}
-	p.mu.Unlock()
+	p.know(from)
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	defer l.Close()
@@ -183,49 +181,49 @@ func (l *listener) destination(c net.Conn) (target, error) {
 	return target{host: addr.String(), port: at.Port()}, nil
 }
 
-// keep notes a session, so that it can be told to hurry; false once the listener is released.
+// keep notes a session, so that it can be told to hurry; false once the listener is released. A connection may
+// become a session only then: its hands were shaken, or it was parked.
 func (l *listener) keep(s hurried) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sessions[s] = struct{}{}
+	if l.closing && l.p.know(l) {
+		s.hurry(true)
+	}
 	return !l.closing
 }
 
 func (l *listener) drop(s hurried) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	delete(l.sessions, s)
-	gone := l.closing && len(l.sessions) == 0
-	l.mu.Unlock()
-	if gone {
-		l.forget()
-	}
+	l.forgetLocked()
 }
 
 // release lets idle connections end after a last call, and the others end with the exchange that they carry.
 func (l *listener) release() {
-	if l.hurry(false) == 0 {
-		l.forget()
-	}
+	l.hurry(false)
 	l.p.parking.release(l)
 }
 
 // closeAll closes every connection.
 func (l *listener) closeAll() { l.hurry(true) }
 
-func (l *listener) hurry(now bool) int {
+func (l *listener) hurry(now bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closing = true
 	for s := range l.sessions {
 		s.hurry(now)
 	}
-	return len(l.sessions)
+	l.forgetLocked()
 }
 
-func (l *listener) forget() {
-	l.p.mu.Lock()
-	defer l.p.mu.Unlock()
-	delete(l.p.listeners, l)
+// forgetLocked has the proxy forget l, if that has ended and so has what it accepted.
+func (l *listener) forgetLocked() {
+	if l.closing && len(l.sessions) == 0 {
+		l.p.forget(l)
+	}
 }
 
 func (l *listener) released() bool {

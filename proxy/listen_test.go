@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,11 +10,14 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/observe"
 	"github.com/shoalrun/shoal/proxy"
 )
 
@@ -220,4 +224,76 @@ func TestLimit(t *testing.T) {
 		t.Errorf("%s %v", res.Status, res.Header)
 	}
 	close(finish)
+}
+
+// heldListener accepts connections whose first read says so, and waits.
+type heldListener struct {
+	net.Listener
+	reads, goOn chan struct{}
+}
+
+func (l *heldListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &heldConn{Conn: c, l: l}, nil
+}
+
+type heldConn struct {
+	net.Conn
+	l    *heldListener
+	once sync.Once
+}
+
+func (c *heldConn) Read(p []byte) (int, error) {
+	c.once.Do(func() {
+		c.l.reads <- struct{}{}
+		<-c.l.goOn
+	})
+	return c.Conn.Read(p)
+}
+
+func (c *heldConn) SetReadDeadline(time.Time) error { return nil } // however long it is held
+
+// A connection that becomes a session only when its listener has ended, and was forgotten, ends with the proxy
+// all the same.
+func TestLateSessionEndsWithTheProxy(t *testing.T) {
+	p := must(proxy.New(proxy.Config{Node: "local", Recorder: observe.New(observe.Config{}), Grace: 50 * time.Millisecond}))
+	running, stop := context.WithCancel(t.Context())
+	defer stop()
+	over := make(chan error, 1)
+	go func() { over <- p.Run(running) }()
+	w := &world{t: t, p: p}
+	asked, left := make(chan struct{}), make(chan struct{})
+	w.attach("inventory-1", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(asked)
+		<-r.Context().Done()
+		close(left)
+	}))
+	shut := orders(func(s *fleet.Service) { s.Manifest.Calls = nil })
+	w.install(inventory(), shut)
+
+	l := &heldListener{w.listen(), make(chan struct{}), make(chan struct{})}
+	serving, end := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- p.ServeNamed(serving, l, proxy.Source{Service: "orders"}, "inventory", 8080) }()
+	c, r := w.raw(l.Addr().String())
+	<-l.reads // it is looked at, to be refused in its own words
+	end()
+	if err := <-served; err != nil {
+		t.Fatal(err)
+	}
+	w.install(inventory(), orders())
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	close(l.goOn)
+	<-asked
+	stop()
+	if err := <-over; err != nil {
+		t.Error(err)
+	}
+	if _, err := r.ReadByte(); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the caller's connection goes on")
+	}
+	<-left
 }

@@ -123,6 +123,7 @@ type Proxy struct {
 	quiet     *sync.Cond // on mu: alive fell to 0, or patience ended
 	alive     int        // connections in progress
 	stopped   bool
+	closed    bool // every connection was closed, and one that comes yet is, too
 	endpoints map[string]*endpoint
 	loads     map[string]*load
 	listeners map[*listener]struct{}
@@ -258,6 +259,9 @@ func (p *Proxy) leave() {
 }
 
 func (p *Proxy) closeAll() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
 	for _, l := range p.serving() {
 		l.closeAll()
 	}
@@ -267,6 +271,20 @@ func (p *Proxy) closeAll() {
 		e.endHTTP2()
 	}
 	p.endPeers()
+}
+
+// know has closeAll reach l; over says that it has been called already.
+func (p *Proxy) know(l *listener) (over bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.listeners[l] = struct{}{}
+	return p.closed
+}
+
+func (p *Proxy) forget(l *listener) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.listeners, l)
 }
 
 func (p *Proxy) serving() []*listener {

@@ -45,9 +45,7 @@ func (l *listener) open() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.p.mu.Lock()
-	l.p.listeners[l] = struct{}{}
-	l.p.mu.Unlock()
+	l.p.know(l)
 	l.start(far)
 	return near, nil
 }
