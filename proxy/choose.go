@@ -34,7 +34,10 @@ func (x *exchange) choose() *place {
 	if len(x.route.places) == 1 && x.tries == 0 {
 		return x.only(x.route.places[0])
 	}
-	now := x.p.now()
+	return x.chooseAt(x.p.now())
+}
+
+func (x *exchange) chooseAt(now int64) *place {
 	f := x.survey(now)
 	if x.full && f.rank > promising {
 		return nil // better to stand in line for one that is well

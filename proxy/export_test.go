@@ -48,3 +48,22 @@ func PeerLost(p *Proxy, node string) bool {
 	v := p.peers[node]
 	return v != nil && v.lost.Load()
 }
+
+// Chooser returns a func that chooses among the places of a service as a call that comes after began has, with
+// a clock of the test's own: began is when the named instance began to take calls; the others did long before.
+func Chooser(p *Proxy, caller, service, instance string) func(after time.Duration) string {
+	t := p.table.Load()
+	const began = int64(time.Hour)
+	for _, pl := range t.services[service].places {
+		pl.since.Store(0)
+		if pl.instance == instance {
+			pl.since.Store(began)
+		}
+	}
+	return func(after time.Duration) string {
+		x := &exchange{}
+		x.begin(p, Source{Service: caller}, nil)
+		x.route = t.route(caller, target{host: service})
+		return x.chooseAt(began + int64(after)).instance
+	}
+}
