@@ -23,8 +23,8 @@ type Config struct {
 	Check func(s *TopicSchema, data []byte) (attributes map[string]string, err error)
 	// Token makes the OIDC token of a push, for an audience. nil: pushes that want one fail.
 	Token   func(ctx context.Context, email, audience string) (string, error)
-	Sampler observe.Sampler // of the traces that begin here; zero: all are sampled
-	Log     *slog.Logger    // nil: nothing is logged
+	Sampler *observe.Sampler // of the traces that begin here; nil: all are sampled
+	Log     *slog.Logger     // nil: nothing is logged
 
 	MaxStore  int64 // bytes of disk for the events of all topics; 10 GB
 	MaxTopic  int64 // bytes of disk for the events of one topic; 1 GB

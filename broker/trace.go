@@ -20,7 +20,7 @@ const traceparent, tracestate = "traceparent", "tracestate"
 // publishSpan makes the publish of e a span, which its deliveries continue: of the trace that the event itself names,
 // since that is where it was made, else of the request's, else of a new one. Afterwards e.Traceparent is that span's.
 // The attributes tell receivers where the event comes from; what a publisher set stays as it is.
-func (e *Event) publishSpan(begin observe.Sampler) traceSpan {
+func (e *Event) publishSpan(begin *observe.Sampler) traceSpan {
 	request, asked := observe.ParseTraceparent(e.Traceparent)
 	own, named := observe.ParseTraceparent(e.Attributes[traceparent])
 	s := traceSpan{id: observe.NewSpanID()}
@@ -53,7 +53,7 @@ const clientTraceparent = "googclient_traceparent"
 
 // messageSpan makes the publish of a message that is no CloudEvent a span: of the trace that its client put into the
 // attributes, else of the request's, else of a new one. The attributes stay as they are.
-func (r *record) messageSpan(begin observe.Sampler) traceSpan {
+func (r *record) messageSpan(begin *observe.Sampler) traceSpan {
 	s := traceSpan{id: observe.NewSpanID()}
 	own, named := observe.ParseTraceparent(r.Attributes[clientTraceparent])
 	request, asked := observe.ParseTraceparent(r.Traceparent)
@@ -73,7 +73,7 @@ func (r *record) messageSpan(begin observe.Sampler) traceSpan {
 }
 
 // deliverySpan makes one attempt to deliver r a span beneath its publish, with a link to the attempt before.
-func (r *record) deliverySpan(begin observe.Sampler, before fleet.SpanID) traceSpan {
+func (r *record) deliverySpan(begin *observe.Sampler, before fleet.SpanID) traceSpan {
 	t, ok := observe.ParseTraceparent(r.Traceparent)
 	if !ok { // what an older hub stored
 		t = begin.Begin()

@@ -11,8 +11,7 @@ const Home = "local"
 // Mesh is what the processes of a fleet must know to reach each other from machine to machine. The hub
 // writes it; each node keeps the last one on disk.
 type Mesh struct {
-	Traces Traces `json:"traces"`
-	Access Access `json:"access,omitzero"`
+	Observing
 	Limits Limits `json:"limits,omitzero"`
 	Fleet  string `json:"fleet"`
 	Ranges Ranges `json:"ranges"`

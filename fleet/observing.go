@@ -2,6 +2,12 @@ package fleet
 
 import "slices"
 
+// Observing is what a shoal.work says of following records. It may change while the fleet runs.
+type Observing struct {
+	Traces Traces `json:"traces"`
+	Access Access `json:"access,omitzero"`
+}
+
 // Traces is `traces` of a shoal.work.
 type Traces struct {
 	OTLP   string  `json:"otlp,omitempty"` // the collector's URL; empty: what the environment's OTEL_EXPORTER_OTLP_ variables say

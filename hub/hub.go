@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -35,7 +36,9 @@ import (
 	"github.com/shoalrun/shoal/manifest"
 	"github.com/shoalrun/shoal/mesh"
 	"github.com/shoalrun/shoal/observe"
+	"github.com/shoalrun/shoal/observe/export"
 	"github.com/shoalrun/shoal/proxy"
+	"github.com/shoalrun/shoal/sidecar/shim"
 	"github.com/shoalrun/shoal/workspace"
 )
 
@@ -64,6 +67,7 @@ type hub struct {
 
 	sockets   *daemon.Sockets
 	recorder  *observe.Recorder
+	export    *export.Export
 	proxy     *proxy.Proxy
 	broker    *broker.Broker
 	pubsub    *pubsub.Server
@@ -116,7 +120,7 @@ func Run(ctx context.Context, c Config) error {
 }
 
 func (h *hub) run(ctx context.Context) error {
-	defer observe.Keep(ctx, h.observers()...)()
+	defer observe.Keep(ctx, h.export.Run)()
 	g, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
 		h.broker.Run,
@@ -163,7 +167,14 @@ func assemble(c Config) (*hub, error) {
 		return nil, err
 	}
 	h.recorder = observe.New(observe.Config{})
-	if err := h.joinEvents(); err != nil {
+	sampler := new(observe.Sampler)
+	h.export = export.New(export.Config{
+		Recorder: h.recorder, Sampler: sampler, Fleet: h.fleet, Node: "hub", Version: h.Version, Log: h.Log, Getenv: os.Getenv,
+		Access: func() (io.Writer, error) {
+			return shim.OpenLog(filepath.Join(h.Paths.Logs, "shoal"), "access-hub.jsonl", export.AccessBytes)
+		},
+	}, h.settings.Observing)
+	if err := h.joinEvents(sampler); err != nil {
 		return nil, err
 	}
 	if err := h.joinChange(); err != nil {
@@ -212,10 +223,10 @@ func (h *hub) wanted() error {
 
 // joinEvents joins the broker to a proxy of the hub's own: `events` and `pubsub` are services that it
 // hosts, and deliveries leave by its outbound path.
-func (h *hub) joinEvents() (err error) {
+func (h *hub) joinEvents(sampler *observe.Sampler) (err error) {
 	h.proxy, err = proxy.New(proxy.Config{
 		Recorder: h.recorder,
-		Sampler:  observe.NewSampler(h.settings.Traces.Sample),
+		Sampler:  sampler,
 		Builtin: map[string]func(net.Conn){
 			fleet.Events: func(c net.Conn) { h.broker.ServeConn(c) },
 			fleet.Pubsub: func(c net.Conn) { h.pubsub.ServeConn(c) },
@@ -228,7 +239,7 @@ func (h *hub) joinEvents() (err error) {
 	h.broker, err = broker.New(broker.Config{
 		Dir:       filepath.Join(h.Paths.HubDir, "jetstream"),
 		Observe:   h.recorder.Record,
-		Sampler:   observe.NewSampler(h.settings.Traces.Sample),
+		Sampler:   sampler,
 		Transport: h.proxy.Transport,
 		Check:     func(s *broker.TopicSchema, data []byte) (map[string]string, error) { return h.pubsub.Check(s, data) },
 		Token: func(ctx context.Context, email, audience string) (string, error) {
@@ -260,6 +271,7 @@ func (h *hub) joinChange() (err error) {
 	h.machines = newMachines(h, h.broker.Store(), h.settings)
 	h.link = newLink(h.control)
 	h.link.home, h.link.cache = h.Node, h.Cache
+	h.link.observing = h.export.Current
 	h.link.document, h.link.certify = h.machines.current, h.machines.certifyHome
 	h.link.declares, h.link.secrets = h.declares, h.secrets.Resolve
 	h.driver = driver{link: h.link}
@@ -372,7 +384,10 @@ func (h *hub) serveLinkOn(ctx context.Context, l net.Listener) error {
 func (h *hub) servePeers(ctx context.Context) error { return h.proxy.ServePeer(ctx, h.listeners.peers) }
 
 func (h *hub) serveOperator(ctx context.Context) error {
-	return api.Serve(ctx, h.listeners.operator, h.operator().Handler())
+	mux := http.NewServeMux()
+	mux.Handle("/", h.operator().Handler())
+	mux.Handle("/metrics", h.recorder.Handler("hub")) // for the node, whose endpoint is the machine's
+	return api.Serve(ctx, h.listeners.operator, mux)
 }
 
 func (h *hub) nodeLock() string { return filepath.Join(h.Paths.NodeDir, "lock") }

@@ -31,6 +31,8 @@ type link struct {
 	cache   string // folder of releases
 	// document returns what every node must know of the others, and what is closed when there is a newer.
 	document func() (*fleet.Mesh, <-chan struct{})
+	// observing returns the settings of traces and access records, and what is closed when they change.
+	observing func() (fleet.Observing, <-chan struct{})
 	// certify certifies the node on this machine.
 	certify func(ctx context.Context, csr []byte) (identity.Issued, error)
 	// declares tells whether a service names a secret; secrets resolves some.
@@ -97,30 +99,50 @@ func (l *link) Snapshots(ctx context.Context, stream *connect.BidiStream[peerv1.
 		defer sending.Unlock()
 		return stream.Send(m)
 	}
-	next, err := l.sendDocument(send) // before the first service whose place it explains
-	if err != nil {
-		return err
-	}
-	var documents sync.WaitGroup
-	defer documents.Wait()
-	documents.Go(func() {
-		defer cancel()
-		for err == nil {
-			select {
-			case <-ctx.Done():
-				return
-			case <-next:
-				next, err = l.sendDocument(send)
-			}
-		}
-	})
+	var others sync.WaitGroup
+	defer others.Wait()
 	defer cancel()
+	for _, one := range []func(sender) (<-chan struct{}, error){l.sendDocument, l.sendObserving} {
+		next, err := one(send) // the document before the first service whose place it explains
+		if err != nil {
+			return err
+		}
+		others.Go(func() {
+			defer cancel()
+			follow(ctx, next, func() (<-chan struct{}, error) { return one(send) })
+		})
+	}
 	return l.sendSnapshots(ctx, send)
+}
+
+// sender sends a message on a node's stream.
+type sender func(*peerv1.SnapshotsResponse) error
+
+// follow calls again each time that next is closed, until ctx ends or it fails.
+func follow(ctx context.Context, next <-chan struct{}, again func() (<-chan struct{}, error)) {
+	for err := error(nil); err == nil; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-next:
+			next, err = again()
+		}
+	}
+}
+
+// sendObserving sends the settings of traces and access records.
+func (l *link) sendObserving(send sender) (next <-chan struct{}, err error) {
+	o, next := l.observing()
+	b, err := json.Marshal(o)
+	if err != nil {
+		return next, err
+	}
+	return next, send(&peerv1.SnapshotsResponse{Observing: b})
 }
 
 // sendDocument sends what a node must know of the others, if anything, and returns what is closed when
 // there is more.
-func (l *link) sendDocument(send func(*peerv1.SnapshotsResponse) error) (next <-chan struct{}, err error) {
+func (l *link) sendDocument(send sender) (next <-chan struct{}, err error) {
 	document, next := l.document()
 	if document == nil {
 		return next, nil

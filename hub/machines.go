@@ -28,7 +28,7 @@ import (
 type machines struct {
 	hub      *hub
 	store    control.Store
-	settings *manifest.Workspace
+	settings *manifest.Workspace // as they were at the start
 
 	mu        sync.Mutex // guards what follows
 	authority *identity.Authority
@@ -83,7 +83,8 @@ func (m *machines) open(ctx context.Context) (err error) {
 		return err
 	}
 	m.net = mesh.New(m.source, m.hub.Log)
-	m.document = &fleet.Mesh{Fleet: m.hub.fleet, Ranges: m.settings.Ranges, Traces: m.settings.Traces, Access: m.settings.Access, Limits: m.settings.Limits, Hub: m.address()}
+	observing, _ := m.hub.export.Current()
+	m.document = &fleet.Mesh{Fleet: m.hub.fleet, Ranges: m.settings.Ranges, Observing: observing, Limits: m.settings.Limits, Hub: m.address()}
 	m.trustLocked()
 	close(m.opened)
 	m.hub.Log.Info("other machines may join", "peers", m.port.Addr())
@@ -135,6 +136,15 @@ func (m *machines) writeLocked(change func(*fleet.Mesh)) {
 	m.document = &next
 	close(m.changed)
 	m.changed = make(chan struct{})
+}
+
+// observe puts other settings into the document, for nodes that join or start again.
+func (m *machines) observe(o fleet.Observing) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.document != nil {
+		m.writeLocked(func(d *fleet.Mesh) { d.Observing = o })
+	}
 }
 
 // placed notes where the nodes await calls. A node that went away keeps its address.

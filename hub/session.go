@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -209,9 +210,19 @@ func (s *session) load(ctx context.Context, update bool) error {
 		wanted[name] = true
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.services, s.wanted = services, wanted
+	s.mu.Unlock()
+	s.hub.observe(s.workspace.Settings().Observing)
 	return nil
+}
+
+// observe puts other settings of traces and access records into force, here and in every node.
+func (h *hub) observe(o fleet.Observing) {
+	if now, _ := h.export.Current(); reflect.DeepEqual(now, o) {
+		return
+	}
+	h.export.Set(o)
+	h.machines.observe(o)
 }
 
 // checkPorts finds services that want the same port of the host; with namespaces they may.

@@ -10,7 +10,7 @@ import (
 func observeKeys() []key {
 	return []key{
 		{name: "traces", example: "{otlp: http://127.0.0.1:4318, sample: 0.1}", fallback: "propagated, and sent where OTEL_EXPORTER_OTLP_ENDPOINT says",
-			doc: "Where spans go, and how many. Trace context is created and passed on in any case. Read when hub and node start.",
+			doc: "Where spans go, and how many. Trace context is created and passed on in any case. A change takes effect when it is saved.",
 			shape: shape{object: []key{
 				{name: "otlp", shape: one(collector()), example: "http://127.0.0.1:4318", fallback: "`OTEL_EXPORTER_OTLP_ENDPOINT`, else nowhere",
 					doc: "A collector: `http://` or `https://` for OTLP over HTTP, `grpc://` or `grpcs://` (with TLS) for OTLP over gRPC."},
@@ -24,7 +24,7 @@ func observeKeys() []key {
 				}
 			}},
 		{name: "access", shape: shape{scalar: ptr(truth()), list: ptr(one(serviceName()))}, example: "[orders, payments]", fallback: "false",
-			doc: "Write a line of JSON for every call and delivery, or for those from and to some services; `shoal logs --access` shows them. Read when hub and node start.",
+			doc: "Write a line of JSON for every call and delivery, or for those from and to some services; `shoal logs --access` shows them. A change takes effect when it is saved.",
 			set: func(p *parse, n *node) {
 				p.workspace.Access.All = n.text == "true"
 				for _, item := range n.items {

@@ -19,8 +19,7 @@ type Workspace struct {
 	Nodes     map[string][]string // service to the nodes that it may run on; overrides the manifest's
 	Secrets   []SecretSource      // asked in this order
 
-	Traces    fleet.Traces
-	Access    fleet.Access
+	fleet.Observing
 	Limits    fleet.Limits
 	Ranges    fleet.Ranges
 	Listeners Listeners
@@ -109,7 +108,7 @@ func DefaultListeners() Listeners {
 // ParseWorkspace reads a shoal.work or a fleet file. An error is [Errors] and holds every mistake of
 // the file, in the order of the file.
 func ParseWorkspace(file string, data []byte) (*Workspace, error) {
-	w := &Workspace{File: file, Traces: fleet.Traces{Sample: 1}, Ranges: fleet.DefaultRanges(), Listeners: DefaultListeners()}
+	w := &Workspace{File: file, Observing: fleet.Observing{Traces: fleet.Traces{Sample: 1}}, Ranges: fleet.DefaultRanges(), Listeners: DefaultListeners()}
 	p := &parse{file: file, workspace: w}
 	p.read(data, workspaceKeys())
 	p.checkWorkspace()

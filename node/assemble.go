@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -17,8 +18,10 @@ import (
 	"github.com/shoalrun/shoal/gateway"
 	"github.com/shoalrun/shoal/manifest"
 	"github.com/shoalrun/shoal/observe"
+	"github.com/shoalrun/shoal/observe/export"
 	"github.com/shoalrun/shoal/proxy"
 	"github.com/shoalrun/shoal/sidecar"
+	"github.com/shoalrun/shoal/sidecar/shim"
 	"github.com/shoalrun/shoal/workspace"
 )
 
@@ -39,7 +42,14 @@ func assemble(ctx context.Context, c Config) (*node, error) {
 	}
 	n.chooseMode(ctx)
 	n.recorder = observe.New(observe.Config{})
-	if err := n.joinDataPath(); err != nil {
+	sampler := new(observe.Sampler)
+	n.export = export.New(export.Config{
+		Recorder: n.recorder, Sampler: sampler, Fleet: n.settings.Fleet, Node: n.Name, Version: n.Version, Log: n.Log, Getenv: os.Getenv,
+		Access: func() (io.Writer, error) {
+			return shim.OpenLog(filepath.Join(n.Paths.Logs, "shoal"), "access-node.jsonl", export.AccessBytes)
+		},
+	}, n.settings.Observing)
+	if err := n.joinDataPath(sampler); err != nil {
 		return nil, err
 	}
 	if err := n.joinSupervisor(); err != nil {
@@ -103,13 +113,13 @@ func (n *node) chooseMode(ctx context.Context) {
 	}
 }
 
-func (n *node) joinDataPath() (err error) {
+func (n *node) joinDataPath(sampler *observe.Sampler) (err error) {
 	n.sidecars = newSidecars(n.Paths.Logs)
 	n.proxy, err = proxy.New(proxy.Config{
 		Node:        n.Name,
 		Ranges:      n.settings.Ranges,
 		Recorder:    n.recorder,
-		Sampler:     observe.NewSampler(n.settings.Traces.Sample),
+		Sampler:     sampler,
 		HubServices: []string{fleet.Events, fleet.Pubsub},
 		Peer:        n.dialPeer,
 		NameOf:      func(a netip.Addr) (string, bool) { return n.sidecars.manager.NameOf(a) },
@@ -189,6 +199,7 @@ func (n *node) joinHub() {
 		node:    n.Name,
 		dial:    n.dialHub,
 		learn:   n.machines.learn,
+		observe: n.export.Set,
 		refused: n.machines.refused,
 		install: n.snapshots.take,
 		command: n.command,
@@ -235,9 +246,20 @@ func (n *node) tcp(name, asked string, l manifest.Listener) (net.Listener, error
 	return n.sockets.Default(name, l.Address(), filepath.Join(n.Paths.NodeDir, name+".address"))
 }
 
+// beside is the hub, where it is on this machine.
+func (n *node) beside() []*observe.Beside {
+	if n.machines.elsewhere() {
+		return nil
+	}
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", n.Paths.Hub)
+	}}}
+	return []*observe.Beside{observe.NewBeside("hub", client, "http://hub/metrics")}
+}
+
 func (n *node) serveMetrics(ctx context.Context) error {
 	mux := http.NewServeMux()
-	mux.Handle("/metrics", n.recorder.Handler())
+	mux.Handle("/metrics", n.recorder.Handler("node", n.beside()...))
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()

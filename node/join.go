@@ -32,7 +32,7 @@ func (m *machines) join(ctx context.Context) (*manifest.Workspace, error) {
 	}
 	m.node.Name = m.source.ID().Name
 	d := m.current()
-	return &manifest.Workspace{Fleet: d.Fleet, Ranges: d.Ranges, Traces: d.Traces, Access: d.Access, Limits: d.Limits, Listeners: manifest.DefaultListeners()}, nil
+	return &manifest.Workspace{Fleet: d.Fleet, Ranges: d.Ranges, Observing: d.Observing, Limits: d.Limits, Listeners: manifest.DefaultListeners()}, nil
 }
 
 // spend joins by the token.

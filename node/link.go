@@ -38,6 +38,7 @@ type linkConfig struct {
 	node    string
 	dial    func(ctx context.Context) (net.Conn, error)
 	learn   func(document []byte)           // of what every node must know of the others
+	observe func(fleet.Observing)           // changed settings
 	refused func(ctx context.Context) error // the hub closed the connection for the node's certificate: renews it, or says why not
 	install func(p *parts) error
 	command func(ctx context.Context, c *peerv1.CommandsResponse) (fleet.InstanceStatus, error)
@@ -249,6 +250,12 @@ func (l *link) snapshots(ctx context.Context, client peerv1connect.PeerClient) e
 			l.learn(m.Mesh)
 			continue
 		}
+		if m.Observing != nil {
+			if err := l.takeObserving(m.Observing); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := gathered.add(m); err != nil {
 			return err
 		}
@@ -264,6 +271,15 @@ func (l *link) snapshots(ctx context.Context, client peerv1connect.PeerClient) e
 		}
 		gathered = new(parts)
 	}
+}
+
+func (l *link) takeObserving(b []byte) error {
+	var o fleet.Observing
+	if err := json.Unmarshal(b, &o); err != nil {
+		return fmt.Errorf("the settings of traces and access records: %w", err)
+	}
+	l.observe(o)
+	return nil
 }
 
 // commands runs each command in a goroutine of its own: a stop lasts as long as its drain.

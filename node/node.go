@@ -31,6 +31,7 @@ import (
 	"github.com/shoalrun/shoal/gateway"
 	"github.com/shoalrun/shoal/manifest"
 	"github.com/shoalrun/shoal/observe"
+	"github.com/shoalrun/shoal/observe/export"
 	"github.com/shoalrun/shoal/proxy"
 	"github.com/shoalrun/shoal/sidecar"
 	"github.com/shoalrun/shoal/workspace"
@@ -71,6 +72,7 @@ type node struct {
 
 	sockets    *daemon.Sockets
 	recorder   *observe.Recorder
+	export     *export.Export
 	proxy      *proxy.Proxy
 	sidecars   *sidecars
 	standIns   *standIns
@@ -107,7 +109,7 @@ func (n *node) run(ctx context.Context) error {
 		return err
 	}
 	endSupervision := n.supervise(ctx)
-	defer observe.Keep(ctx, n.observers()...)()
+	defer observe.Keep(ctx, n.export.Run)()
 	g, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
 		n.proxy.Run,

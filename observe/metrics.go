@@ -12,15 +12,21 @@ import (
 )
 
 // Handler serves the metrics of this recorder, of the process and of Go's runtime in the formats
-// that Prometheus scrapes (text, OpenMetrics, and protobuf with native histograms, by Accept).
-func (r *Recorder) Handler() http.Handler {
+// that Prometheus scrapes (text, OpenMetrics, and protobuf with native histograms, by Accept). Each metric
+// has a label `process`. What beside has, metrics of the same handler of another process, is served as well.
+func (r *Recorder) Handler(process string, beside ...*Beside) http.Handler {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(
+	prometheus.WrapRegistererWith(prometheus.Labels{"process": process}, reg).MustRegister(
 		newCollector(r),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true})
+	var all prometheus.Gatherers
+	for _, b := range beside {
+		reg.MustRegister(b.up)
+		all = append(all, b) // before what tells how that went
+	}
+	return promhttp.HandlerFor(append(all, reg), promhttp.HandlerOpts{EnableOpenMetrics: true})
 }
 
 // collector reads the edges at the time of a scrape; nothing is kept twice.

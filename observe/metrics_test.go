@@ -24,12 +24,12 @@ func contextWithCancel(t *testing.T) (context.Context, context.CancelFunc) {
 	return ctx, stop
 }
 
-func scrape(t *testing.T, r *observe.Recorder, accept string) *http.Response {
+func scrape(t *testing.T, r *observe.Recorder, accept string, beside ...*observe.Beside) *http.Response {
 	t.Helper()
 	req := httptest.NewRequest("GET", "/metrics", nil)
 	req.Header.Set("Accept", accept)
 	w := httptest.NewRecorder()
-	r.Handler().ServeHTTP(w, req)
+	r.Handler("node", beside...).ServeHTTP(w, req)
 	if w.Code != http.StatusOK {
 		t.Errorf("the scrape answered %d: %s", w.Code, w.Body)
 	}
@@ -46,18 +46,18 @@ func TestMetricsAsText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	labels := `{caller="web",callee="orders",protocol="http",route="default"`
+	labels := `{caller="web",callee="orders",process="node",protocol="http",route="default"`
 	for _, want := range []string{
 		"shoal_requests_total" + labels + "} 2",
 		"shoal_request_errors_total" + labels + "} 1",
-		`shoal_requests_total{caller="web",callee="catalog",protocol="http",route="default"} 0`,
+		`shoal_requests_total{caller="web",callee="catalog",process="node",protocol="http",route="default"} 0`,
 		"shoal_request_duration_seconds_bucket" + labels + `,le="0.001"} 0`,
 		"shoal_request_duration_seconds_bucket" + labels + `,le="0.0025"} 1`,
 		"shoal_request_duration_seconds_bucket" + labels + `,le="5"} 2`,
 		"shoal_request_duration_seconds_bucket" + labels + `,le="+Inf"} 2`,
 		"shoal_request_duration_seconds_sum" + labels + "} 3.002",
 		"shoal_request_duration_seconds_count" + labels + "} 2",
-		"go_goroutines ",
+		`go_goroutines{process="node"} `,
 	} {
 		if !strings.Contains(normal(string(text)), want) {
 			t.Errorf("the exposition lacks %q", want)
@@ -170,5 +170,47 @@ func TestPromtool(t *testing.T) {
 	cmd.Stdin = scrape(t, r, "text/plain").Body
 	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// One scrape has the metrics of both processes of a machine, in the form that is asked for; one that is not there is
+// missed, and that is told.
+func TestMetricsOfTheProcessBeside(t *testing.T) {
+	node, hub := observe.New(observe.Config{}), observe.New(observe.Config{})
+	node.Edge("web", "orders", "default", fleet.HTTP).Done(time.Millisecond, false)
+	hub.Edge("events", "orders", "default", fleet.HTTP).Done(2*time.Millisecond, false)
+	server := httptest.NewServer(hub.Handler("hub"))
+	defer server.Close()
+	beside := observe.NewBeside("hub", server.Client(), server.URL)
+
+	text, _ := io.ReadAll(scrape(t, node, "text/plain", beside).Body)
+	for _, want := range []string{
+		`shoal_requests_total{caller="web",callee="orders",process="node",`, `shoal_requests_total{caller="events",callee="orders",process="hub",`,
+		`go_goroutines{process="hub"}`, `process_open_fds{process="node"}`, `shoal_process_up{process="hub"} 1`,
+	} {
+		if !strings.Contains(normal(string(text)), want) {
+			t.Errorf("the exposition lacks %q", want)
+		}
+	}
+	format := expfmt.NewFormat(expfmt.TypeProtoDelim)
+	native := map[string]bool{}
+	for d := expfmt.NewDecoder(scrape(t, node, string(format), beside).Body, format); ; {
+		var f dto.MetricFamily
+		if err := d.Decode(&f); err != nil {
+			break
+		}
+		for _, m := range f.Metric {
+			if f.GetName() == "shoal_request_duration_seconds" && len(m.GetHistogram().GetPositiveDelta()) > 0 {
+				native[m.Label[2].GetValue()] = true
+			}
+		}
+	}
+	if !native["node"] || !native["hub"] {
+		t.Errorf("native histograms of %v", native)
+	}
+	server.Close()
+	text, _ = io.ReadAll(scrape(t, node, "text/plain", beside).Body)
+	if s := string(text); strings.Contains(s, `caller="events"`) || !strings.Contains(s, `shoal_process_up{process="hub"} 0`) || !strings.Contains(s, `caller="web"`) {
+		t.Errorf("with the hub gone: %.3000s", s)
 	}
 }

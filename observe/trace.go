@@ -3,6 +3,7 @@ package observe
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"sync/atomic"
 
 	"github.com/shoalrun/shoal/fleet"
 )
@@ -98,25 +99,29 @@ func random() uint64 {
 	}
 }
 
-// Sampler decides which of the traces that begin here are sampled. Its zero value takes all. What comes with a
-// traceparent keeps the decision that it came with.
+// Sampler decides which of the traces that begin here are sampled. A nil one and the zero value take all. What comes
+// with a traceparent keeps the decision that it came with. It is safe for concurrent use.
 type Sampler struct {
-	out uint64 // of 1<<63 traces
+	out atomic.Uint64 // of 1<<63 traces
 }
 
 // NewSampler takes a share of the traces, from 0 to 1. As OpenTelemetry's TraceIdRatioBased does, it decides by the
 // trace id alone, so that all who use the same share decide alike.
-func NewSampler(share float64) Sampler {
-	in := uint64(min(max(share, 0), 1) * (1 << 63))
-	return Sampler{out: 1<<63 - in}
+func NewSampler(share float64) *Sampler {
+	s := &Sampler{}
+	s.Set(share)
+	return s
 }
 
+// Set changes the share, for the traces that begin from now on.
+func (s *Sampler) Set(share float64) { s.out.Store(1<<63 - uint64(min(max(share, 0), 1)*(1<<63))) }
+
 // Begin begins a trace.
-func (s Sampler) Begin() (t Trace) {
+func (s *Sampler) Begin() (t Trace) {
 	binary.BigEndian.PutUint64(t.ID[:8], random())
 	low := random()
 	binary.BigEndian.PutUint64(t.ID[8:], low)
-	t.Sampled = low>>1 < 1<<63-s.out
+	t.Sampled = s == nil || low>>1 < 1<<63-s.out.Load()
 	return t
 }
 

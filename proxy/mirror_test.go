@@ -154,13 +154,13 @@ func TestMirrorCompares(t *testing.T) {
 // counts waits until so many copies have come to that result.
 func (w *world) counts(result string, n int) {
 	w.t.Helper()
-	line := fmt.Sprintf(`shoal_mirrored_total{callee="inventory",result=%q,route="copied",to="inventory-next"} %d`, result, n)
+	line := fmt.Sprintf(`shoal_mirrored_total{callee="inventory",process="node",result=%q,route="copied",to="inventory-next"} %d`, result, n)
 	eventually(w.t, line, func() bool { return strings.Contains(w.metrics(), line+"\n") })
 }
 
 func (w *world) metrics() string {
 	rw := &recording{header: http.Header{}}
-	w.recorder.Handler().ServeHTTP(rw, must(http.NewRequest("GET", "/metrics", nil)))
+	w.recorder.Handler("node").ServeHTTP(rw, must(http.NewRequest("GET", "/metrics", nil)))
 	return rw.String()
 }
 

@@ -31,7 +31,7 @@ type Config struct {
 	Node     string            // this node's name, as in fleet.Endpoint.Node; empty in the hub
 	Ranges   fleet.Ranges      // zero: fleet.DefaultRanges
 	Recorder *observe.Recorder // nil: one of its own, which nobody reads
-	Sampler  observe.Sampler   // of the traces that begin here; zero: all are sampled
+	Sampler  *observe.Sampler  // of the traces that begin here; nil: all are sampled
 
 	// Builtin serves the names that this process hosts itself (the hub: events, pubsub). Each
 	// function owns the connection that it is given, which has a method Caller() string. It may

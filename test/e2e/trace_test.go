@@ -131,6 +131,32 @@ func TestTraces(t *testing.T) {
 		})
 		w.explainedTrace()
 		w.accessed()
+		w.observedAnew(files["shoal.work"], receiver.URL)
+	})
+}
+
+// observedAnew: what shoal.work says of traces and access records takes effect when it is saved.
+func (w *world) observedAnew(before, old string) {
+	w.Helper()
+	c := new(collector)
+	receiver := httptest.NewServer(c)
+	w.Cleanup(receiver.Close)
+	w.write("shoal.work", strings.NewReplacer(old, receiver.URL+", sample: 0", "[orders]", "[web]").Replace(before))
+	const trace = "00000000000000000000000000000007"
+	w.eventually("the new collector has a trace, and the access log what it had not before", func() bool {
+		w.traceOf(http.MethodGet, "web", "/", "", trace, rootSpan) // sampled by who asks
+		return len(c.ways(trace, rootSpan)) > 0 && strings.Contains(w.run("logs", "--access"), trace)
+	})
+	w.expect("web", "/", "web")
+	w.eventually("a trace that begins here is not sampled", func() bool {
+		for line := range strings.Lines(w.run("logs", "--access")) {
+			var o fleet.Observation
+			must(w, json.Unmarshal([]byte(line), &o))
+			if o.Callee == "web" && o.ParentID == (fleet.SpanID{}) {
+				return !o.Sampled
+			}
+		}
+		return false
 	})
 }
 

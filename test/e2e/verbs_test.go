@@ -259,13 +259,16 @@ func TestMetrics(t *testing.T) {
 	w := newWorld(t, settings()[0], shop)
 	w.up()
 	w.expect("web", "/", "web v1")
-	resp, err := http.Get("http://" + w.status().Metrics + "/metrics")
-	must(t, err)
-	defer resp.Body.Close()
-	b, _ := io.ReadAll(resp.Body)
-	if !strings.Contains(string(b), `shoal_requests_total{`) || !strings.Contains(string(b), `callee="web"`) {
-		t.Errorf("metrics:\n%.2000s", b)
-	}
+	w.run("publish", "orders.placed", "-d", "order 7")
+	w.eventually("the one target has the gateway's call, and the hub's delivery", func() bool {
+		resp, err := http.Get("http://" + w.status().Metrics + "/metrics")
+		must(t, err)
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		return strings.Contains(string(b), `shoal_requests_total{callee="web",caller="gateway",process="node",protocol="http",route="default"} 1`) &&
+			strings.Contains(string(b), `shoal_requests_total{callee="payments",caller="events",process="hub",protocol="http",route="default"} 1`) &&
+			strings.Contains(string(b), `shoal_process_up{process="hub"} 1`)
+	})
 	w.eventually("the edge shows", func() bool {
 		for _, e := range w.status().Edges {
 			if e.From == fleet.Gateway && e.To == "web" && e.Requests > 0 && e.P99 > 0 {

@@ -522,8 +522,9 @@ type SnapshotsResponse struct {
 	Fleet         string                 `protobuf:"bytes,2,opt,name=fleet,proto3" json:"fleet,omitempty"`
 	Services      [][]byte               `protobuf:"bytes,3,rep,name=services,proto3" json:"services,omitempty"` // JSON of fleet.Service, those that changed
 	Removed       []string               `protobuf:"bytes,4,rep,name=removed,proto3" json:"removed,omitempty"`
-	Complete      bool                   `protobuf:"varint,5,opt,name=complete,proto3" json:"complete,omitempty"` // the parts hold all services there are; others are to be forgotten
-	Mesh          []byte                 `protobuf:"bytes,6,opt,name=mesh,proto3" json:"mesh,omitempty"`          // JSON of fleet.Mesh, where it changed; in a message of its own
+	Complete      bool                   `protobuf:"varint,5,opt,name=complete,proto3" json:"complete,omitempty"`  // the parts hold all services there are; others are to be forgotten
+	Mesh          []byte                 `protobuf:"bytes,6,opt,name=mesh,proto3" json:"mesh,omitempty"`           // JSON of fleet.Mesh, where it changed; in a message of its own
+	Observing     []byte                 `protobuf:"bytes,7,opt,name=observing,proto3" json:"observing,omitempty"` // JSON of fleet.Observing, where it changed; in a message of its own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -596,6 +597,13 @@ func (x *SnapshotsResponse) GetComplete() bool {
 func (x *SnapshotsResponse) GetMesh() []byte {
 	if x != nil {
 		return x.Mesh
+	}
+	return nil
+}
+
+func (x *SnapshotsResponse) GetObserving() []byte {
+	if x != nil {
+		return x.Observing
 	}
 	return nil
 }
@@ -935,14 +943,15 @@ const file_shoal_peer_v1_peer_proto_rawDesc = "" +
 	"\x10SnapshotsRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\"\n" +
 	"\facknowledged\x18\x02 \x01(\x04R\facknowledged\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"\xa9\x01\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\xc7\x01\n" +
 	"\x11SnapshotsResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x14\n" +
 	"\x05fleet\x18\x02 \x01(\tR\x05fleet\x12\x1a\n" +
 	"\bservices\x18\x03 \x03(\fR\bservices\x12\x18\n" +
 	"\aremoved\x18\x04 \x03(\tR\aremoved\x12\x1a\n" +
 	"\bcomplete\x18\x05 \x01(\bR\bcomplete\x12\x12\n" +
-	"\x04mesh\x18\x06 \x01(\fR\x04mesh\"c\n" +
+	"\x04mesh\x18\x06 \x01(\fR\x04mesh\x12\x1c\n" +
+	"\tobserving\x18\a \x01(\fR\tobserving\"c\n" +
 	"\x0fCommandsRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x14\n" +
