@@ -1,7 +1,5 @@
 //go:build unix
 
-// Package e2e runs whole fleets: the real binary, real git repositories, real processes. Nothing here
-// knows the inside of Shoal.
 package e2e
 
 import (
