@@ -27,7 +27,7 @@ type Broker struct {
 
 	engine  atomic.Pointer[engine]
 	policy  atomic.Pointer[policy]
-	commits commits
+	commits [len(classes)]commits
 	flush   flusher
 	bodies  *semaphore.Weighted // bytes of publishes in memory
 	epoch   uint64              // names this process in ack ids
@@ -57,10 +57,12 @@ func New(c Config) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		config: c, conns: NewConns(fleet.Events),
-		commits: commits{wake: make(chan struct{}, 1)}, flush: flusher{wake: make(chan struct{}, 1)},
+		config: c, conns: NewConns(fleet.Events), flush: flusher{wake: make(chan struct{}, 1)},
 		bodies: semaphore.NewWeighted(publishMemory), renewed: make(chan struct{}),
 		topics: make(map[string]*topic), subs: make(map[string]*subscription),
+	}
+	for i := range b.commits {
+		b.commits[i].wake = make(chan struct{}, 1)
 	}
 	b.epoch = uint64(rand.Uint32())
 	b.delivering, b.cutOff = context.WithCancel(context.Background())
@@ -105,7 +107,9 @@ func (b *Broker) Run(ctx context.Context) error {
 	server := b.newServer()
 	background, stop := context.WithCancel(context.Background())
 	var loops, commits sync.WaitGroup
-	commits.Go(b.commitLoop)
+	for _, class := range classes {
+		commits.Go(func() { b.commitLoop(class) })
+	}
 	loops.Go(func() { b.flushLoop(background) })
 	loops.Go(func() { b.trimLoop(background) })
 	loops.Go(func() { b.recoverLoop(background) })
@@ -114,7 +118,9 @@ func (b *Broker) Run(ctx context.Context) error {
 	b.pumpAll()
 
 	<-ctx.Done()
-	b.commits.close()
+	for i := range b.commits {
+		b.commits[i].close()
+	}
 	b.drain()
 	stop()
 	commits.Wait()
@@ -170,6 +176,11 @@ func (b *Broker) Install(s *fleet.Snapshot) {
 	b.installing.Lock()
 	defer b.installing.Unlock()
 	p := newPolicy(s, &b.config)
+	for name, c := range p.declared {
+		if err := b.reclass(b.delivering, name, c.Durability); err != nil {
+			b.config.Log.Error("a topic's durability is not changed: it is tried again with the next change of the fleet", "topic", name, "error", err)
+		}
+	}
 	for name, c := range p.subscribed {
 		b.declare(name, c, p.targets[name])
 	}
@@ -255,7 +266,7 @@ func (b *Broker) topic(name string) *topic {
 	defer b.mu.Unlock()
 	t := b.topics[name]
 	if t == nil {
-		t = &topic{name: name, subject: eventsPrefix + token(name)}
+		t = &topic{name: name, class: classes[laneOf(b.catalog.classes[name])]}
 		b.topics[name] = t
 	}
 	return t

@@ -27,10 +27,12 @@ type catalog struct {
 	topics        map[string]*TopicConfig
 	subscriptions map[string]*SubscriptionConfig
 	snapshots     map[string]*snapshot
+	classes       map[string]fleet.Durability // of topics that are not on `disk`
 }
 
 func newCatalog() catalog {
-	return catalog{topics: make(map[string]*TopicConfig), subscriptions: make(map[string]*SubscriptionConfig), snapshots: make(map[string]*snapshot)}
+	return catalog{topics: make(map[string]*TopicConfig), subscriptions: make(map[string]*SubscriptionConfig), snapshots: make(map[string]*snapshot),
+		classes: make(map[string]fleet.Durability)}
 }
 
 // loadCatalog reads every resource.
@@ -47,12 +49,20 @@ func (e *engine) loadCatalog(ctx context.Context) (catalog, error) {
 			c.topics[name], err = decoded[TopicConfig](m.Data)
 		case kindSubscription:
 			c.subscriptions[name], err = decoded[SubscriptionConfig](m.Data)
+		case kindClass:
+			err = c.decodeClass(name, m.Data)
 		case kindSnapshot:
 			c.snapshots[name], err = decodeSnapshot(m.Data)
 		}
 		return err
 	})
 	return c, err
+}
+
+func (c *catalog) decodeClass(name string, data []byte) error {
+	class, err := decoded[fleet.Durability](data)
+	c.classes[name] = *class
+	return err
 }
 
 func decoded[T any](data []byte) (*T, error) {
@@ -100,7 +110,7 @@ func (b *Broker) erase(ctx context.Context, kind, name string) error {
 }
 
 // CreateTopic makes a topic. Services have the topics that their manifests name without it.
-func (b *Broker) CreateTopic(_ context.Context, caller string, c TopicConfig) (TopicConfig, error) {
+func (b *Broker) CreateTopic(ctx context.Context, caller string, c TopicConfig) (TopicConfig, error) {
 	b.installing.Lock()
 	defer b.installing.Unlock()
 	if err := c.check(); err != nil {
@@ -121,7 +131,7 @@ func (b *Broker) CreateTopic(_ context.Context, caller string, c TopicConfig) (T
 	b.mu.Lock()
 	b.catalog.topics[c.Name] = &c
 	b.mu.Unlock()
-	return c, nil
+	return c, b.reclass(ctx, c.Name, c.Durability)
 }
 
 func declaredAt(place string) string {
@@ -199,16 +209,13 @@ func (b *Broker) UpdateTopic(ctx context.Context, caller, name string, change fu
 	if err := c.check(); err != nil {
 		return was, err
 	}
-	if c.Durability != was.Durability {
-		return was, invalid("durability", "a topic's durability does not change in place: that is a copy")
-	}
 	if err := b.keep(kindTopic, name, &c); err != nil {
 		return was, err
 	}
 	b.mu.Lock()
 	b.catalog.topics[name] = &c
 	b.mu.Unlock()
-	return c.clone(), nil
+	return c.clone(), b.reclass(ctx, name, c.Durability)
 }
 
 // ownTopic returns a topic that caller may change.

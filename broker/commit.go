@@ -101,16 +101,25 @@ func (c *commits) close() {
 	}
 }
 
-// commitLoop commits group after group: what arrives during one commit makes up the next. It ends
+// put queues a publish with those of its topic's durability class.
+func (b *Broker) put(p *publish) error {
+	p.topic.mu.Lock()
+	class := p.topic.class
+	p.topic.mu.Unlock()
+	return b.commits[laneOf(class)].put(p)
+}
+
+// commitLoop commits group after group of one durability class: what arrives during one commit makes up the next. It ends
 // when the queue is closed and empty.
-func (b *Broker) commitLoop() {
-	for range b.commits.wake {
-		for groups := b.commits.take(); len(groups) > 0; groups = b.commits.take() {
-			b.commit(groups)
+func (b *Broker) commitLoop(class fleet.Durability) {
+	queue := &b.commits[laneOf(class)]
+	for range queue.wake {
+		for groups := queue.take(); len(groups) > 0; groups = queue.take() {
+			b.commit(class, groups)
 		}
-		b.commits.mu.Lock()
-		ended := b.commits.closed && len(b.commits.queue) == 0
-		b.commits.mu.Unlock()
+		queue.mu.Lock()
+		ended := queue.closed && len(queue.queue) == 0
+		queue.mu.Unlock()
 		if ended {
 			return
 		}
@@ -118,13 +127,25 @@ func (b *Broker) commitLoop() {
 }
 
 // commit is the durable part of an event's walk: place each topic's records, write them all with one sync,
-// tell subscriptions, answer publishers. It runs in one goroutine, the only one that moves heads.
-func (b *Broker) commit(groups []*group) {
+// tell subscriptions, answer publishers. It runs in one goroutine per class, the only one that moves its topics' heads.
+func (b *Broker) commit(class fleet.Durability, groups []*group) {
 	e := b.engine.Load()
+	l, err := e.lane(class)
+	if err != nil {
+		for _, g := range groups {
+			g.answer(b.refusal(g.topic, err))
+		}
+		return
+	}
 	ready := groups[:0]
 	var msgs []message
 	for _, g := range groups {
-		if err := b.place(e, g); err != nil {
+		err := b.place(e, class, g)
+		if errors.Is(err, errMoved) {
+			b.again(g)
+			continue
+		}
+		if err != nil {
 			g.answer(err)
 			continue
 		}
@@ -137,9 +158,9 @@ func (b *Broker) commit(groups []*group) {
 	if len(ready) == 0 {
 		return
 	}
-	first, err := e.store(msgs)
-	if quotaExceeded(err) && b.makeRoom(e) {
-		first, err = e.store(msgs)
+	first, err := l.store(msgs)
+	if quotaExceeded(err) && b.makeRoom(e, class) {
+		first, err = l.store(msgs)
 	}
 	if errors.Is(err, nats.ErrNoResponders) { // JetStream switched itself off
 		e.fail(&writeError{"JetStream does not answer any more: it is out of resources"})
@@ -154,15 +175,30 @@ func (b *Broker) commit(groups []*group) {
 	}
 }
 
+// errMoved: the topic has another durability class now.
+var errMoved = errors.New("the topic lies elsewhere now")
+
+// again queues a group's publishes anew.
+func (b *Broker) again(g *group) {
+	for _, p := range g.publishes {
+		if err := b.put(p); err != nil {
+			p.done <- b.refusal(p.topic, err)
+		}
+	}
+}
+
 // place gives a group its offsets and its form on disk, or says why the topic cannot take it.
-func (b *Broker) place(e *engine, g *group) error {
+func (b *Broker) place(e *engine, class fleet.Durability, g *group) error {
 	t := g.topic
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.class != class {
+		return errMoved
+	}
 	if err := t.loadLocked(e.ctx, e); err != nil {
 		return b.refusalLocked(t, err)
 	}
-	if err := g.freshLocked(e.ctx, e); err != nil {
+	if err := g.freshLocked(e.ctx); err != nil {
 		return b.refusalLocked(t, err)
 	}
 	if g.empty() {
@@ -179,7 +215,7 @@ func (b *Broker) place(e *engine, g *group) error {
 		r.time = g.batch.time
 	}
 	g.batch.count = uint64(len(encoded))
-	g.message = message{t.subject, g.batch.encode(encoded)}
+	g.message = message{t.lane.subject(t.name), g.batch.encode(encoded)}
 	g.batch.size = len(g.message.data)
 	if g.batch.count == 0 {
 		return nil // a marker, on the way to free space

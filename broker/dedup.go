@@ -73,7 +73,7 @@ func (r *recent) forget(now time.Time) {
 func (r *record) dedupes() bool { return !r.plain && r.only == "" && r.given }
 
 // recallLocked reads the events of the last minutes from the log, once. The caller holds t.mu.
-func (t *topic) recallLocked(ctx context.Context, e *engine) error {
+func (t *topic) recallLocked(ctx context.Context) error {
 	if t.recent != nil {
 		return nil
 	}
@@ -83,9 +83,9 @@ func (t *topic) recallLocked(ctx context.Context, e *engine) error {
 		t.recent = r
 		return nil
 	}
-	b, err := t.searchLocked(ctx, e, func(b *batch) bool { return !b.time.Before(since) })
+	b, err := t.searchLocked(ctx, func(b *batch) bool { return !b.time.Before(since) })
 	for err == nil && b != nil {
-		if b, err = e.batchFrom(ctx, t, b.seq, true); err != nil || b == nil {
+		if b, err = t.lane.batchFrom(ctx, t, b.seq, true); err != nil || b == nil {
 			break
 		}
 		for _, rec := range b.records {
@@ -93,7 +93,7 @@ func (t *topic) recallLocked(ctx context.Context, e *engine) error {
 				r.add(rec.Event.key(), b.time)
 			}
 		}
-		b, err = e.batchFrom(ctx, t, b.seq+1, false)
+		b, err = t.lane.batchFrom(ctx, t, b.seq+1, false)
 	}
 	if err == nil {
 		t.recent = r
@@ -102,7 +102,7 @@ func (t *topic) recallLocked(ctx context.Context, e *engine) error {
 }
 
 // freshLocked leaves out of a group what the topic took already, and what is twice in it. The caller holds t.mu.
-func (g *group) freshLocked(ctx context.Context, e *engine) error {
+func (g *group) freshLocked(ctx context.Context) error {
 	var own map[eventKey]struct{}
 	for _, p := range g.publishes {
 		for i := 0; i < len(p.records); i++ {
@@ -110,7 +110,7 @@ func (g *group) freshLocked(ctx context.Context, e *engine) error {
 			if !r.dedupes() {
 				continue
 			}
-			if err := g.topic.recallLocked(ctx, e); err != nil {
+			if err := g.topic.recallLocked(ctx); err != nil {
 				return err
 			}
 			k := r.Event.key()

@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/shoalrun/shoal/fleet"
 )
 
 // The streams and their subjects. Names are on disk: they never change.
@@ -22,8 +23,10 @@ const (
 	deadStream    = "SHOAL_DEAD"
 	catalogStream = "SHOAL_CATALOG"
 	controlBucket = "SHOAL_CONTROL"
+	memoryStream  = "SHOAL_MEMORY"
 
 	eventsPrefix  = "shoal.events."
+	memoryPrefix  = "shoal.memory."
 	cursorsPrefix = "shoal.cursors."
 	deadPrefix    = "shoal.dead."
 	catalogPrefix = "shoal.catalog."
@@ -37,18 +40,18 @@ const (
 // engine is one run of the embedded server: it is opened, used and, after a write error, closed and
 // replaced by another. JetStream's own state after such an error is not to be trusted: it answers nothing, or stays failed.
 type engine struct {
+	config  *Config
 	server  *server.Server
 	conn    *nats.Conn
 	js      jetstream.JetStream
-	events  jetstream.Stream
+	lanes   lanes
 	cursors jetstream.Stream
 	dead    jetstream.Stream
 	catalog jetstream.Stream
 	control jetstream.KeyValue
 
-	ctx   context.Context // ends, with the cause, when the engine fails or closes
-	fail  context.CancelCauseFunc
-	batch atomic.Uint64
+	ctx  context.Context // ends, with the cause, when the engine fails or closes
+	fail context.CancelCauseFunc
 }
 
 var (
@@ -58,7 +61,7 @@ var (
 
 // openEngine starts a server on dir and makes what streams are missing.
 func openEngine(c *Config) (*engine, error) {
-	e := new(engine)
+	e := &engine{config: c}
 	e.ctx, e.fail = context.WithCancelCause(context.Background())
 	log := &engineLog{log: c.Log, fail: e.fail}
 	var err error
@@ -67,7 +70,7 @@ func openEngine(c *Config) (*engine, error) {
 	}
 	e.server.SetLoggerV2(log, false, false, false)
 	e.server.Start()
-	err = e.ready(log)
+	err = ready(e.server, log)
 	if err == nil {
 		err = e.connect(c)
 	}
@@ -79,12 +82,12 @@ func openEngine(c *Config) (*engine, error) {
 }
 
 // ready waits until the server serves, or has said why it cannot.
-func (e *engine) ready(log *engineLog) error {
+func ready(s *server.Server, log *engineLog) error {
 	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); {
 		if err := log.fatal(); err != nil {
 			return err
 		}
-		if e.server.ReadyForConnections(readyStep) {
+		if s.ReadyForConnections(readyStep) {
 			return nil
 		}
 	}
@@ -110,9 +113,7 @@ func serverOptions(c *Config) *server.Options {
 }
 
 func (e *engine) connect(c *Config) (err error) {
-	e.conn, err = nats.Connect("", nats.InProcessServer(e.server), nats.NoReconnect(), nats.PingInterval(time.Hour),
-		nats.ClosedHandler(func(*nats.Conn) { e.fail(errLost) }))
-	if err != nil {
+	if e.conn, err = e.dial(e.server); err != nil {
 		return err
 	}
 	if e.js, err = jetstream.New(e.conn, jetstream.WithDefaultTimeout(startTimeout)); err != nil {
@@ -121,6 +122,12 @@ func (e *engine) connect(c *Config) (err error) {
 	ctx, cancel := context.WithTimeout(e.ctx, startTimeout)
 	defer cancel()
 	return e.makeStreams(ctx, c)
+}
+
+// dial connects to a server of this process; the end of the connection is the engine's.
+func (e *engine) dial(s *server.Server) (*nats.Conn, error) {
+	return nats.Connect("", nats.InProcessServer(s), nats.NoReconnect(), nats.PingInterval(time.Hour),
+		nats.ClosedHandler(func(*nats.Conn) { e.fail(errLost) }))
 }
 
 func (e *engine) makeStreams(ctx context.Context, c *Config) (err error) {
@@ -136,11 +143,13 @@ func (e *engine) makeStreams(ctx context.Context, c *Config) (err error) {
 		})
 		return s
 	}
-	e.events = stream(eventsStream, eventsPrefix+"*", c.MaxStore, -1)
 	e.cursors = stream(cursorsStream, cursorsPrefix+"*", smallStore, 1)
 	e.catalog = stream(catalogStream, catalogPrefix+"*.*", smallStore, 1)
 	e.dead = stream(deadStream, deadPrefix+"*.*", c.MaxDead, 1)
 	if err != nil {
+		return err
+	}
+	if _, err = e.lane(fleet.DurabilityDisk); err != nil {
 		return err
 	}
 	e.control, err = e.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
@@ -155,6 +164,7 @@ func (e *engine) close() {
 	if e.conn != nil {
 		e.conn.Close()
 	}
+	e.closeLanes()
 	e.server.Shutdown()
 	e.server.WaitForShutdown()
 }
@@ -168,31 +178,13 @@ type message struct {
 	data    []byte
 }
 
-// store writes messages of one stream, all or none, and returns the sequence of the first; the others
-// follow it. It returns when they are synced. There is no timeout: whether a write that hangs happened is
-// known only when it ends, or when the engine does.
+// store writes messages of one of the synced streams, as lane.store does.
 func (e *engine) store(msgs []message) (first uint64, err error) {
-	if len(msgs) == 0 || len(msgs) > batchMost {
-		return 0, fmt.Errorf("a group has 1 to %d messages, not %d", batchMost, len(msgs))
-	}
-	last := len(msgs) - 1
-	id := strconv.FormatUint(e.batch.Add(1), 10)
-	for i := range msgs[:last] {
-		if err := e.conn.PublishMsg(batched(&msgs[i], id, i+1)); err != nil {
-			return 0, err
-		}
-	}
-	m := &nats.Msg{Subject: msgs[0].subject, Data: msgs[0].data}
-	if last > 0 {
-		m = batched(&msgs[last], id, last+1)
-		m.Header.Set("Nats-Batch-Commit", "1")
-	}
-	answer, err := e.conn.RequestMsgWithContext(e.ctx, m)
+	l, err := e.lane(fleet.DurabilityDisk)
 	if err != nil {
-		return 0, e.explain(err)
+		return 0, err
 	}
-	seq, err := sequence(answer.Data)
-	return seq - uint64(last), err
+	return l.store(msgs)
 }
 
 func batched(m *message, id string, seq int) *nats.Msg {

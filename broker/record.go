@@ -28,6 +28,7 @@ import (
 //	  uint64 not_before = 13;   // Unix nanoseconds; 0: deliver at once
 //	  string only = 14;         // the one subscription that gets it; empty: all
 //	  uint64 origin = 15;       // 1 + the offset that it had before it was redriven: its id for ever
+//	  uint64 time = 16;         // of its commit, Unix nanoseconds, where it is not its batch's
 //	}
 //	message Attribute { string name = 1; string value = 2; }
 
@@ -100,7 +101,10 @@ func decodeBatch(topic string, data []byte, records bool) (*batch, error) {
 			if err != nil {
 				return err
 			}
-			r.Topic, r.time = topic, b.time
+			r.Topic = topic
+			if r.time.IsZero() {
+				r.time = b.time
+			}
 			b.records = append(b.records, r)
 		}
 		return nil
@@ -152,6 +156,19 @@ func (r *record) encode() []byte {
 	return out
 }
 
+// dated gives an encoded record the time of its commit, unless it has one. It does not change data.
+func dated(data []byte, at time.Time) []byte {
+	known := false
+	_ = fields(data, func(f field) error {
+		known = known || f.number == 16
+		return nil
+	})
+	if known {
+		return data
+	}
+	return protowire.AppendVarint(protowire.AppendTag(data[:len(data):len(data)], 16, protowire.VarintType), uint64(at.UnixNano()))
+}
+
 func decodeRecord(data []byte) (*record, error) {
 	r := new(record)
 	texts := [...]*string{1: &r.ID, 2: &r.Source, 3: &r.Type, 4: &r.ContentType,
@@ -169,6 +186,8 @@ func decodeRecord(data []byte) (*record, error) {
 			r.notBefore = time.Unix(0, int64(f.number64)).UTC()
 		case 15:
 			r.origin = f.number64
+		case 16:
+			r.time = time.Unix(0, int64(f.number64)).UTC()
 		}
 		if f.number != 6 {
 			return nil

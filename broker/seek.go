@@ -62,7 +62,7 @@ func (b *Broker) offsetAt(ctx context.Context, t *topic, at time.Time) (offset, 
 	if t.last.seq == 0 || t.last.time.Before(at) {
 		return t.head, t.last.seq + 1, nil
 	}
-	first, err := t.searchLocked(ctx, e, func(b *batch) bool { return !b.time.Before(at) })
+	first, err := t.searchLocked(ctx, func(b *batch) bool { return !b.time.Before(at) })
 	if err != nil {
 		return 0, 0, unavailable("topic %s cannot be read: %v", t.name, err)
 	}
@@ -81,18 +81,23 @@ func (b *Broker) seek(s *subscription, to *cursor, dry bool) (out Seeked, err er
 		s.mu.Unlock()
 		return out, nil
 	}
-	w.seek(to)
+	s.moveLocked(to)
+	s.mu.Unlock()
+	if err := b.saveCursors(); err != nil {
+		return out, unavailable("subscription %s goes on from there, and that is not saved yet: %v", apiName(s.name), err)
+	}
+	return out, nil
+}
+
+// moveLocked puts a subscription at another place. What is in flight ends without effect.
+func (s *subscription) moveLocked(to *cursor) {
+	s.window.seek(to)
 	s.dirty = true
 	for _, r := range s.receivers {
 		r.holder = holder{limit: r.holder.limit, bytes: r.holder.bytes}
 	}
 	s.pushes = holder{push: true, limit: s.pushes.limit}
 	s.pumpLocked()
-	s.mu.Unlock()
-	if err := b.saveCursors(); err != nil {
-		return out, unavailable("subscription %s goes on from there, and that is not saved yet: %v", apiName(s.name), err)
-	}
-	return out, nil
 }
 
 // seek moves the window: what is in flight ends without effect.

@@ -61,7 +61,7 @@ func (b *Broker) CreateSnapshot(ctx context.Context, caller, subscription string
 		return c, alreadyExists("snapshot %s exists already", c.Name)
 	}
 	now := time.Now().UTC()
-	oldest, err := b.oldestUnsettled(ctx, s)
+	oldest, err := b.oldestUnsettled(s)
 	if err != nil {
 		return c, err
 	}
@@ -85,16 +85,15 @@ func (b *Broker) CreateSnapshot(ctx context.Context, caller, subscription string
 }
 
 // oldestUnsettled is when the message at a subscription's floor was committed; zero where there is none.
-func (b *Broker) oldestUnsettled(ctx context.Context, s *subscription) (time.Time, error) {
+func (b *Broker) oldestUnsettled(s *subscription) (time.Time, error) {
 	s.mu.Lock()
 	floor, head, seq := s.window.cursor.floor, s.window.head, s.window.cursor.seq
 	s.mu.Unlock()
 	if floor >= head {
 		return time.Time{}, nil
 	}
-	e := b.engine.Load()
 	for {
-		batch, err := e.batchFrom(ctx, s.topic, seq, false)
+		batch, err := b.read(s.topic, seq)
 		if err != nil {
 			return time.Time{}, unavailable("topic %s cannot be read: %v", s.topic.name, err)
 		}

@@ -201,11 +201,14 @@ func (s *subscription) fetch() {
 	s.mu.Lock()
 	seq := s.window.nextSeq
 	s.mu.Unlock()
-	e := s.b.engine.Load()
-	b, err := e.batchFrom(e.ctx, s.topic, seq, true)
+	b, err := s.b.read(s.topic, seq)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fetching = false
+	if s.window.nextSeq != seq {
+		s.pumpLocked() // it reads on elsewhere
+		return
+	}
 	if err != nil {
 		s.lastError = "reading the topic: " + err.Error()
 		s.timer.Reset(readAgain)
@@ -263,8 +266,7 @@ func (s *subscription) load(g grant) (*record, outcome) {
 	if g.record != nil {
 		return g.record, outcome{}
 	}
-	e := s.b.engine.Load()
-	b, err := e.batchFrom(e.ctx, s.topic, g.seq, true)
+	b, err := s.b.read(s.topic, g.seq)
 	if err != nil {
 		return nil, outcome{fate: unread, text: "reading the message again: " + err.Error()}
 	}

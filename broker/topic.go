@@ -8,19 +8,22 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/shoalrun/shoal/fleet"
 )
 
 // topic is one topic: a subject of the events stream, with offsets of its own.
 type topic struct {
-	name    string
-	subject string
+	name string
 
 	mu     sync.Mutex
-	loaded *engine // whose stream the fields below describe; nil: none yet
-	head   uint64  // offset of the next record
-	bytes  uint64  // that its batches took, ever
-	last   batch   // the newest, without records; its seq is 0 in an empty topic
-	first  batch   // the oldest that is kept
+	class  fleet.Durability // where it lies
+	lane   *lane            // of loaded
+	loaded *engine          // whose stream the fields below describe; nil: none yet
+	head   uint64           // offset of the next record
+	bytes  uint64           // that its batches took, ever
+	last   batch            // the newest, without records; its seq is 0 in an empty topic
+	first  batch            // the oldest that is kept
 	subs   []*subscription
 	recent *recent // events that it took lately; nil: not read yet
 
@@ -32,12 +35,17 @@ func (t *topic) loadLocked(ctx context.Context, e *engine) error {
 	if t.loaded == e {
 		return nil
 	}
-	last, err := e.lastBatch(ctx, t)
+	l, err := e.lane(t.class)
+	if err != nil {
+		return err
+	}
+	t.lane = l
+	last, err := l.lastBatch(ctx, t)
 	if err != nil {
 		return fmt.Errorf("reading topic %s: %w", t.name, e.explain(err))
 	}
 	if last != nil {
-		first, err := e.batchFrom(ctx, t, 1, false)
+		first, err := l.batchFrom(ctx, t, 1, false)
 		if err != nil || first == nil {
 			return fmt.Errorf("reading topic %s: %w", t.name, errors.Join(err, e.err()))
 		}
@@ -85,15 +93,28 @@ func (b *Broker) passedLocked(t *topic) (offset uint64, slowest string) {
 	return offset, slowest
 }
 
+// read returns the first batch of a topic at or after a sequence with its records, or nil.
+func (b *Broker) read(t *topic, seq uint64) (*batch, error) {
+	e := b.engine.Load()
+	t.mu.Lock()
+	err := t.loadLocked(e.ctx, e)
+	l := t.lane
+	t.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return l.batchFrom(e.ctx, t, seq, true)
+}
+
 // lastBatch returns the newest batch of a topic without its records, or nil.
-func (e *engine) lastBatch(ctx context.Context, t *topic) (*batch, error) {
-	m, err := e.events.GetLastMsgForSubject(ctx, t.subject)
+func (l *lane) lastBatch(ctx context.Context, t *topic) (*batch, error) {
+	m, err := l.events.GetLastMsgForSubject(ctx, l.subject(t.name))
 	return readBatch(t, m, err, false)
 }
 
 // batchFrom returns the first batch of a topic at or after a sequence, or nil.
-func (e *engine) batchFrom(ctx context.Context, t *topic, seq uint64, records bool) (*batch, error) {
-	m, err := e.events.GetMsg(ctx, max(seq, 1), jetstream.WithGetMsgSubject(t.subject))
+func (l *lane) batchFrom(ctx context.Context, t *topic, seq uint64, records bool) (*batch, error) {
+	m, err := l.events.GetMsg(ctx, max(seq, 1), jetstream.WithGetMsgSubject(l.subject(t.name)))
 	return readBatch(t, m, err, records)
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/shoalrun/shoal/fleet"
 )
 
 const (
@@ -54,15 +56,44 @@ func (b *Broker) trim(ctx context.Context, now time.Time) error {
 // trimTopics removes messages that no topic and no subscription keeps.
 func (b *Broker) trimTopics(ctx context.Context, now time.Time) error {
 	e := b.engine.Load()
-	info, err := e.events.Info(ctx)
+	for _, class := range b.usedClasses() {
+		l, err := e.lane(class)
+		if err == nil {
+			err = b.trimLane(ctx, e, l, now)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// usedClasses are the classes that some topic has.
+func (b *Broker) usedClasses() (out []fleet.Durability) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, class := range classes {
+		used := class == fleet.DurabilityDisk
+		for _, c := range b.catalog.classes {
+			used = used || c == class
+		}
+		if used {
+			out = append(out, class)
+		}
+	}
+	return out
+}
+
+func (b *Broker) trimLane(ctx context.Context, e *engine, l *lane, now time.Time) error {
+	info, err := l.events.Info(ctx)
 	if err != nil || info.State.Msgs == 0 || info.State.FirstTime.After(now.Add(-b.shortestRetention())) {
 		return err
 	}
-	if info, err = e.events.Info(ctx, jetstream.WithSubjectFilter(eventsPrefix+"*")); err != nil {
+	if info, err = l.events.Info(ctx, jetstream.WithSubjectFilter(l.prefix+"*")); err != nil {
 		return err
 	}
 	for subject := range info.State.Subjects {
-		name, err := untoken(strings.TrimPrefix(subject, eventsPrefix))
+		name, err := untoken(strings.TrimPrefix(subject, l.prefix))
 		if err != nil {
 			return err
 		}
@@ -162,7 +193,7 @@ func (b *Broker) trimTopic(ctx context.Context, e *engine, t *topic, cutoff time
 	}
 	if all {
 		p := newPublish(t, nil)
-		if err := b.commits.put(p); err != nil {
+		if err := b.put(p); err != nil {
 			return err
 		}
 		if err := p.wait(ctx); err != nil {
@@ -171,7 +202,7 @@ func (b *Broker) trimTopic(ctx context.Context, e *engine, t *topic, cutoff time
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.trimLocked(ctx, e, func(b *batch) bool { return !b.time.Before(cutoff) })
+	return t.trimLocked(ctx, func(b *batch) bool { return !b.time.Before(cutoff) })
 }
 
 // quotaLocked makes room in a topic for size bytes, of what every subscription has passed, or says
@@ -198,18 +229,21 @@ func (b *Broker) quotaLocked(e *engine, t *topic, size int) error {
 func (b *Broker) freeLocked(e *engine, t *topic, want uint64) error {
 	passed, _ := b.passedLocked(t)
 	from := t.first.bytes
-	return t.trimLocked(e.ctx, e, func(b *batch) bool { return b.end() > passed || b.bytes-from >= want })
+	return t.trimLocked(e.ctx, func(b *batch) bool { return b.end() > passed || b.bytes-from >= want })
 }
 
-// makeRoom frees part of the whole store, from the largest topics first. It reports whether it freed anything.
-func (b *Broker) makeRoom(e *engine) bool {
+// makeRoom frees part of what a class has, from the largest topics first. It reports whether it freed anything.
+func (b *Broker) makeRoom(e *engine, class fleet.Durability) bool {
 	b.mu.Lock()
-	topics := slices.Collect(maps.Values(b.topics))
+	all := slices.Collect(maps.Values(b.topics))
 	b.mu.Unlock()
 	kept := make(map[*topic]uint64)
-	for _, t := range topics {
+	var topics []*topic
+	for _, t := range all {
 		t.mu.Lock()
-		kept[t] = t.keptBytesLocked()
+		if t.class == class && t.loaded == e {
+			topics, kept[t] = append(topics, t), t.keptBytesLocked()
+		}
 		t.mu.Unlock()
 	}
 	slices.SortFunc(topics, func(x, y *topic) int { return int(kept[y]) - int(kept[x]) })
@@ -230,12 +264,12 @@ func (b *Broker) makeRoom(e *engine) bool {
 
 // trimLocked removes the batches before the first that keep wants, and never the last: it holds the
 // topic's place. keep is false for some batches and true for all that follow. The caller holds t.mu.
-func (t *topic) trimLocked(ctx context.Context, e *engine, keep func(*batch) bool) error {
-	first, err := t.searchLocked(ctx, e, keep)
+func (t *topic) trimLocked(ctx context.Context, keep func(*batch) bool) error {
+	first, err := t.searchLocked(ctx, keep)
 	if err != nil || first == nil || first.seq <= t.first.seq {
 		return err
 	}
-	if err := e.events.Purge(ctx, jetstream.WithPurgeSubject(t.subject), jetstream.WithPurgeSequence(first.seq)); err != nil {
+	if err := t.lane.events.Purge(ctx, jetstream.WithPurgeSubject(t.lane.subject(t.name)), jetstream.WithPurgeSequence(first.seq)); err != nil {
 		return fmt.Errorf("trimming topic %s: %w", t.name, err)
 	}
 	t.first = *first
@@ -244,11 +278,11 @@ func (t *topic) trimLocked(ctx context.Context, e *engine, keep func(*batch) boo
 
 // searchLocked returns the first batch that is is true for, or the last. is is false for some batches and true for all that
 // follow. The caller holds t.mu.
-func (t *topic) searchLocked(ctx context.Context, e *engine, is func(*batch) bool) (*batch, error) {
+func (t *topic) searchLocked(ctx context.Context, is func(*batch) bool) (*batch, error) {
 	low, high := t.first.seq, t.last.seq
 	for low < high {
 		middle := low + (high-low)/2
-		b, err := e.batchFrom(ctx, t, middle, false)
+		b, err := t.lane.batchFrom(ctx, t, middle, false)
 		if err != nil || b == nil {
 			return nil, err
 		}
@@ -258,7 +292,7 @@ func (t *topic) searchLocked(ctx context.Context, e *engine, is func(*batch) boo
 		}
 		low = b.seq + 1
 	}
-	return e.batchFrom(ctx, t, low, false)
+	return t.lane.batchFrom(ctx, t, low, false)
 }
 
 func (s *subscription) detachedBefore(cutoff time.Time) bool {
@@ -309,12 +343,20 @@ func (b *Broker) purgeTopic(ctx context.Context, name string) error {
 	t := b.topic(name)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := e.events.Purge(ctx, jetstream.WithPurgeSubject(t.subject)); err != nil {
-		return unavailable("the messages of topic %s are not removed: %v", name, e.explain(err))
+	l, err := e.lane(t.class)
+	if err == nil {
+		err = l.purge(ctx, name)
+	}
+	if err == nil {
+		err = b.noteClass(ctx, name, fleet.DurabilityDisk)
+	}
+	if err != nil {
+		return unavailable("the messages of topic %s are not removed: %v", name, err)
 	}
 	b.mu.Lock()
 	delete(b.topics, name)
+	delete(b.catalog.classes, name)
 	b.mu.Unlock()
-	t.head, t.bytes, t.first, t.last = 0, 0, batch{}, batch{}
+	t.head, t.bytes, t.first, t.last, t.recent = 0, 0, batch{}, batch{}, nil
 	return nil
 }
