@@ -43,6 +43,7 @@ var rooms = []room{
 	{"broker/filter", "", "a language about attributes: text in, a predicate out"},
 	{"broker/pubsub", "fleet broker broker/schema", "a front end: what it does with topics any caller of the broker could"},
 	{"broker/schema", "", "definitions and messages in, errors out: what a topic does with them is not its business"},
+	{"broker/nats", "fleet broker", "a way in and out of topics, on what the broker exports"},
 	{"workspace", "fleet manifest", "repositories become releases without anything running"},
 	{"control", "fleet identity", "desired state is stored behind three methods: control does not know JetStream"},
 	{"deploy", "fleet", "deciding is pure; drivers and control are seams"},
@@ -54,16 +55,16 @@ var rooms = []room{
 	{"hub", assembly, "assembly: joins every room but the command line"},
 	{"cmd", "node hub cli sidecar sidecar/shim", "hands the command line its two processes and its probe; the shim goes first, being the one that starts most often"},
 	{"examples", "", "services know nothing of Shoal, and the demo drives the binary"},
-	{"test", "fleet manifest wire identity mesh proxy sidecar sidecar/shim api cli daemon observe broker broker/pubsub control deploy deploy/process workspace gateway node hub",
+	{"test", "fleet manifest wire identity mesh proxy sidecar sidecar/shim api cli daemon observe broker broker/nats broker/pubsub control deploy deploy/process workspace gateway node hub",
 		"tests of the whole may look into any room"},
 	{".", "", "the root holds documents and this test"},
 }
 
-const assembly = "fleet wire daemon manifest identity mesh observe proxy sidecar sidecar/shim gateway broker broker/pubsub workspace control deploy deploy/process api api/gen"
+const assembly = "fleet wire daemon manifest identity mesh observe proxy sidecar sidecar/shim gateway broker broker/nats broker/pubsub workspace control deploy deploy/process api api/gen"
 
 // importers names the only rooms that may use a heavy dependency, so that it can be replaced.
 var importers = []struct{ prefix, rooms, reason string }{
-	{"github.com/nats-io/", "broker", "JetStream is an engine behind the broker's own types"},
+	{"github.com/nats-io/", "broker test", "JetStream is an engine behind the broker's own types; an application of the tests is a client of NATS"},
 	{"github.com/google/nftables", "sidecar sidecar/shim", "only a sidecar redirects traffic"},
 	{"github.com/vishvananda/", "sidecar sidecar/shim", "only a sidecar sets a namespace up"},
 	{"github.com/miekg/dns", "sidecar", "only a sidecar answers names"},

@@ -247,6 +247,7 @@ func (g *group) settle() {
 	for _, k := range g.keys {
 		g.topic.recent.add(k, g.batch.time)
 	}
+	g.topic.showLocked(g.batch)
 	for _, s := range g.topic.subs {
 		s.offer(g.batch)
 	}

@@ -26,6 +26,7 @@ type topic struct {
 	first  batch            // the oldest that is kept
 	subs   []*subscription
 	recent *recent // events that it took lately; nil: not read yet
+	tails  []*tail
 
 	stopped string // why it refuses events
 }

@@ -66,6 +66,7 @@ type NodeArgs struct {
 	Name    string // of the node; `local` on a machine of its own
 	Gateway string // HOST:PORT that the operator asked for; empty: shoal.work's, else the default
 	Metrics string
+	NATS    string
 	// Of a node on another machine than the hub's; see node.Config.
 	Join, Token, Peers, Address string
 }

@@ -21,7 +21,8 @@ type Release struct {
 }
 
 // Assignment tells a node to run one instance. The node keeps it on disk and restarts a crashed
-// instance from it alone. It names secrets and never holds their values.
+// instance from it alone. It names secrets and never holds their
+// values; Credential is of Shoal's own making.
 type Assignment struct {
 	Instance string   `json:"instance"` // `orders-1f3c9a-1`: service, release, number
 	Service  string   `json:"service"`
@@ -39,6 +40,9 @@ type Assignment struct {
 	// HealthTimeout bounds the time from the first start until the instance is first ready. 0 means 60 s.
 	HealthTimeout Duration `json:"health_timeout,omitempty"`
 	Debug         bool     `json:"debug,omitempty"`
+	// Credential is the service's password for NATS, beside which the connection itself must be the service's. Empty
+	// where its manifest neither publishes nor subscribes.
+	Credential string `json:"credential,omitempty"`
 }
 
 // EnvVar is one entry of `env`: a value, or the reference of a secret.

@@ -15,6 +15,7 @@ type Status struct {
 	Nodes    []NodeInfo      `json:"nodes,omitempty"`   // all of them, where others may join
 	Gateway  string          `json:"gateway,omitempty"` // HOST:PORT
 	Metrics  string          `json:"metrics,omitempty"` // HOST:PORT
+	NATS     string          `json:"nats,omitempty"`    // HOST:PORT
 	Services []ServiceStatus `json:"services"`
 	Edges    []EdgeStats     `json:"edges"`
 	// Failure says why what shoal.work declares now is not in force: what it declared before is.
@@ -42,6 +43,7 @@ type NodeStatus struct {
 	Reason  string        `json:"reason,omitempty"`  // why Mode is not netns
 	Gateway string        `json:"gateway,omitempty"` // HOST:PORT
 	Metrics string        `json:"metrics,omitempty"` // HOST:PORT
+	NATS    string        `json:"nats,omitempty"`    // HOST:PORT
 	// Peers is HOST:PORT where it awaits calls from other nodes; see [Peer]. Empty: it does not.
 	Peers string `json:"peers,omitempty"`
 	// Held is what its identity has in force: identity.Held as JSON.

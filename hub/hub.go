@@ -28,11 +28,13 @@ import (
 	"github.com/shoalrun/shoal/api"
 	"github.com/shoalrun/shoal/api/gen/shoal/peer/v1/peerv1connect"
 	"github.com/shoalrun/shoal/broker"
+	"github.com/shoalrun/shoal/broker/nats"
 	"github.com/shoalrun/shoal/broker/pubsub"
 	"github.com/shoalrun/shoal/control"
 	"github.com/shoalrun/shoal/daemon"
 	"github.com/shoalrun/shoal/deploy"
 	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/identity"
 	"github.com/shoalrun/shoal/manifest"
 	"github.com/shoalrun/shoal/mesh"
 	"github.com/shoalrun/shoal/observe"
@@ -63,7 +65,9 @@ type hub struct {
 	fleet    string
 	settings *manifest.Workspace // shoal.work, as it was at the start
 	secrets  *workspace.Secrets
-	started  time.Time
+	// credentials makes the passwords for NATS.
+	credentials identity.CredentialKey
+	started     time.Time
 
 	sockets   *daemon.Sockets
 	recorder  *observe.Recorder
@@ -71,6 +75,7 @@ type hub struct {
 	proxy     *proxy.Proxy
 	broker    *broker.Broker
 	pubsub    *pubsub.Server
+	nats      *nats.Server
 	control   *control.Control
 	link      *link
 	machines  *machines
@@ -125,6 +130,7 @@ func (h *hub) run(ctx context.Context) error {
 	for _, part := range []func(context.Context) error{
 		h.broker.Run,
 		h.pubsub.Run,
+		h.nats.Run,
 		h.proxy.Run,
 		h.runEngine,
 		h.spreadSnapshots,
@@ -210,7 +216,8 @@ func (h *hub) open() error {
 	}
 	h.fleet = w.Settings().Fleet
 	h.settings, h.secrets, h.Cache = w.Settings(), w.Secrets(), w.Cache()
-	return nil
+	h.credentials, err = identity.OpenCredentials(h.Paths.HubDir)
+	return err
 }
 
 // wanted keeps a hub from starting that was on its way when the fleet was stopped.
@@ -230,6 +237,7 @@ func (h *hub) joinEvents(sampler *observe.Sampler) (err error) {
 		Builtin: map[string]func(net.Conn){
 			fleet.Events: func(c net.Conn) { h.broker.ServeConn(c) },
 			fleet.Pubsub: func(c net.Conn) { h.pubsub.ServeConn(c) },
+			fleet.NATS:   func(c net.Conn) { h.nats.ServeConn(c) },
 		},
 		Peer: h.dialPeer,
 	}.Limited(h.settings.Limits))
@@ -251,7 +259,11 @@ func (h *hub) joinEvents(sampler *observe.Sampler) (err error) {
 		return err
 	}
 	h.pubsub, err = pubsub.New(context.Background(), pubsub.Config{Broker: h.broker, Store: h.broker.Store(), Project: h.fleet, Log: h.Log})
-	return err
+	if err != nil {
+		return err
+	}
+	h.nats = nats.New(nats.Config{Broker: h.broker, Admit: h.credentials.Admits, Observe: h.recorder.Record, Log: h.Log})
+	return nil
 }
 
 // dialPeer connects to the peer listener of a node: the one on this machine by its socket.
@@ -274,7 +286,7 @@ func (h *hub) joinChange() (err error) {
 	h.link.observing = h.export.Current
 	h.link.document, h.link.certify = h.machines.current, h.machines.certifyHome
 	h.link.declares, h.link.secrets = h.declares, h.secrets.Resolve
-	h.driver = driver{link: h.link}
+	h.driver = driver{link: h.link, password: h.credentials.Password}
 	h.engine, err = deploy.New(deploy.Config{
 		Node:     h.Node,
 		Driver:   h.driver,

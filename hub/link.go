@@ -472,9 +472,15 @@ func (l *link) Connected(node string) bool {
 }
 
 // driver acts on nodes; it is deploy.Driver.
-type driver struct{ link *link }
+type driver struct {
+	link     *link
+	password func(service string) string
+}
 
 func (d driver) Start(ctx context.Context, node string, a fleet.Assignment) error {
+	if len(a.Manifest.Publishes)+len(a.Manifest.Subscribes) > 0 {
+		a.Credential = d.password(a.Service)
+	}
 	b, err := json.Marshal(a)
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"github.com/shoalrun/shoal/deploy/process"
 	"github.com/shoalrun/shoal/fleet"
 	"github.com/shoalrun/shoal/gateway"
+	"github.com/shoalrun/shoal/identity"
 	"github.com/shoalrun/shoal/manifest"
 	"github.com/shoalrun/shoal/observe"
 	"github.com/shoalrun/shoal/observe/export"
@@ -29,6 +30,7 @@ import (
 type listeners struct {
 	operator, peers  net.Listener // Unix sockets
 	gateway, metrics net.Listener
+	nats             net.Listener // nil on a machine that joined
 }
 
 // assemble joins the rooms: every seam between them is filled here.
@@ -90,7 +92,8 @@ func (n *node) open(ctx context.Context) (err error) {
 	}
 	n.settings = w.Settings()
 	n.secrets = w.Secrets()
-	return nil
+	n.credentials, err = identity.OpenCredentials(n.Paths.HubDir)
+	return err
 }
 
 // wanted keeps a node from starting that was on its way when the fleet was stopped.
@@ -120,7 +123,7 @@ func (n *node) joinDataPath(sampler *observe.Sampler) (err error) {
 		Ranges:      n.settings.Ranges,
 		Recorder:    n.recorder,
 		Sampler:     sampler,
-		HubServices: []string{fleet.Events, fleet.Pubsub},
+		HubServices: []string{fleet.Events, fleet.Pubsub, fleet.NATS},
 		Peer:        n.dialPeer,
 		NameOf:      func(a netip.Addr) (string, bool) { return n.sidecars.manager.NameOf(a) },
 	}.Limited(n.settings.Limits))
@@ -147,7 +150,7 @@ func (n *node) joinDataPath(sampler *observe.Sampler) (err error) {
 		Owned:      n.Owned,
 		LogDir:     n.Paths.Logs,
 	})
-	n.standIns = &standIns{manager: n.sidecars.manager, snapshot: n.proxy.Snapshot, ctx: context.Background(), open: make(map[string]*standIn)}
+	n.standIns = &standIns{manager: n.sidecars.manager, snapshot: n.proxy.Snapshot, password: n.password, ctx: context.Background(), open: make(map[string]*standIn)}
 	return err
 }
 
@@ -230,7 +233,10 @@ func (n *node) listen() (err error) {
 	if n.listeners.gateway, err = n.tcp("gateway", n.Config.Gateway, at.Gateway); err != nil {
 		return err
 	}
-	n.listeners.metrics, err = n.tcp("metrics", n.Metrics, at.Metrics)
+	if n.listeners.metrics, err = n.tcp("metrics", n.Metrics, at.Metrics); err != nil || n.machines.elsewhere() {
+		return err
+	}
+	n.listeners.nats, err = n.tcp("nats", n.NATS, at.NATS)
 	return err
 }
 

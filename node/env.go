@@ -30,12 +30,16 @@ func (n *node) env(_ context.Context, service string) ([]api.Var, error) {
 }
 
 func (n *node) hostEnv() []api.Var {
-	return []api.Var{
+	vars := []api.Var{
 		{Name: "SHOAL_GATEWAY", Value: "http://" + n.listeners.gateway.Addr().String()},
 		{Name: "SHOAL_METRICS", Value: "http://" + n.listeners.metrics.Addr().String() + "/metrics"},
 		{Name: "SHOAL_DATA", Value: n.Paths.Data},
 		{Name: "SHOAL_WORKSPACE", Value: n.Workspace},
 	}
+	if address := n.natsAddress(); address != "" {
+		vars = append(vars, api.Var{Name: "NATS_URL", Value: "nats://" + fleet.Operator + ":" + n.credentials.Password(fleet.Operator) + "@" + address})
+	}
+	return vars
 }
 
 // redacted stands in a value for a secret.
@@ -55,6 +59,7 @@ func asVars(environment []string) []api.Var {
 type standIns struct {
 	manager  *sidecar.Manager
 	snapshot func() *fleet.Snapshot
+	password func(service string) string // for NATS; empty: it is not known here
 
 	mu   sync.Mutex
 	ctx  context.Context // of the node; set by Run
@@ -92,7 +97,7 @@ func (s *standIns) Of(service string) ([]string, error) {
 		old.end()
 	}
 	ctx, end := context.WithCancel(s.ctx)
-	env, err := s.manager.StandIn(ctx, m)
+	env, err := s.manager.StandIn(ctx, m, s.password(service))
 	if err != nil {
 		end()
 		return nil, err
@@ -108,4 +113,16 @@ func (s *standIns) manifest(service string) (*fleet.Manifest, error) {
 		return nil, fmt.Errorf("no service of this fleet is called %s; `shoal status` lists them", service)
 	}
 	return &services[i].Manifest, nil
+}
+
+// password is a service's for NATS. A machine that joined knows only those of what it runs, from their assignments.
+func (n *node) password(service string) string {
+	if n.credentials != nil {
+		return n.credentials.Password(service)
+	}
+	of, err := n.sidecars.Of(service)
+	if err != nil {
+		return ""
+	}
+	return of.Assignment().Credential
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/shoalrun/shoal/deploy/process"
 	"github.com/shoalrun/shoal/fleet"
 	"github.com/shoalrun/shoal/gateway"
+	"github.com/shoalrun/shoal/identity"
 	"github.com/shoalrun/shoal/manifest"
 	"github.com/shoalrun/shoal/observe"
 	"github.com/shoalrun/shoal/observe/export"
@@ -47,8 +48,8 @@ type Config struct {
 	// Owned says that nothing may outlive this process; otherwise instances do, under their shims.
 	Owned bool
 	Mode  fleet.Mode // the operator's choice; empty: what the machine can do
-	// Gateway and Metrics are HOST:PORT of the operator's choice; empty: shoal.work's, else the default.
-	Gateway, Metrics string
+	// Gateway, Metrics and NATS are HOST:PORT of the operator's choice; empty: shoal.work's, else the default.
+	Gateway, Metrics, NATS string
 	// Join is HOST:PORT of the hub, for a node on another machine than the hub's; empty: it is on this one.
 	// Token lets the machine join; a node that has joined needs none. Peers is HOST:PORT where it awaits
 	// calls of other nodes (empty: port 7443, or the next free one, of the address by which it reaches
@@ -65,10 +66,12 @@ const stopPatience = 30 * time.Second
 // node is the assembled process. Its fields are set before anything runs.
 type node struct {
 	Config
-	started    time.Time
-	settings   *manifest.Workspace // shoal.work, as it was at the start
-	secrets    *workspace.Secrets
-	capability sidecar.Capability
+	started  time.Time
+	settings *manifest.Workspace // shoal.work, as it was at the start
+	secrets  *workspace.Secrets
+	// credentials makes the passwords for NATS; nil on a machine that joined.
+	credentials identity.CredentialKey
+	capability  sidecar.Capability
 
 	sockets    *daemon.Sockets
 	recorder   *observe.Recorder
@@ -117,6 +120,7 @@ func (n *node) run(ctx context.Context) error {
 		n.link.Run,
 		n.serveGateway,
 		n.serveMetrics,
+		n.serveNATS,
 		n.serveOperator,
 		n.servePeers,
 		n.machines.run,
@@ -221,6 +225,23 @@ func (n *node) serveGateway(ctx context.Context) error {
 	return n.gateway.Serve(ctx, n.listeners.gateway)
 }
 
+// serveNATS takes tools of this host to the broker, as the operator: they prove that by a password.
+func (n *node) serveNATS(ctx context.Context) error {
+	if n.listeners.nats == nil {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return n.proxy.ServeNamed(ctx, n.listeners.nats, proxy.Source{Service: fleet.Operator}, fleet.NATS, 0)
+}
+
+// natsAddress is HOST:PORT; empty where this node does not listen for NATS.
+func (n *node) natsAddress() string {
+	if n.listeners.nats == nil {
+		return ""
+	}
+	return n.listeners.nats.Addr().String()
+}
+
 func (n *node) serveOperator(ctx context.Context) error {
 	return api.Serve(ctx, n.listeners.operator, n.operator().Handler())
 }
@@ -234,6 +255,7 @@ func (n *node) status() fleet.NodeStatus {
 		Reason:  n.capability.Reason,
 		Gateway: n.listeners.gateway.Addr().String(),
 		Metrics: n.listeners.metrics.Addr().String(),
+		NATS:    n.natsAddress(),
 		Peers:   n.machines.address(),
 		Held:    n.machines.held(),
 	}

@@ -194,7 +194,9 @@ func (t *table) serviceNames() (names []string) {
 	return names
 }
 
-func (t *table) names() []string { return append(t.serviceNames(), fleet.Events, fleet.Pubsub) }
+func (t *table) names() []string {
+	return append(t.serviceNames(), fleet.Events, fleet.Pubsub, fleet.NATS)
+}
 
 func unknownHost(host string) *refusal {
 	return &refusal{

@@ -27,7 +27,7 @@ type service struct {
 	places  []*place
 	load    *load
 	rate    *rate // nil: none
-	hub     bool  // events or pubsub: the broker's, hosted by the hub
+	hub     bool  // events, pubsub or nats: the broker's, hosted by the hub
 	aliases map[string]string
 }
 
@@ -45,6 +45,7 @@ type load struct {
 const (
 	eventsIndex = 1
 	pubsubIndex = 2
+	natsIndex   = 3
 )
 
 // compileLocked builds the table of s. What endpoints know is kept by instance id.
@@ -53,8 +54,10 @@ func (p *Proxy) compileLocked(s *fleet.Snapshot) *table {
 	for _, fs := range s.Services {
 		t.add(p.serviceLocked(fs))
 	}
-	t.add(p.brokerLocked(fleet.Events, eventsIndex))
-	t.add(p.brokerLocked(fleet.Pubsub, pubsubIndex))
+	http := []fleet.Port{{Number: 80, Protocol: fleet.HTTP, Default: true}, {Number: 8085, Protocol: fleet.HTTP}}
+	t.add(p.brokerLocked(fleet.Events, eventsIndex, http))
+	t.add(p.brokerLocked(fleet.Pubsub, pubsubIndex, http))
+	t.add(p.brokerLocked(fleet.NATS, natsIndex, []fleet.Port{{Number: 4222, Protocol: fleet.TCP, Default: true}}))
 	for _, s := range t.services {
 		t.rateLocked(s)
 	}
@@ -92,11 +95,9 @@ func (p *Proxy) serviceLocked(fs *fleet.Service) *service {
 }
 
 // brokerLocked makes the service that stands for one of the broker's names: hosted here, or by the hub.
-func (p *Proxy) brokerLocked(name string, index uint16) *service {
+func (p *Proxy) brokerLocked(name string, index uint16, ports []fleet.Port) *service {
 	fs := &fleet.Service{Name: name, Index: index, Deployed: true}
-	fs.Manifest = fleet.Manifest{Service: name, Ports: []fleet.Port{
-		{Number: 80, Protocol: fleet.HTTP, Default: true}, {Number: 8085, Protocol: fleet.HTTP},
-	}}
+	fs.Manifest = fleet.Manifest{Service: name, Ports: ports}
 	pl := &place{endpoint: p.endpointLocked("hub/" + name), service: name, node: hubNode, builtin: p.cfg.Builtin[name], limit: noLimit}
 	p.joinLocked(pl)
 	s := &service{Service: fs, load: p.loadLocked(name), hub: true}

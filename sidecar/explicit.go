@@ -17,20 +17,21 @@ type listener struct {
 	Port    uint16 `json:"port,omitempty"`    //
 	Forward bool   `json:"forward,omitempty"` // the HTTP proxy, for any host
 	Address string `json:"address,omitempty"` // where it listens
+	User    string `json:"user,omitempty"`    // before the address in NAME_URL: `USER:PASSWORD@`
 }
 
 // planExplicit decides the listeners and the application's own ports.
 func (s *Sidecar) planExplicit() {
 	manifest := &s.rec.Assignment.Manifest
-	s.rec.Listeners = s.m.listenersFor(manifest)
+	s.rec.Listeners = s.m.listenersFor(manifest, s.rec.Assignment.Credential)
 	s.rec.Ports = map[uint16]uint16{}
 	for _, p := range manifest.Ports {
 		s.rec.Ports[p.Number] = s.m.ports.take(p.Number)
 	}
 }
 
-// listenersFor returns what stands for everything that a service may call.
-func (m *Manager) listenersFor(manifest *fleet.Manifest) []listener {
+// listenersFor returns what stands for everything that a service may call. credential is its password for NATS.
+func (m *Manager) listenersFor(manifest *fleet.Manifest, credential string) []listener {
 	var all []listener
 	for _, c := range manifest.Calls {
 		all = append(all, m.callListeners(c)...)
@@ -39,6 +40,9 @@ func (m *Manager) listenersFor(manifest *fleet.Manifest) []listener {
 		all = append(all, listener{
 			Name: "need " + n.Name, Env: envName(n.Name), Scheme: "tcp", Host: n.Name, Port: n.Port,
 		})
+	}
+	if credential != "" && len(manifest.Publishes)+len(manifest.Subscribes) > 0 {
+		all = append(all, listener{Name: fleet.NATS, Env: "NATS", Scheme: "nats", Host: fleet.NATS, Port: natsPort, User: userinfo(manifest.Service, credential)})
 	}
 	return append(all,
 		listener{Name: fleet.Events, Env: "EVENTS", Scheme: "http", Host: fleet.Events, Port: 80},
@@ -97,6 +101,19 @@ func scheme(p fleet.Protocol) string {
 	return "http"
 }
 
+// natsPort is where the name `nats` listens.
+const natsPort = 4222
+
+func userinfo(service, credential string) string { return service + ":" + credential + "@" }
+
+// natsEnv tells an application in a namespace of its own how to connect by NATS.
+func natsEnv(a *fleet.Assignment) []string {
+	if a.Credential == "" {
+		return nil
+	}
+	return []string{"NATS_URL=nats://" + userinfo(a.Service, a.Credential) + fleet.NATS + ":" + strconv.Itoa(natsPort)}
+}
+
 // envName makes a prefix for environment variables of a host name.
 func envName(host string) string {
 	return strings.NewReplacer("-", "_", ".", "_").Replace(strings.ToUpper(host))
@@ -128,7 +145,7 @@ func (r *record) explicitEnv() []string {
 // variables name the listener to whom it is for.
 func (l *listener) variables() []string {
 	if !l.Forward {
-		return []string{l.Env + "_URL=" + l.Scheme + "://" + l.Address, l.Env + "_ADDR=" + l.Address}
+		return []string{l.Env + "_URL=" + l.Scheme + "://" + l.User + l.Address, l.Env + "_ADDR=" + l.Address}
 	}
 	proxy := "http://" + l.Address
 	return []string{"HTTP_PROXY=" + proxy, "http_proxy=" + proxy, "NO_PROXY=localhost,127.0.0.1", "no_proxy=localhost,127.0.0.1"}

@@ -223,6 +223,7 @@ func (r *resolver) nameOf(a netip.Addr) (string, bool) {
 const (
 	indexEvents = 1
 	indexPubsub = 2
+	indexNATS   = 3
 )
 
 func (m *Manager) serviceOf(index uint16) (string, bool) {
@@ -231,6 +232,8 @@ func (m *Manager) serviceOf(index uint16) (string, bool) {
 		return fleet.Events, true
 	case indexPubsub:
 		return fleet.Pubsub, true
+	case indexNATS:
+		return fleet.NATS, true
 	}
 	snapshot := m.cfg.Proxy.Snapshot()
 	if snapshot == nil {

@@ -12,7 +12,7 @@ import (
 // StandIn opens loopback listeners for a process outside Shoal that takes a service's place (in an IDE,
 // say), and returns the variables that name them: those that explicit mode gives to the service itself.
 // Whoever reaches them acts as the service. They are served until ctx ends.
-func (m *Manager) StandIn(ctx context.Context, manifest *fleet.Manifest) (env []string, err error) {
+func (m *Manager) StandIn(ctx context.Context, manifest *fleet.Manifest, credential string) (env []string, err error) {
 	src := proxy.Source{Service: manifest.Service}
 	var open []net.Listener
 	defer func() {
@@ -20,7 +20,7 @@ func (m *Manager) StandIn(ctx context.Context, manifest *fleet.Manifest) (env []
 			closeListeners(open)
 		}
 	}()
-	listeners := m.listenersFor(manifest)
+	listeners := m.listenersFor(manifest, credential)
 	for i := range listeners {
 		ln, err := net.Listen("tcp4", "127.0.0.1:0")
 		if err != nil {

@@ -65,6 +65,8 @@ func main() {
 	mux.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { os.Exit(3) })
 	mux.HandleFunc("/flood", flood)
 	mux.HandleFunc("/events/", event)
+	mux.HandleFunc("/nats/publish", natsPublish)
+	mux.HandleFunc("/nats/receive", natsReceive)
 	mux.HandleFunc("/seen", func(w http.ResponseWriter, _ *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
