@@ -72,7 +72,7 @@ func (s *http2Stream) hedgeLate() {
 // openSecond sends the request to x.place in HTTP/2. While there is no connection, s.up is nil.
 func (s *http2Stream) openSecond() bool {
 	whole := len(s.replay) == 0
-	s.up = s.link().open(nil, s.compose(), whole, s)
+	s.up = s.link().open(s.source.Service, nil, s.compose(), whole, s)
 	if s.up == nil {
 		return false
 	}

@@ -28,6 +28,7 @@ const knownIntroductions = 1024
 func (c *http2Session) findForPeer(s *http2Stream) {
 	h := s.down.Head()
 	s.http1 = c.introduce(&s.exchange, h)
+	s.down.SetSource(s.source.Service)
 	s.peerBound(h)
 }
 

@@ -192,7 +192,7 @@ func (s *http2Stream) open(b *h2.Batch) bool {
 		return false
 	}
 	whole := s.down.Ended() && len(s.replay) == 0 && s.down.Trailers() == nil
-	s.up = x.linkOf(s.down.Head().Length).open(b, s.compose(), whole, s)
+	s.up = x.linkOf(s.down.Head().Length).open(x.source.Service, b, s.compose(), whole, s)
 	if s.up == nil {
 		return false
 	}

@@ -90,12 +90,18 @@ func (e *endpoint) endHTTP2() {
 // speaksHTTP1 reports whether the application behind the link is known not to speak HTTP/2.
 func (l *http2Link) speaksHTTP1(now int64) bool { return l.plain.Load() > now }
 
-// open sends a request on a connection that takes one, or returns nil where there is none.
-func (l *http2Link) open(b *h2.Batch, h *h2.Head, end bool, r h2.Receiver) *h2.Stream {
+// open sends a request of source's on a connection that takes one, or returns nil where there is none. Services
+// that share a connection to a peer are served in turn.
+func (l *http2Link) open(source string, b *h2.Batch, h *h2.Head, end bool, r h2.Receiver) *h2.Stream {
 	for _, c := range *l.conns.Load() {
-		if s, err := c.Open(b, h, end, r); err == nil {
-			return s
+		s, err := c.Open(b, h, end, r)
+		if err != nil {
+			continue
 		}
+		if l.via != nil {
+			s.SetSource(source)
+		}
+		return s
 	}
 	return nil
 }

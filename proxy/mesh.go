@@ -108,7 +108,7 @@ func (c *meshCall) send(x *exchange, l *http2Link) bool {
 	c.mu.Lock()
 	c.headed, c.ended, c.err, c.interims, c.interim = false, false, nil, 0, c.interim[:0]
 	c.halted.Store(false)
-	st := l.open(later, &c.request, c.content.Done(), c)
+	st := l.open(x.source.Service, later, &c.request, c.content.Done(), c)
 	c.st = st
 	c.mu.Unlock()
 	if st == nil {

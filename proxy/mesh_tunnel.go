@@ -84,7 +84,7 @@ func (x *exchange) openStream(h *h2.Head) (*h2.Stream, outcome) {
 		if x.left() {
 			return nil, outcome{reason: fleet.ReasonCallerGone}
 		}
-		if st := l.open(nil, h, false, nil); st != nil {
+		if st := l.open(x.source.Service, nil, h, false, nil); st != nil {
 			return st, outcome{}
 		}
 		if o := l.connect(x); o.reason != "" {
@@ -133,6 +133,7 @@ func (c *http2Session) acceptConnect(st *h2.Stream) {
 		x.obs.Method = "GET"
 	}
 	c.introduce(x, h)
+	st.SetSource(x.source.Service)
 	x.requestID([]byte(h.Get("x-request-id")))
 	var trace traceFields
 	trace.parent(h.Get("traceparent"))

@@ -44,7 +44,7 @@ type Conn struct {
 	writer  writer
 	enc     *hpack.Encoder
 	streams map[uint32]*Stream
-	starved []*Stream // have bytes to send and no window, or no room in the output, for them
+	turns   turns
 	free    []*Stream
 	retired []*Stream // closed and released; the reading goroutine moves them to free
 

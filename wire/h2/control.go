@@ -42,10 +42,23 @@ func (c *Conn) onSettings(f *frame) error {
 	}
 	c.writer.out = appendFrame(c.writer.out, 0, frameSettings, flagAck, 0)
 	c.batch.mark(c)
-	woken := c.takeStarvedLocked(false)
+	woken := c.opened()
 	c.mu.Unlock()
-	c.wakeAll(woken)
+	for _, s := range woken {
+		s.deliver(Event{Kind: Writable, Batch: &c.batch})
+	}
 	return nil
+}
+
+// opened are the streams whose window SETTINGS opened.
+func (c *Conn) opened() (all []*Stream) {
+	for _, s := range c.streams {
+		if s.starved && s.sendWindow > 0 {
+			s.fedLocked()
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 func (c *Conn) settingLocked(id uint16, v uint32) error {
@@ -217,18 +230,7 @@ func (c *Conn) connWindow(n int64) error {
 		c.mu.Unlock()
 		return connError(FlowControlError, "the connection's window over 2^31-1")
 	}
-	var woken []*Stream
-	if c.sendWindow == n { // it was shut, so that is what they waited for
-		woken = c.takeStarvedLocked(false)
-	}
 	c.mu.Unlock()
-	c.wakeAll(woken)
+	c.serve()
 	return nil
-}
-
-// wakeAll tells streams that they may send again; on the reading goroutine.
-func (c *Conn) wakeAll(woken []*Stream) {
-	for _, s := range woken {
-		s.deliver(Event{Kind: Writable, Batch: &c.batch})
-	}
 }

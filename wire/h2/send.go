@@ -83,7 +83,7 @@ func (s *Stream) sendLocked(p []byte, end bool) (n int, err error) {
 	}
 	c := s.c
 	for n < len(p) {
-		k := int(min(int64(len(p)-n), s.sendWindow, c.sendWindow, frameMax, int64(c.roomLocked())))
+		k := int(min(int64(len(p)-n), s.sendWindow, c.sendWindow, frameMax, int64(c.roomLocked(s))))
 		if k <= 0 {
 			s.starveLocked()
 			return n, nil
@@ -95,6 +95,7 @@ func (s *Stream) sendLocked(p []byte, end bool) (n int, err error) {
 		c.writer.out = append(appendFrame(c.writer.out, k, frameData, flags, s.id), p[n:n+k]...)
 		s.sendWindow -= int64(k)
 		c.sendWindow -= int64(k)
+		s.credit = max(s.credit-k, 0)
 		c.earnLocked(earnedByData)
 		n += k
 	}
@@ -135,16 +136,18 @@ func (s *Stream) starveLocked() {
 		return
 	}
 	s.starved, s.waits = true, 0
-	s.c.starved = append(s.c.starved, s)
+	if s.sendWindow > 0 {
+		s.c.turns.addLocked(s)
+	}
 }
 
-// fedLocked takes the stream off the list of those that wait.
+// fedLocked: the stream waits no longer.
 func (s *Stream) fedLocked() {
 	if !s.starved {
 		return
 	}
 	s.starved = false
-	s.c.starved = slices.DeleteFunc(s.c.starved, func(o *Stream) bool { return o == s })
+	s.c.turns.removeLocked(s)
 }
 
 // Keep stores what came and cannot go on yet. data is from a Data event, as is end.

@@ -9,8 +9,8 @@ func (c *Conn) stalledLocked(every time.Duration) (stalled []*Stream) {
 	if c.cfg.Stall == 0 {
 		return nil
 	}
-	for _, s := range c.starved {
-		if s.receiver == nil && s.tail == nil {
+	for _, s := range c.streams {
+		if !s.starved || s.receiver == nil && s.tail == nil {
 			continue
 		}
 		if s.waits++; time.Duration(s.waits-1)*every >= c.cfg.Stall {

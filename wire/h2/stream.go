@@ -54,9 +54,11 @@ type Stream struct {
 	localEnd    bool
 	closed      bool
 	released    bool
-	starved     bool // is in the connection's list
-	waits       int  // ticks for which it is
-	noBody      bool // the response to HEAD has none, whatever its Content-Length
+	starved     bool   // has bytes to send that wait for the stream's window, or for its turn
+	credit      int    // what its turn has left for it
+	source      string // for whom it is
+	waits       int    // ticks for which it is
+	noBody      bool   // the response to HEAD has none, whatever its Content-Length
 	pins        int
 	opened      uint64 // writer.taken when the request was put into the output
 	sendWindow  int64

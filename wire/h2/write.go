@@ -99,8 +99,14 @@ const (
 	keepCombined = 512 << 10
 )
 
-// flush writes what is there, unless somebody else is at it, who then writes for us too.
+// flush writes what is there, and then what waits for its turn.
 func (c *Conn) flush() {
+	c.write()
+	c.serve()
+}
+
+// write writes what is there, unless somebody else is at it, who then writes for us too.
+func (c *Conn) write() {
 	c.mu.Lock()
 	w := &c.writer
 	w.queued = false
@@ -186,9 +192,8 @@ func (c *Conn) drainOutput(p []byte) {
 	}
 	c.writer.blocked = false
 	c.writer.quiet.Broadcast()
-	woken := c.takeStarvedLocked(true)
 	c.mu.Unlock()
-	c.wakeStarved(woken)
+	c.serve()
 }
 
 // writeDeadline gives the peer the write timeout to take the next piece.
@@ -200,48 +205,6 @@ func (c *Conn) writeDeadline() {
 	}
 }
 
-// roomLocked is how many bytes of DATA the output takes.
-func (c *Conn) roomLocked() int {
-	if !c.writer.blocked {
-		return idMax
-	}
-	return c.cfg.MaxOutput - len(c.writer.out)
-}
-
 // cloggedLocked reports whether the peer takes so little that it gets no further answers: their heads are
 // not subject to flow control.
 func (c *Conn) cloggedLocked() bool { return c.writer.blocked && len(c.writer.out) > c.cfg.MaxOutput }
-
-// takeStarvedLocked takes the streams that waited. pinned keeps them from being used again while
-// another goroutine than the reading one holds them.
-func (c *Conn) takeStarvedLocked(pinned bool) []*Stream {
-	if len(c.starved) == 0 {
-		return nil
-	}
-	woken := c.starved
-	c.starved = nil
-	for _, s := range woken {
-		s.starved = false
-		if pinned {
-			s.pins++
-		}
-	}
-	return woken
-}
-
-// wakeStarved tells streams that they may send again; from outside the reading goroutine.
-func (c *Conn) wakeStarved(woken []*Stream) {
-	if len(woken) == 0 {
-		return
-	}
-	b := Batch{}
-	for _, s := range woken {
-		s.deliver(Event{Kind: Writable, Batch: &b})
-	}
-	b.flush()
-	c.mu.Lock()
-	for _, s := range woken {
-		s.pins--
-	}
-	c.mu.Unlock()
-}
