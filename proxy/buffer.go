@@ -16,6 +16,9 @@ var buffers = sync.Pool{New: func() any { return &buffer{b: make([]byte, bufferS
 func getBuffer() *buffer { return buffers.Get().(*buffer) }
 
 func putBuffer(b *buffer) {
+	if len(b.b) == largeSize {
+		largeBuffers.Put((*[largeSize]byte)(b.b))
+	}
 	if len(b.b) != bufferSize {
 		return // grown for one large head, or freed: not worth keeping
 	}
@@ -46,6 +49,22 @@ func (b *buffer) room(limit int) []byte {
 	}
 	return b.b[b.w:]
 }
+
+// enlarge makes b one for a large body: each read and write has a price of its own.
+func (b *buffer) enlarge() {
+	if len(b.b) != bufferSize {
+		return
+	}
+	large := largeBuffers.Get().(*[largeSize]byte)
+	b.r, b.w = 0, copy(large[:], b.bytes())
+	buffers.Put(&buffer{b: b.b})
+	b.b = large[:]
+}
+
+// largeSize is how much of a large body is read at once.
+const largeSize = 128 << 10
+
+var largeBuffers = sync.Pool{New: func() any { return new([largeSize]byte) }}
 
 // free gives the memory back at once and leaves b empty: for what outlives its bytes.
 func (b *buffer) free() {

@@ -139,6 +139,9 @@ func (t *translation) more(body *h1.Body, stream bool) error {
 	if stream {
 		until = time.Now().Add(x.route.idle)
 	}
+	if body.Left() > largeSize {
+		t.b.enlarge()
+	}
 	n, err := t.u.read(x, t.b.room(bufferSize), until)
 	t.b.w += n
 	if n == 0 && err != nil && body.ToEnd() && endOfStream(err) {

@@ -83,6 +83,9 @@ func (c *meshCall) relay(x *exchange) outcome {
 	if f == inChunks && h.Length >= 0 {
 		h.Fields = slices.DeleteFunc(h.Fields, func(f h2.Field) bool { return f.Name == "content-length" })
 	}
+	if h.Length > largeSize {
+		b.enlarge()
+	}
 	out := s.appendHead(b.b[:0], h)
 	if f == inChunks {
 		out = append(out, "Transfer-Encoding: chunked\r\n"...)

@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/shoalrun/shoal/fleet"
@@ -110,11 +109,6 @@ func (s *session) hideInternal(head []byte) (found bool) {
 	return found
 }
 
-// largeSize is what is read at once of a large body: each read and write has a price of its own.
-const largeSize = 128 << 10
-
-var largeBuffers = sync.Pool{New: func() any { return new([largeSize]byte) }}
-
 // stream relays the rest of a body as it comes.
 func (s *session) stream(x *exchange, u *upstream, b *buffer, body *h1.Body) outcome {
 	if err := s.splice(x, u, body); err != nil {
@@ -124,12 +118,11 @@ func (s *session) stream(x *exchange, u *upstream, b *buffer, body *h1.Body) out
 		s.giveBack(x, u, pending(u.raw))
 		return outcome{}
 	}
-	p := b.b
+	b.r = b.w // all that was in it is with the caller
 	if body.Left() > largeSize {
-		large := largeBuffers.Get().(*[largeSize]byte)
-		defer largeBuffers.Put(large)
-		p = large[:]
+		b.enlarge()
 	}
+	p := b.b
 	for !body.Done() {
 		n, err := u.read(x, p, s.until(x))
 		k, bad := body.Take(p[:n])

@@ -28,8 +28,8 @@ type beneath struct {
 	out     []byte
 }
 
-// beneathSize holds two full records.
-const beneathSize = 33 << 10
+// beneathSize holds four full records.
+const beneathSize = 66 << 10
 
 var beneathBuffers = sync.Pool{New: func() any { return new([beneathSize]byte) }}
 

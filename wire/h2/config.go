@@ -24,7 +24,7 @@ type Config struct {
 	TooLarge func(s *Stream, b *Batch, why, limit string)
 	// Guard refuses trailer fields whose names begin with it. Empty: none.
 	Guard string
-	// MaxOutput bounds the bytes that wait for a full socket, before DATA stops: 256 KB.
+	// MaxOutput bounds the bytes that wait to be written, before DATA stops: 256 KB.
 	MaxOutput int
 	// MaxResets is how many streams a client may reset in a second, lastingly (its burst, too): 1000.
 	// It is the answer to rapid resets (CVE-2023-44487).

@@ -18,7 +18,8 @@
 // its bytes were consumed: so a stream holds at most [Config.StreamWindow] bytes of what its peer
 // sent, a slow stream stalls no other, and a slow reader slows its writer. Output is combined: who
 // finds a connection's writer free writes for everybody, and a socket that is full costs a goroutine
-// for as long as it is full, never the goroutine that wanted to write.
+// for as long as it is full, never the goroutine that wanted to write. Streams that must wait for the
+// connection are served in turn by source ([Stream.SetSource]).
 //
 // Nothing a peer can make grow is without a limit; the name of the limit stands in the GOAWAY's
 // debug data, in the [StreamError] or in the body of the refusal.

@@ -213,8 +213,7 @@ func (c *Conn) onData(f *frame) error {
 		return nil
 	}
 	if s.receiver == nil {
-		s.kept = append(s.kept, p...)
-		s.keptEnd = s.keptEnd || end
+		s.Keep(p, end)
 		s.wakeLocked()
 		c.mu.Unlock()
 		return nil

@@ -1,6 +1,9 @@
 package h2
 
-import "slices"
+import (
+	"slices"
+	"sync"
+)
 
 // SendHead sends a response's head, final or interim, or trailers, which have end set. It never
 // waits: heads are not subject to flow control.
@@ -152,6 +155,7 @@ func (s *Stream) fedLocked() {
 
 // Keep stores what came and cannot go on yet. data is from a Data event, as is end.
 func (s *Stream) Keep(data []byte, end bool) {
+	s.keepRoom(len(data))
 	s.kept = append(s.kept, data...)
 	s.keptEnd = s.keptEnd || end
 }
@@ -214,10 +218,38 @@ func (s *Stream) forward(b *Batch, to *Stream, p []byte) int {
 	return sent
 }
 
+// largeKept holds what a stream of a large window keeps. Such buffers are shared: growing one for each stream
+// costs more than the bytes that it is for.
+const largeKept = 256 << 10
+
+var keptBuffers = sync.Pool{New: func() any { return new([largeKept]byte) }}
+
+// keepRoom sees to it that n bytes more can be kept.
+func (s *Stream) keepRoom(n int) {
+	if len(s.kept)+n <= cap(s.kept) {
+		return
+	}
+	rest := s.kept[s.keptAt:]
+	need := len(rest) + n
+	if s.c.cfg.StreamWindow >= largeKept && need > max(cap(s.kept), keepStream) && need <= largeKept {
+		s.kept = keptBuffers.Get().(*[largeKept]byte)[:0]
+	}
+	s.kept, s.keptAt = append(s.kept[:0], rest...), 0
+}
+
 func (s *Stream) dropKept(n int) {
 	if s.keptAt += n; s.keptAt == len(s.kept) {
-		s.kept, s.keptAt = s.kept[:0], 0
+		s.freeKept()
 	}
+}
+
+// freeKept empties the buffer, and gives a large one back.
+func (s *Stream) freeKept() {
+	if cap(s.kept) == largeKept {
+		keptBuffers.Put((*[largeKept]byte)(s.kept[:largeKept]))
+		s.kept = nil
+	}
+	s.kept, s.keptAt = s.kept[:0], 0
 }
 
 // Consumed returns window for n bytes of the body, once it is worth a frame.

@@ -98,7 +98,7 @@ const keepStream = 16 << 10
 func (s *Stream) reuse() {
 	s.list.Reset()
 	s.trailerList.Reset()
-	if cap(s.kept) > keepStream {
+	if s.freeKept(); cap(s.kept) > keepStream {
 		s.kept = nil
 	}
 	*s = Stream{

@@ -65,19 +65,18 @@ func (t *turns) removeLocked(s *Stream) {
 
 // roomLocked is how many bytes of DATA the output takes of a stream.
 func (c *Conn) roomLocked(s *Stream) int {
+	room := c.cfg.MaxOutput - len(c.writer.out)
 	switch {
 	case s.credit > 0:
-		return min(s.credit, c.cfg.MaxOutput-len(c.writer.out))
+		return min(s.credit, room)
 	case c.turns.serving || len(c.turns.queues) > 0:
 		return 0
-	case c.writer.blocked:
-		return c.cfg.MaxOutput - len(c.writer.out)
 	}
-	return idMax
+	return room
 }
 
-// serve lets those that wait send, in turn, until none waits or the connection is full again. Who writes calls
-// it once all is written, so that it goes on where it must stop for another writer.
+// serve lets those that wait send, in turn, until none waits or the connection is full again. Who writes begins
+// it again once all is written, so that it may stop for another writer. The caller holds no lock of a Receiver's.
 func (c *Conn) serve() {
 	c.mu.Lock()
 	t, w := &c.turns, &c.writer
@@ -96,7 +95,7 @@ func (c *Conn) serve() {
 			break
 		}
 		c.mu.Unlock()
-		c.write()
+		c.flush()
 		c.mu.Lock()
 	}
 	t.serving = false

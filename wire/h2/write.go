@@ -99,14 +99,9 @@ const (
 	keepCombined = 512 << 10
 )
 
-// flush writes what is there, and then what waits for its turn.
+// flush writes what is there, unless somebody else is at it, who then writes for us too. Those who wait for their
+// turn are told from another goroutine: who flushes may hold their locks.
 func (c *Conn) flush() {
-	c.write()
-	c.serve()
-}
-
-// write writes what is there, unless somebody else is at it, who then writes for us too.
-func (c *Conn) write() {
 	c.mu.Lock()
 	w := &c.writer
 	w.queued = false
@@ -124,6 +119,9 @@ func (c *Conn) write() {
 	}
 	w.writing = false
 	w.quiet.Broadcast()
+	if len(c.turns.queues) > 0 && !c.turns.serving && !w.blocked && !w.broken && c.sendWindow > 0 {
+		go c.serve()
+	}
 	c.mu.Unlock()
 }
 
