@@ -125,9 +125,9 @@ func (a *Authority) Bundle() Bundle { return a.live.Load().bundle }
 // Changed returns a channel that is closed when the bundle changes next. Get it before [Authority.Bundle].
 func (a *Authority) Changed() <-chan struct{} { return a.changed.next() }
 
-// Issue returns a certificate for the key of csr, a PKCS #10 request in DER. It is for the hub's own
-// identities and those of services that the hub hosts; nodes have [Authority.Join], [Authority.Renew]
-// and [Authority.IssueFor]. A node's identity is refused, for that is a membership's.
+// Issue returns a certificate for the key of csr, a PKCS #10 request in DER. It is for the process that has the
+// authority: the hub. Nodes have [Authority.Join] and [Authority.Renew]; a node's identity is refused here, for that is a
+// membership's.
 func (a *Authority) Issue(_ context.Context, id ID, csr []byte) (Issued, error) {
 	if err := a.ours(id); err != nil {
 		return Issued{}, err
@@ -141,33 +141,6 @@ func (a *Authority) Issue(_ context.Context, id ID, csr []byte) (Issued, error) 
 	}
 	p := a.live.Load()
 	chain, err := a.sign(p, id, 0, key)
-	if err != nil {
-		return Issued{}, err
-	}
-	return p.issued(chain), nil
-}
-
-// IssueFor returns a service's certificate for a key that a node holds. placed says whether the
-// desired state puts the service on the node; the authority does not know it, and asks each time. The
-// certificate shares the node's membership: to revoke the node revokes it.
-func (a *Authority) IssueFor(_ context.Context, node ID, service string, placed func(node, service string) bool, csr []byte) (Issued, error) {
-	id := Service(a.config.Fleet, service)
-	if err := errors.Join(a.ours(id), a.ours(node)); err != nil {
-		return Issued{}, err
-	}
-	p := a.live.Load()
-	m, ok := p.state.Nodes[node.Name]
-	if node.Kind != KindNode || !ok || !m.Revoked.IsZero() {
-		return Issued{}, refuse("%s is no node that has joined", node)
-	}
-	if !placed(node.Name, service) {
-		return Issued{}, refuse("service %s does not run on node %s", service, node.Name)
-	}
-	key, err := requestKey(csr)
-	if err != nil {
-		return Issued{}, refuse("%w", err)
-	}
-	chain, err := a.sign(p, id, m.Member, key)
 	if err != nil {
 		return Issued{}, err
 	}

@@ -249,32 +249,6 @@ func TestIssueRefusesWhatIsNotTheHubsToGive(t *testing.T) {
 	}
 }
 
-func TestServiceOfANodeSharesItsMembership(t *testing.T) {
-	r := newRealm(t, newClock())
-	r.join("a")
-	placed := func(node, service string) bool { return node == "a" && service == "orders" }
-	a := identity.Node("shop", "a")
-	_, err := r.IssueFor(t.Context(), a, "billing", placed, csr(t))
-	wantErr(t, err, identity.ErrRefused, "does not run on node a")
-	_, err = r.IssueFor(t.Context(), identity.Node("shop", "b"), "orders", placed, csr(t))
-	wantErr(t, err, identity.ErrRefused, "no node that has joined")
-
-	orders := r.source()
-	must(t, orders.Obtain(t.Context(), func(ctx ctx, csr []byte) (identity.Issued, error) {
-		return r.IssueFor(ctx, a, "orders", placed, csr)
-	}))
-	_, err = shake(orders.Client(nil, "h2"), r.doors())
-	must(t, err)
-	must(t, r.Revoke(t.Context(), "a"))
-	must(t, r.hub.SetBundle(r.Bundle()))
-	_, err = shake(orders.Client(nil, "h2"), r.doors())
-	wantErr(t, err, identity.ErrRevoked, "node a was revoked")
-	_, err = r.IssueFor(t.Context(), a, "orders", placed, csr(t))
-	if !errors.Is(err, identity.ErrRefused) {
-		t.Errorf("a revoked node is given a service's certificate: %v", err)
-	}
-}
-
 // Whatever a stranger sends in place of a token is refused, and nothing breaks.
 func FuzzToken(f *testing.F) {
 	a, err := identity.New(f.Context(), identity.Config{Fleet: "shop", Store: &disk{}})
