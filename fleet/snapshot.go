@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -11,6 +12,20 @@ type Snapshot struct {
 	Fleet    string     `json:"fleet"`
 	Version  uint64     `json:"version"`  // grows with every change of any service
 	Services []*Service `json:"services"` // sorted by name
+}
+
+// NodesOf names the nodes that run instances of a service, sorted.
+func (s *Snapshot) NodesOf(service string) []string {
+	var nodes []string
+	for _, one := range s.Services {
+		for _, e := range one.Endpoints {
+			if one.Name == service && e.Node != "" && e.Address == "" {
+				nodes = append(nodes, e.Node)
+			}
+		}
+	}
+	slices.Sort(nodes)
+	return slices.Compact(nodes)
 }
 
 // Service is everything that a data path must know of one service: what its manifest declares,

@@ -67,7 +67,7 @@ func (m *machines) open(ctx context.Context) (err error) {
 	if m.document != nil {
 		return nil
 	}
-	if m.authority, err = identity.New(ctx, identity.Config{Fleet: m.hub.fleet, Store: m.store, Log: m.hub.Log}); err != nil {
+	if m.authority, err = identity.New(ctx, identity.Config{Fleet: m.hub.fleet, Store: m.store, LeafTTL: m.settings.Certificates, Log: m.hub.Log}); err != nil {
 		return err
 	}
 	if m.source, err = identity.OpenSource(identity.SourceConfig{Log: m.hub.Log}); err != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/shoalrun/shoal/fleet"
 )
@@ -50,7 +51,13 @@ func workspaceKeys() []key {
 			doc: "Where secrets are looked up, in order: env files, and commands that get the reference as their last argument and print the value.",
 			set: setSecrets},
 	}
-	return slices.Concat(keys, observeKeys(), []key{limitKeys()}, listenerKeys(), []key{rangesKey()})
+	return slices.Concat(keys, observeKeys(), []key{limitKeys()}, listenerKeys(), []key{certificatesKey(), rangesKey()})
+}
+
+func certificatesKey() key {
+	return key{name: "certificates", shape: one(duration("24h", 10*time.Second, 30*24*time.Hour)), example: "12h", fallback: "24h",
+		doc: "How long the certificate of a node, or the hub, is valid, where the fleet has several machines. Each is renewed before half of that. 10s to 720h. Read when the hub starts.",
+		set: func(p *parse, n *node) { p.workspace.Certificates = time.Duration(n.duration()) }}
 }
 
 func fleetName() scalar {

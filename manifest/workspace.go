@@ -3,6 +3,7 @@ package manifest
 import (
 	"net"
 	"strconv"
+	"time"
 
 	"github.com/shoalrun/shoal/fleet"
 )
@@ -20,9 +21,10 @@ type Workspace struct {
 	Secrets   []SecretSource      // asked in this order
 
 	fleet.Observing
-	Limits    fleet.Limits
-	Ranges    fleet.Ranges
-	Listeners Listeners
+	Limits       fleet.Limits
+	Certificates time.Duration // their life; 0: the authority's default
+	Ranges       fleet.Ranges
+	Listeners    Listeners
 
 	at map[string]position
 }

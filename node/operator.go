@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -146,7 +147,7 @@ var signals = map[string]os.Signal{
 func (n *node) exec(ctx context.Context, r api.ExecRequest) (int, error) {
 	beside, err := n.sidecars.Of(r.Service)
 	if err != nil {
-		return 0, err
+		return 0, n.elsewhere(r.Service, err)
 	}
 	return beside.Exec(ctx, sidecar.ExecSpec{
 		Command: r.Command, Env: r.Env, TTY: r.TTY, Rows: r.Size.Rows, Columns: r.Size.Columns,
@@ -154,6 +155,15 @@ func (n *node) exec(ctx context.Context, r api.ExecRequest) (int, error) {
 		Resize:  translate(ctx, r.Resize, func(s api.Size) (sidecar.Size, bool) { return sidecar.Size(s), true }),
 		Signals: translate(ctx, r.Signals, func(name string) (os.Signal, bool) { s, ok := signals[name]; return s, ok }),
 	})
+}
+
+// elsewhere says on which machine to type what acts as a service that does not run here.
+func (n *node) elsewhere(service string, err error) error {
+	if nodes := n.proxy.Snapshot().NodesOf(service); len(nodes) > 0 && errors.Is(err, errNoInstance) {
+		return fmt.Errorf("%s runs on %s, and not on this node, %s: type this there, for it acts as the service and is for those who have a shell on its machine",
+			service, strings.Join(nodes, ", "), n.Name)
+	}
+	return err
 }
 
 // translate turns what arrives on in, and drops what means nothing here.

@@ -99,7 +99,7 @@ func (t *table) introduced(c net.Conn, field string) introduced {
 		n.route = t.route(service, to)
 		return n
 	}
-	n.route = &route{caller: service, callee: to.host, name: fleet.DefaultRoute, kind: fleet.KindCall, refusal: notPlaced(part[0], service)}
+	n.route = &route{caller: service, callee: to.host, name: fleet.DefaultRoute, kind: fleet.KindCall, refusal: t.notPlaced(part[0], service)}
 	return n
 }
 
@@ -150,11 +150,15 @@ func parsePeerTarget(text string) (target, bool) {
 	return target{host: service, instance: rest[:i], port: uint16(port), exact: true}, err == nil
 }
 
-func notPlaced(node, service string) *refusal {
+func (t *table) notPlaced(node, service string) *refusal {
+	remedy := "Snapshots may be a moment apart; if this lasts, `shoal status` shows where the service runs."
+	if nodes := t.snapshot.NodesOf(service); len(nodes) > 0 {
+		remedy = service + " runs on " + strings.Join(nodes, ", ") + ": what acts as it, such as `shoal call --from " + service + "`, is typed there."
+	}
 	return &refusal{
 		status: 403, reason: fleet.ReasonNotAllowed,
 		detail: "the peer \"" + node + "\" may not speak for \"" + service + "\": the snapshot does not place it there, or its certificate names another.",
-		remedy: "Snapshots may be a moment apart; if this lasts, `shoal status` shows where the service runs.",
+		remedy: remedy,
 	}
 }
 

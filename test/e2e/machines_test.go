@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/shoalrun/shoal/fleet"
 )
@@ -229,5 +230,67 @@ func TestRootIsRotatedUnderLoad(t *testing.T) {
 		w.join("c")
 		w.place("orders", "c")
 		l.end(w)
+	})
+}
+
+// Certificates that live for seconds are renewed under load and no call fails; one that expired while its node stood
+// still is renewed by the same command as a valid one.
+func TestExpiredCertificateIsRenewed(t *testing.T) {
+	once(t, func(t *testing.T, s setting) {
+		files := portable(shop)
+		files["shoal.work"] = "fleet: test\nrepos: [./inventory, ./orders, ./payments, ./web]\ncertificates: 10s\n"
+		w := newWorld(t, s, files)
+		w.up()
+		b := w.join("b")
+		w.place("orders", "b")
+		path := q("/get", "url", w.url("web", "orders", "/"))
+		l := w.startLoad("web", path)
+		for range 3 {
+			before := w.node("b").Expires
+			w.eventually("the certificate is renewed", func() bool { return w.node("b").Expires.After(before) })
+		}
+		l.end(w)
+
+		must(t, b.node.Process.Signal(syscall.SIGSTOP))
+		expires := w.node("b").Expires
+		w.eventually("the certificate expires", func() bool { return time.Now().After(expires) })
+		if now := w.node("b").Expires; !now.Equal(expires) {
+			t.Fatalf("a node that stands still renewed its certificate, which ended at %v and ends at %v", expires, now)
+		}
+		must(t, b.node.Process.Signal(syscall.SIGCONT))
+		w.eventually("the ordinary command renews it", func() bool {
+			out, _, code := b.try("nodes", "renew", "--data", filepath.Join(b.dir, ".shoal"))
+			return code == 0 && strings.Contains(out, "renewed; good until")
+		})
+		w.eventually("the node is back", func() bool {
+			n := w.node("b")
+			return n.State == fleet.NodeConnected && n.Expires.After(expires)
+		})
+		w.eventually("calls reach it", func() bool { status, _, _ := w.get("web", path); return status == 200 })
+	})
+}
+
+// What acts as a service is typed where it runs; elsewhere the error names that machine.
+func TestActingAsAServiceElsewhere(t *testing.T) {
+	once(t, func(t *testing.T, s setting) {
+		w := newWorld(t, s, portable(shop))
+		w.up()
+		b := w.join("b")
+		w.place("orders", "b")
+		w.place("inventory", "b")
+		if _, errs, code := w.try("exec", "orders", "--", "true"); code == 0 || !strings.Contains(errs, "orders runs on b") {
+			t.Errorf("exec: %d %s", code, errs)
+		}
+		out, errs, _ := w.try("call", "--from", "orders", "http://inventory/")
+		if !strings.Contains(out+errs, "orders runs on b") {
+			t.Errorf("call --from: %s%s", out, errs)
+		}
+		data := filepath.Join(b.dir, ".shoal")
+		if out, errs, code := b.try("exec", "--data", data, "orders", "--", "echo", "it", "runs"); code != 0 || !strings.Contains(out, "it runs") {
+			t.Errorf("exec on b: %d %s%s", code, out, errs)
+		}
+		if out, errs, code := b.try("call", "--data", data, "--from", "orders", "http://inventory/"); code != 0 || !strings.Contains(out, "caller=orders") {
+			t.Errorf("call --from on b: %d %s%s", code, out, errs)
+		}
 	})
 }

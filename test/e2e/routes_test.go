@@ -141,3 +141,53 @@ func TestTrafficChangesUnderLoad(t *testing.T) {
 		t.Errorf("faults are left: %+v", n.Faults)
 	}
 }
+
+// A provider lets a new version of itself, which is a service of its own, answer a part of its calls: by weight, which
+// changes when the manifest is saved, while no call fails.
+func TestWeightedSplit(t *testing.T) {
+	once(t, func(t *testing.T, s setting) {
+		payments := func(split string) string {
+			return `service: payments
+run: APP payments
+listen: {8080: http}
+health: GET /healthz
+calls: {payments-v2: {}}
+routes: [{name: trial, split: {` + split + `}}]
+`
+		}
+		w := newWorld(t, s, map[string]string{
+			"web/version.txt": "v1", "payments/version.txt": "v1", "next/version.txt": "v2",
+			"web/shoal.yaml":      strings.Replace(routedShop["web/shoal.yaml"], "orders", "payments", 1),
+			"payments/shoal.yaml": payments("payments: 80, payments-v2: 20"),
+			"next/shoal.yaml": `service: payments-v2
+run: APP payments-v2
+listen: {8080: http}
+health: GET /healthz
+allow: [web, payments]
+`,
+		})
+		w.up()
+		path := q("/get", "url", w.url("web", "payments", "/"))
+		of200 := func() (next int) {
+			for range 200 {
+				status, body, _ := w.get("web", path)
+				if status != 200 || !strings.Contains(body, "caller=web") {
+					t.Fatalf("%d %s", status, body)
+				}
+				if strings.Contains(body, "payments-v2 v2") {
+					next++
+				}
+			}
+			return next
+		}
+		if next := of200(); next < 6 || next > 74 { // six standard deviations around 40
+			t.Errorf("payments-v2 answered %d of 200 calls, and has 20 of 100 parts", next)
+		}
+		l := w.startLoad("web", path)
+		w.write("payments/shoal.yaml", payments("payments: 0, payments-v2: 100"))
+		w.eventually("all goes to payments-v2", func() bool { return of200() == 200 })
+		w.write("payments/shoal.yaml", payments("payments: 100, payments-v2: 0"))
+		w.eventually("all is back", func() bool { return of200() == 0 })
+		l.end(w)
+	})
+}

@@ -106,12 +106,13 @@ func TestAttachAndForward(t *testing.T) {
 			return strings.Contains(out, "inventory v1")
 		})
 
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		must(t, err)
-		local := l.Addr().String()
-		must(t, l.Close())
-		w.start("forward", "inventory:8080", local)
+		f := w.start("forward", "inventory:8080")
 		w.eventually("the forwarded port answers", func() bool {
+			_, local, ok := strings.Cut(f.out.String(), "inventory is on ")
+			if !ok {
+				return false
+			}
+			local, _, _ = strings.Cut(local, " ")
 			resp, err := http.Get("http://" + local + "/")
 			if err != nil {
 				return false
