@@ -74,11 +74,24 @@ func (c *Conn) feed(n int) error {
 	if len(c.batch.dirty) == 0 {
 		return err
 	}
-	if !c.client {
+	if !c.client && c.batch.crowded() {
 		runtime.Gosched() // lets the other connections that are ready append first: fewer, larger writes
 	}
 	c.batch.flush()
 	return err
+}
+
+// crowded reports whether others are likely to have something to say on a connection that is to be written.
+func (b *Batch) crowded() bool {
+	for _, c := range b.dirty {
+		c.mu.Lock()
+		n := c.active
+		c.mu.Unlock()
+		if n >= crowd {
+			return true
+		}
+	}
+	return false
 }
 
 // recycle makes streams usable again that ended and were released. Only the reading goroutine may
