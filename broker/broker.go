@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -25,12 +26,14 @@ type Broker struct {
 	handler http.Handler
 	conns   *Conns
 
-	engine  atomic.Pointer[engine]
-	policy  atomic.Pointer[policy]
-	commits [len(classes)]commits
-	flush   flusher
-	bodies  *semaphore.Weighted // bytes of publishes in memory
-	epoch   uint64              // names this process in ack ids
+	engine    atomic.Pointer[engine]
+	policy    atomic.Pointer[policy]
+	commits   [len(classes)]commits
+	flush     flusher
+	bodies    *semaphore.Weighted // bytes of publishes in memory
+	schedules *schedules
+	ticked    chan struct{} // a cron schedule changed
+	epoch     uint64        // names this process in ack ids
 
 	running    atomic.Bool
 	delivering context.Context // ends when a stop no longer waits for deliveries
@@ -64,6 +67,7 @@ func New(c Config) (*Broker, error) {
 	for i := range b.commits {
 		b.commits[i].wake = make(chan struct{}, 1)
 	}
+	b.schedules, b.ticked = newSchedules(), make(chan struct{}, 1)
 	b.epoch = uint64(rand.Uint32())
 	b.delivering, b.cutOff = context.WithCancel(context.Background())
 	b.handler = http.HandlerFunc(b.servePublish)
@@ -83,6 +87,9 @@ func (b *Broker) load(e *engine) (err error) {
 	}
 	if b.catalog, err = e.loadCatalog(e.ctx); err != nil {
 		return fmt.Errorf("reading the catalog of topics and subscriptions: %w", err)
+	}
+	if err := b.loadSchedules(e); err != nil {
+		return fmt.Errorf("reading scheduled messages: %w", err)
 	}
 	for name, c := range b.catalog.subscriptions {
 		if c.Detached || c.Topic == "" {
@@ -113,6 +120,8 @@ func (b *Broker) Run(ctx context.Context) error {
 	loops.Go(func() { b.flushLoop(background) })
 	loops.Go(func() { b.trimLoop(background) })
 	loops.Go(func() { b.recoverLoop(background) })
+	loops.Go(func() { b.scheduleLoop(background) })
+	loops.Go(func() { b.cronLoop(background) })
 	loops.Go(func() { _ = server.Serve(b.conns) })
 	b.running.Store(true)
 	b.pumpAll()
@@ -126,7 +135,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	commits.Wait()
 	b.closeServer(server)
 	loops.Wait()
-	err := b.saveCursors()
+	err := errors.Join(b.saveCursors(), b.saveSchedules())
 	b.Close()
 	if err != nil {
 		return fmt.Errorf("saving subscriptions at the stop (what they delivered since the last save comes again): %w", err)

@@ -27,12 +27,13 @@ type catalog struct {
 	topics        map[string]*TopicConfig
 	subscriptions map[string]*SubscriptionConfig
 	snapshots     map[string]*snapshot
+	crons         map[string]*CronConfig
 	classes       map[string]fleet.Durability // of topics that are not on `disk`
 }
 
 func newCatalog() catalog {
 	return catalog{topics: make(map[string]*TopicConfig), subscriptions: make(map[string]*SubscriptionConfig), snapshots: make(map[string]*snapshot),
-		classes: make(map[string]fleet.Durability)}
+		crons: make(map[string]*CronConfig), classes: make(map[string]fleet.Durability)}
 }
 
 // loadCatalog reads every resource.
@@ -49,6 +50,8 @@ func (e *engine) loadCatalog(ctx context.Context) (catalog, error) {
 			c.topics[name], err = decoded[TopicConfig](m.Data)
 		case kindSubscription:
 			c.subscriptions[name], err = decoded[SubscriptionConfig](m.Data)
+		case kindCron:
+			c.crons[name], err = decoded[CronConfig](m.Data)
 		case kindClass:
 			err = c.decodeClass(name, m.Data)
 		case kindSnapshot:

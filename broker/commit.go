@@ -171,6 +171,9 @@ func (b *Broker) commit(class fleet.Durability, groups []*group) {
 			continue
 		}
 		g.batch.seq = first + uint64(i)
+		if class == scheduleClass {
+			b.schedules.committed(g.batch)
+		}
 		g.settle()
 	}
 }

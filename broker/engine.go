@@ -18,18 +18,22 @@ import (
 
 // The streams and their subjects. Names are on disk: they never change.
 const (
-	eventsStream  = "SHOAL_EVENTS"
-	cursorsStream = "SHOAL_CURSORS"
-	deadStream    = "SHOAL_DEAD"
-	catalogStream = "SHOAL_CATALOG"
-	controlBucket = "SHOAL_CONTROL"
-	memoryStream  = "SHOAL_MEMORY"
+	eventsStream   = "SHOAL_EVENTS"
+	cursorsStream  = "SHOAL_CURSORS"
+	deadStream     = "SHOAL_DEAD"
+	catalogStream  = "SHOAL_CATALOG"
+	controlBucket  = "SHOAL_CONTROL"
+	memoryStream   = "SHOAL_MEMORY"
+	scheduleStream = "SHOAL_SCHEDULE"
+	overStream     = "SHOAL_OVER"
 
-	eventsPrefix  = "shoal.events."
-	memoryPrefix  = "shoal.memory."
-	cursorsPrefix = "shoal.cursors."
-	deadPrefix    = "shoal.dead."
-	catalogPrefix = "shoal.catalog."
+	eventsPrefix   = "shoal.events."
+	memoryPrefix   = "shoal.memory."
+	schedulePrefix = "shoal.schedule."
+	overPrefix     = "shoal.over."
+	cursorsPrefix  = "shoal.cursors."
+	deadPrefix     = "shoal.dead."
+	catalogPrefix  = "shoal.catalog."
 
 	startTimeout = 30 * time.Second
 	readyStep    = 100 * time.Millisecond
@@ -48,6 +52,7 @@ type engine struct {
 	cursors jetstream.Stream
 	dead    jetstream.Stream
 	catalog jetstream.Stream
+	over    jetstream.Stream // which scheduled messages are over
 	control jetstream.KeyValue
 
 	ctx  context.Context // ends, with the cause, when the engine fails or closes
@@ -107,7 +112,7 @@ func serverOptions(c *Config) *server.Options {
 		StoreDir:               c.Dir,
 		SyncAlways:             true,
 		JetStreamMaxMemory:     c.MaxMemory,
-		JetStreamMaxStore:      c.MaxStore + c.MaxDead + 3*smallStore,
+		JetStreamMaxStore:      2*c.MaxStore + c.MaxDead + 4*smallStore,
 		DisableJetStreamBanner: true,
 	}
 }
@@ -145,6 +150,7 @@ func (e *engine) makeStreams(ctx context.Context, c *Config) (err error) {
 	}
 	e.cursors = stream(cursorsStream, cursorsPrefix+"*", smallStore, 1)
 	e.catalog = stream(catalogStream, catalogPrefix+"*.*", smallStore, 1)
+	e.over = stream(overStream, overPrefix+"*", smallStore, 1)
 	e.dead = stream(deadStream, deadPrefix+"*.*", c.MaxDead, 1)
 	if err != nil {
 		return err

@@ -37,7 +37,11 @@ func (b *Broker) flushLoop(ctx context.Context) {
 			return
 		}
 		start := time.Now()
-		if err := b.saveCursors(); err != nil {
+		err := b.saveCursors()
+		if err == nil {
+			err = b.saveSchedules()
+		}
+		if err != nil {
 			b.config.Log.Warn("cursors not saved, to be tried again", "error", err)
 			b.flush.poke()
 			start = start.Add(-flushRetry)

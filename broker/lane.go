@@ -15,8 +15,8 @@ import (
 	"github.com/shoalrun/shoal/fleet"
 )
 
-// classes are the durability classes, in the order of their lanes.
-var classes = [...]fleet.Durability{fleet.DurabilityDisk, fleet.DurabilityOS, fleet.DurabilityMemory}
+// classes are the durability classes, in the order of their lanes, and that of the log of scheduled messages.
+var classes = [...]fleet.Durability{fleet.DurabilityDisk, fleet.DurabilityOS, fleet.DurabilityMemory, scheduleClass}
 
 // laneOf is the place of a class in classes.
 func laneOf(class fleet.Durability) int {
@@ -84,6 +84,8 @@ func (e *engine) openLane(ctx context.Context, class fleet.Durability) (*lane, e
 		if err != nil {
 			return nil, err
 		}
+	case scheduleClass:
+		l.prefix, config.Name = schedulePrefix, scheduleStream
 	case fleet.DurabilityMemory:
 		l.prefix = memoryPrefix
 		config.Name, config.Storage, config.MaxBytes = memoryStream, jetstream.MemoryStorage, e.config.MaxMemory

@@ -37,8 +37,10 @@ func newPolicy(s *fleet.Snapshot, c *Config) *policy {
 	for _, service := range s.Services {
 		for _, sub := range service.Manifest.Subscribes {
 			name := service.Name + "/" + sub.Topic
-			p.targets[name], p.subscribed[name] = newTarget(service, sub), declaredSubscription(service, sub, c)
 			p.declareTopic(service, sub.Topic)
+			declared := declaredSubscription(service, sub, c)
+			declared.Delay += p.declared[sub.Topic].Delay
+			p.targets[name], p.subscribed[name] = newTarget(service, sub), declared
 		}
 	}
 	p.topics = slices.Sorted(maps.Keys(p.declared))

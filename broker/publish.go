@@ -45,7 +45,7 @@ func (b *Broker) publish(ctx context.Context, caller, topicName string, events [
 		}
 	}
 	if err == nil {
-		_, err = b.commitRecords(ctx, topicName, records)
+		_, err = b.commitOrSchedule(ctx, topicName, records)
 	}
 	b.observePublish(start, records, ids, learned, err)
 	return ids, err
@@ -64,7 +64,8 @@ func (b *Broker) mayPublish(caller, topicName string) (*fleet.Learned, error) {
 }
 
 // PublishMessages publishes messages to one topic for caller, a service or [fleet.Operator], all or none, and returns their ids,
-// in order, once they are durable. What it fails with is an [*Error]. Where ctx ends first they may yet be accepted. It keeps the
+// in order, once they are durable. Where one has a NotBefore that is yet to come, all wait in the schedule, each for its own time, and the ids
+// are those that [Broker.CancelScheduled] takes. What it fails with is an [*Error]. Where ctx ends first they may yet be accepted. It keeps the
 // messages' data and attributes: they must not be changed afterwards.
 func (b *Broker) PublishMessages(ctx context.Context, caller, topicName string, messages []Message) (ids []string, err error) {
 	start := time.Now()
@@ -84,12 +85,8 @@ func (b *Broker) PublishMessages(ctx context.Context, caller, topicName string, 
 		}
 		records = append(records, b.newRecord(caller, topicName, m))
 	}
-	var base uint64
 	if err == nil {
-		base, err = b.commitRecords(ctx, topicName, records)
-	}
-	for i := range records {
-		ids = append(ids, strconv.FormatUint(base+uint64(i), 10))
+		ids, err = b.commitOrSchedule(ctx, topicName, records)
 	}
 	b.observePublish(start, records, ids, learned, err)
 	if err != nil {
@@ -133,6 +130,25 @@ func (b *Broker) checkEvent(e *Event, i, of int) error {
 	return &Error{Status: status, Reason: reason, Text: fmt.Sprintf("not accepted: %v", err)}
 }
 
+// commitOrSchedule commits records now, or all to the schedule where one of them is for later. It returns their ids.
+func (b *Broker) commitOrSchedule(ctx context.Context, topicName string, records []*record) (ids []string, err error) {
+	now, later := time.Now(), false
+	for _, r := range records {
+		if err := checkSchedule(r.notBefore, now); err != nil {
+			return nil, err
+		}
+		later = later || r.notBefore.After(now)
+	}
+	if later {
+		return b.schedule(ctx, topicName, records)
+	}
+	base, err := b.commitRecords(ctx, topicName, records)
+	for i := range records {
+		ids = append(ids, strconv.FormatUint(base+uint64(i), 10))
+	}
+	return ids, err
+}
+
 // applyTopic gives records what their topic says of all its messages.
 func (b *Broker) applyTopic(name string, records []*record) {
 	c, _ := b.topicConfig(name)
@@ -169,10 +185,14 @@ func (b *Broker) commitRecords(ctx context.Context, topicName string, records []
 // observePublish tells of each record, under its id.
 func (b *Broker) observePublish(start time.Time, records []*record, ids []string, learned *fleet.Learned, err error) {
 	for i, r := range records {
+		id := r.ID
+		if i < len(ids) {
+			id = ids[i]
+		}
 		o := &fleet.Observation{
 			Kind: fleet.KindPublish, RequestID: r.RequestID, Time: start, Duration: time.Since(start),
 			Caller: r.caller, Callee: fleet.Events, Protocol: fleet.HTTP, Method: http.MethodPost, Path: "/" + r.Topic,
-			Topic: r.Topic, Event: ids[i], Status: http.StatusAccepted, BytesIn: int64(len(r.Data)), Learned: learned, Detail: "event " + ids[i],
+			Topic: r.Topic, Event: id, Status: http.StatusAccepted, BytesIn: int64(len(r.Data)), Learned: learned, Detail: "event " + id,
 		}
 		r.span.note(o)
 		var refused *Error

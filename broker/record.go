@@ -29,6 +29,7 @@ import (
 //	  string only = 14;         // the one subscription that gets it; empty: all
 //	  uint64 origin = 15;       // 1 + the offset that it had before it was redriven: its id for ever
 //	  uint64 time = 16;         // of its commit, Unix nanoseconds, where it is not its batch's
+//	  string to = 17;           // the topic of a scheduled message
 //	}
 //	message Attribute { string name = 1; string value = 2; }
 
@@ -42,6 +43,7 @@ type record struct {
 	plain     bool      // no CloudEvent
 	notBefore time.Time // zero: at once
 	only      string    // the one subscription that gets it; empty: all
+	to        string    // the topic of a scheduled message
 	origin    uint64    // 1 + its first offset, where it was redriven
 	span      traceSpan // of its publish; not kept
 	given     bool      // its id is the publisher's own; not kept
@@ -150,6 +152,7 @@ func (r *record) encode() []byte {
 		out = protowire.AppendVarint(protowire.AppendTag(out, 13, protowire.VarintType), uint64(r.notBefore.UnixNano()))
 	}
 	text(14, r.only)
+	text(17, r.to)
 	if r.origin > 0 {
 		out = protowire.AppendVarint(protowire.AppendTag(out, 15, protowire.VarintType), r.origin)
 	}
@@ -172,7 +175,7 @@ func dated(data []byte, at time.Time) []byte {
 func decodeRecord(data []byte) (*record, error) {
 	r := new(record)
 	texts := [...]*string{1: &r.ID, 2: &r.Source, 3: &r.Type, 4: &r.ContentType,
-		7: &r.caller, 8: &r.RequestID, 9: &r.Traceparent, 10: &r.Tracestate, 11: &r.key, 14: &r.only}
+		7: &r.caller, 8: &r.RequestID, 9: &r.Traceparent, 10: &r.Tracestate, 11: &r.key, 14: &r.only, 17: &r.to}
 	err := fields(data, func(f field) error {
 		if int(f.number) < len(texts) && texts[f.number] != nil {
 			*texts[f.number] = string(f.bytes)

@@ -54,9 +54,13 @@ func (s *subscription) configure(c *SubscriptionConfig) error {
 		}
 	}
 	to.subscription = c.Name
+	delay := s.b.delay(c.Topic)
 	s.mu.Lock()
 	s.config = *c
 	s.window.limits = s.b.limits(c, match)
+	if c.Declared == "" { // a manifest's has it already
+		s.window.limits.delay += delay
+	}
 	s.pushes = holder{push: true, limit: s.b.concurrency(c), count: s.pushes.count, size: s.pushes.size}
 	if c.Declared == "" {
 		s.target, s.live = to, true
@@ -78,6 +82,12 @@ func (b *Broker) limits(c *SubscriptionConfig, match func(*batch) bits) limits {
 		l.attempts = uint64(c.DeadLetter.Attempts)
 	}
 	return l
+}
+
+// delay is that of a topic, for all its subscriptions.
+func (b *Broker) delay(topicName string) time.Duration {
+	c, _ := b.topicConfig(topicName)
+	return c.Delay
 }
 
 func (b *Broker) concurrency(c *SubscriptionConfig) int {

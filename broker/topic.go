@@ -18,6 +18,7 @@ type topic struct {
 
 	mu     sync.Mutex
 	class  fleet.Durability // where it lies
+	kept   bool             // nothing is removed to make room
 	lane   *lane            // of loaded
 	loaded *engine          // whose stream the fields below describe; nil: none yet
 	head   uint64           // offset of the next record
@@ -78,6 +79,9 @@ func (t *topic) keptBytesLocked() uint64 { return t.bytes - t.first.bytes }
 // passedLocked is the offset below which no live subscription and no snapshot needs anything, and who stands in the way: the head, and
 // nobody, where there is none. The caller holds t.mu.
 func (b *Broker) passedLocked(t *topic) (offset uint64, slowest string) {
+	if t.kept {
+		return 0, "the schedule"
+	}
 	offset = t.head
 	for _, s := range t.subs {
 		if f, live := s.needs(); live && f < offset {

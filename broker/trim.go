@@ -209,7 +209,7 @@ func (b *Broker) trimTopic(ctx context.Context, e *engine, t *topic, cutoff time
 // what stands in the way. The caller holds t.mu.
 func (b *Broker) quotaLocked(e *engine, t *topic, size int) error {
 	limit := uint64(b.config.MaxTopic)
-	if t.keptBytesLocked()+uint64(size) <= limit {
+	if t.kept || t.keptBytesLocked()+uint64(size) <= limit {
 		return nil
 	}
 	if err := b.freeLocked(e, t, t.keptBytesLocked()+uint64(size)-limit+limit/trimShare); err != nil {
