@@ -416,16 +416,18 @@ func (w *window) drop(l *lease) {
 }
 
 // backoff is the wait after the nth failure in a row: exponential, its upper half random, so that
-// receivers are not struck in step.
+// receivers are not struck in step, and never below the policy's minimum.
 func (w *window) backoff(n int) time.Duration {
 	if w.limits.maxBackoff == 0 {
 		return 0
 	}
-	d := w.limits.maxBackoff
-	if n < 30 {
-		d = min(d, w.limits.minBackoff<<(n-1))
+	d := max(w.limits.minBackoff, 1)
+	for ; n > 1 && d < w.limits.maxBackoff; n-- {
+		d *= 2
 	}
-	return d/2 + rand.N(d/2+1)
+	d = min(d, w.limits.maxBackoff)
+	least := max(d/2, min(d, w.limits.minBackoff))
+	return least + rand.N(d-least+1)
 }
 
 // saved is the cursor as it is to be saved.

@@ -67,6 +67,7 @@ type NodeArgs struct {
 	Gateway string // HOST:PORT that the operator asked for; empty: shoal.work's, else the default
 	Metrics string
 	NATS    string
+	Pubsub  string
 	// Of a node on another machine than the hub's; see node.Config.
 	Join, Token, Peers, Address string
 }

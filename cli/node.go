@@ -40,7 +40,7 @@ func (a *app) node() *cobra.Command {
 			} else if p.Workspace == "" {
 				return usagef("node wants --join HOST:PORT and --token TOKEN; `shoal nodes token NAME` on the hub's machine prints both. On one machine `shoal up` starts a node by itself")
 			}
-			n.ProcessArgs, n.Name, n.Gateway, n.Metrics, n.NATS = p, f.node, f.gateway, f.metrics, f.nats
+			n.ProcessArgs, n.Name, n.Gateway, n.Metrics, n.NATS, n.Pubsub = p, f.node, f.gateway, f.metrics, f.nats, f.pubsub
 			return a.config.Node(ctx, n)
 		})
 	}

@@ -23,7 +23,7 @@ import (
 type processFlags struct {
 	data, workspace, mode  string
 	gateway, metrics, node string
-	nats                   string
+	nats, pubsub           string
 
 	speaks bool // it logs to its standard error, for whoever started it to keep
 }
@@ -33,13 +33,14 @@ func (f *processFlags) listeners(flags *pflag.FlagSet) {
 	flags.StringVar(&f.gateway, "gateway", "", "`HOST:PORT` of the gateway (default: 127.0.0.1:8000, or the next free port)")
 	flags.StringVar(&f.metrics, "metrics", "", "`HOST:PORT` of the metrics (default: 127.0.0.1:9464, or the next free port)")
 	flags.StringVar(&f.nats, "nats-listen", "", "`HOST:PORT` where tools on this host reach the broker by NATS (default: 127.0.0.1:4222, or the next free port)")
+	flags.StringVar(&f.pubsub, "pubsub", "", "`HOST:PORT` where tools on this host reach the broker by the Pub/Sub API (default: 127.0.0.1:8085, or the next free port)")
 	flags.StringVar(&f.mode, "mode", "", "join sidecars by netns or explicit (default: what this machine can do)")
 }
 
 func (f *processFlags) args(verb string) []string {
 	args := []string{verb, "--data", f.data, "--workspace", f.workspace}
 	for _, flag := range []struct{ name, value string }{
-		{"--mode", f.mode}, {"--gateway", f.gateway}, {"--metrics", f.metrics}, {"--nats-listen", f.nats}, {"--node", f.node},
+		{"--mode", f.mode}, {"--gateway", f.gateway}, {"--metrics", f.metrics}, {"--nats-listen", f.nats}, {"--pubsub", f.pubsub}, {"--node", f.node},
 	} {
 		if flag.value != "" {
 			args = append(args, flag.name, flag.value)

@@ -146,6 +146,9 @@ func (a *app) headLine(s style, st fleet.Status) string {
 	if st.Metrics != "" {
 		parts = append(parts, "metrics http://"+st.Metrics+"/metrics")
 	}
+	if st.Pubsub != "" {
+		parts = append(parts, "pubsub "+st.Pubsub)
+	}
 	if st.NATS != "" {
 		parts = append(parts, "nats://"+st.NATS)
 	}

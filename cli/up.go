@@ -176,7 +176,7 @@ func sameFlags(ctx context.Context, c *api.Client, f *processFlags) error {
 		return nil // nobody runs, or nobody who could be asked
 	}
 	for _, flag := range []struct{ name, asked, is string }{
-		{"--gateway", f.gateway, st.Gateway}, {"--metrics", f.metrics, st.Metrics}, {"--nats-listen", f.nats, st.NATS},
+		{"--gateway", f.gateway, st.Gateway}, {"--metrics", f.metrics, st.Metrics}, {"--nats-listen", f.nats, st.NATS}, {"--pubsub", f.pubsub, st.Pubsub},
 	} {
 		if flag.asked != "" && flag.is != "" && !sameAddress(flag.asked, flag.is) {
 			return runsWith(flag.name, flag.asked, flag.is)

@@ -16,6 +16,7 @@ type Status struct {
 	Gateway  string          `json:"gateway,omitempty"` // HOST:PORT
 	Metrics  string          `json:"metrics,omitempty"` // HOST:PORT
 	NATS     string          `json:"nats,omitempty"`    // HOST:PORT
+	Pubsub   string          `json:"pubsub,omitempty"`  // HOST:PORT
 	Services []ServiceStatus `json:"services"`
 	Edges    []EdgeStats     `json:"edges"`
 	// Failure says why what shoal.work declares now is not in force: what it declared before is.
@@ -44,6 +45,7 @@ type NodeStatus struct {
 	Gateway string        `json:"gateway,omitempty"` // HOST:PORT
 	Metrics string        `json:"metrics,omitempty"` // HOST:PORT
 	NATS    string        `json:"nats,omitempty"`    // HOST:PORT
+	Pubsub  string        `json:"pubsub,omitempty"`  // HOST:PORT
 	// Peers is HOST:PORT where it awaits calls from other nodes; see [Peer]. Empty: it does not.
 	Peers string `json:"peers,omitempty"`
 	// Held is what its identity has in force: identity.Held as JSON.

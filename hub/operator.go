@@ -190,7 +190,7 @@ func (h *hub) status(ctx context.Context) (fleet.Status, error) {
 	s := fleet.Status{
 		Fleet: h.fleet, Version: h.Version, Nodes: nodes,
 		Hub:  fleet.ProcessStatus{PID: os.Getpid(), Started: h.started},
-		Node: node.Process, Gateway: node.Gateway, Metrics: node.Metrics, NATS: node.NATS,
+		Node: node.Process, Gateway: node.Gateway, Metrics: node.Metrics, NATS: node.NATS, Pubsub: node.Pubsub,
 		Services: h.engine.Status(), Edges: mergeEdges(h.link.Edges(), h.recorder.Edges()),
 		Failure: h.failure(), Faults: h.control.Snapshot().Faults(time.Now()),
 		Topics: h.broker.Topics(), Subscriptions: h.broker.Subscriptions(),

@@ -30,7 +30,7 @@ import (
 type listeners struct {
 	operator, peers  net.Listener // Unix sockets
 	gateway, metrics net.Listener
-	nats             net.Listener // nil on a machine that joined
+	nats, pubsub     net.Listener // nil on a machine that joined
 }
 
 // assemble joins the rooms: every seam between them is filled here.
@@ -236,7 +236,10 @@ func (n *node) listen() (err error) {
 	if n.listeners.metrics, err = n.tcp("metrics", n.Metrics, at.Metrics); err != nil || n.machines.elsewhere() {
 		return err
 	}
-	n.listeners.nats, err = n.tcp("nats", n.NATS, at.NATS)
+	if n.listeners.nats, err = n.tcp("nats", n.NATS, at.NATS); err != nil {
+		return err
+	}
+	n.listeners.pubsub, err = n.tcp("pubsub", n.Pubsub, at.Pubsub)
 	return err
 }
 

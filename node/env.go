@@ -36,7 +36,10 @@ func (n *node) hostEnv() []api.Var {
 		{Name: "SHOAL_DATA", Value: n.Paths.Data},
 		{Name: "SHOAL_WORKSPACE", Value: n.Workspace},
 	}
-	if address := n.natsAddress(); address != "" {
+	if address := addressOf(n.listeners.pubsub); address != "" {
+		vars = append(vars, api.Var{Name: "PUBSUB_EMULATOR_HOST", Value: address}, api.Var{Name: "PUBSUB_PROJECT_ID", Value: n.settings.Fleet})
+	}
+	if address := addressOf(n.listeners.nats); address != "" {
 		vars = append(vars, api.Var{Name: "NATS_URL", Value: "nats://" + fleet.Operator + ":" + n.credentials.Password(fleet.Operator) + "@" + address})
 	}
 	return vars

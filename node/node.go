@@ -48,8 +48,8 @@ type Config struct {
 	// Owned says that nothing may outlive this process; otherwise instances do, under their shims.
 	Owned bool
 	Mode  fleet.Mode // the operator's choice; empty: what the machine can do
-	// Gateway, Metrics and NATS are HOST:PORT of the operator's choice; empty: shoal.work's, else the default.
-	Gateway, Metrics, NATS string
+	// Gateway, Metrics, NATS and Pubsub are HOST:PORT of the operator's choice; empty: shoal.work's, else the default.
+	Gateway, Metrics, NATS, Pubsub string
 	// Join is HOST:PORT of the hub, for a node on another machine than the hub's; empty: it is on this one.
 	// Token lets the machine join; a node that has joined needs none. Peers is HOST:PORT where it awaits
 	// calls of other nodes (empty: port 7443, or the next free one, of the address by which it reaches
@@ -121,6 +121,7 @@ func (n *node) run(ctx context.Context) error {
 		n.serveGateway,
 		n.serveMetrics,
 		n.serveNATS,
+		n.servePubsub,
 		n.serveOperator,
 		n.servePeers,
 		n.machines.run,
@@ -227,19 +228,29 @@ func (n *node) serveGateway(ctx context.Context) error {
 
 // serveNATS takes tools of this host to the broker, as the operator: they prove that by a password.
 func (n *node) serveNATS(ctx context.Context) error {
-	if n.listeners.nats == nil {
+	return n.serveTools(ctx, n.listeners.nats, fleet.NATS)
+}
+
+// servePubsub takes tools of this host to the broker, as the operator.
+func (n *node) servePubsub(ctx context.Context) error {
+	return n.serveTools(ctx, n.listeners.pubsub, fleet.Pubsub)
+}
+
+// serveTools serves a listener of this host that stands for one of the broker's names.
+func (n *node) serveTools(ctx context.Context, l net.Listener, name string) error {
+	if l == nil {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	return n.proxy.ServeNamed(ctx, n.listeners.nats, proxy.Source{Service: fleet.Operator}, fleet.NATS, 0)
+	return n.proxy.ServeNamed(ctx, l, proxy.Source{Service: fleet.Operator}, name, 0)
 }
 
-// natsAddress is HOST:PORT; empty where this node does not listen for NATS.
-func (n *node) natsAddress() string {
-	if n.listeners.nats == nil {
+// addressOf is HOST:PORT; empty where this node does not listen.
+func addressOf(l net.Listener) string {
+	if l == nil {
 		return ""
 	}
-	return n.listeners.nats.Addr().String()
+	return l.Addr().String()
 }
 
 func (n *node) serveOperator(ctx context.Context) error {
@@ -255,7 +266,8 @@ func (n *node) status() fleet.NodeStatus {
 		Reason:  n.capability.Reason,
 		Gateway: n.listeners.gateway.Addr().String(),
 		Metrics: n.listeners.metrics.Addr().String(),
-		NATS:    n.natsAddress(),
+		NATS:    addressOf(n.listeners.nats),
+		Pubsub:  addressOf(n.listeners.pubsub),
 		Peers:   n.machines.address(),
 		Held:    n.machines.held(),
 	}

@@ -76,7 +76,7 @@ func (n *node) fleetStatus(context.Context) (fleet.Status, error) {
 	s := fleet.Status{
 		Fleet: n.settings.Fleet, Version: n.Version,
 		Hub: fleet.ProcessStatus{Down: true}, Node: n.status().Process,
-		Gateway: n.listeners.gateway.Addr().String(), Metrics: n.listeners.metrics.Addr().String(), NATS: n.natsAddress(),
+		Gateway: n.listeners.gateway.Addr().String(), Metrics: n.listeners.metrics.Addr().String(), NATS: addressOf(n.listeners.nats), Pubsub: addressOf(n.listeners.pubsub),
 		Services: []fleet.ServiceStatus{}, Edges: n.recorder.Edges(),
 	}
 	instances := n.supervisor.Statuses()

@@ -41,8 +41,11 @@ func (m *Manager) listenersFor(manifest *fleet.Manifest, credential string) []li
 			Name: "need " + n.Name, Env: envName(n.Name), Scheme: "tcp", Host: n.Name, Port: n.Port,
 		})
 	}
-	if credential != "" && len(manifest.Publishes)+len(manifest.Subscribes) > 0 {
+	if credential != "" && usesTopics(manifest) {
 		all = append(all, listener{Name: fleet.NATS, Env: "NATS", Scheme: "nats", Host: fleet.NATS, Port: natsPort, User: userinfo(manifest.Service, credential)})
+	}
+	if usesTopics(manifest) {
+		all = append(all, listener{Name: fleet.Pubsub, Env: "PUBSUB", Scheme: "http", Host: fleet.Pubsub, Port: pubsubPort})
 	}
 	return append(all,
 		listener{Name: fleet.Events, Env: "EVENTS", Scheme: "http", Host: fleet.Events, Port: 80},
@@ -114,6 +117,26 @@ func natsEnv(a *fleet.Assignment) []string {
 	return []string{"NATS_URL=nats://" + userinfo(a.Service, a.Credential) + fleet.NATS + ":" + strconv.Itoa(natsPort)}
 }
 
+// pubsubPort is where the name `pubsub` listens.
+const pubsubPort = 8085
+
+func usesTopics(manifest *fleet.Manifest) bool {
+	return len(manifest.Publishes)+len(manifest.Subscribes) > 0
+}
+
+// pubsubEnv tells an application that uses topics what client libraries of the Pub/Sub API look for. In explicit mode the listener's
+// own variable follows.
+func (m *Manager) pubsubEnv(manifest *fleet.Manifest) []string {
+	if !usesTopics(manifest) {
+		return nil
+	}
+	env := []string{"PUBSUB_EMULATOR_HOST=" + fleet.Pubsub + ":" + strconv.Itoa(pubsubPort)}
+	if s := m.cfg.Proxy.Snapshot(); s != nil {
+		env = append(env, "PUBSUB_PROJECT_ID="+s.Fleet)
+	}
+	return env
+}
+
 // envName makes a prefix for environment variables of a host name.
 func envName(host string) string {
 	return strings.NewReplacer("-", "_", ".", "_").Replace(strings.ToUpper(host))
@@ -144,6 +167,9 @@ func (r *record) explicitEnv() []string {
 
 // variables name the listener to whom it is for.
 func (l *listener) variables() []string {
+	if l.Host == fleet.Pubsub {
+		return []string{"PUBSUB_EMULATOR_HOST=" + l.Address}
+	}
 	if !l.Forward {
 		return []string{l.Env + "_URL=" + l.Scheme + "://" + l.User + l.Address, l.Env + "_ADDR=" + l.Address}
 	}

@@ -21,6 +21,7 @@ func (m *Manager) StandIn(ctx context.Context, manifest *fleet.Manifest, credent
 		}
 	}()
 	listeners := m.listenersFor(manifest, credential)
+	env = m.pubsubEnv(manifest)
 	for i := range listeners {
 		ln, err := net.Listen("tcp4", "127.0.0.1:0")
 		if err != nil {

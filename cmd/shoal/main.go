@@ -43,7 +43,7 @@ func runHub(ctx context.Context, a cli.HubArgs) error {
 func runNode(ctx context.Context, a cli.NodeArgs) error {
 	return node.Run(ctx, node.Config{
 		Name: a.Name, Version: a.Version, Executable: a.Executable, Paths: a.Paths, Workspace: a.Workspace,
-		Owned: a.Owned, Mode: a.Mode, Gateway: a.Gateway, Metrics: a.Metrics, NATS: a.NATS, Sibling: a.Sibling,
+		Owned: a.Owned, Mode: a.Mode, Gateway: a.Gateway, Metrics: a.Metrics, NATS: a.NATS, Pubsub: a.Pubsub, Sibling: a.Sibling,
 		Join: a.Join, Token: a.Token, Peers: a.Peers, Address: a.Address,
 	})
 }
