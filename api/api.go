@@ -70,6 +70,7 @@ type Publication struct {
 	ContentType string // empty: application/octet-stream
 	Data        []byte
 	Attributes  map[string]string // CloudEvents context attributes; id, source and type have defaults
+	Key         string            // the ordering key
 }
 
 // Var is one variable of `shoal env`.

@@ -79,7 +79,8 @@ func (r rpc) Publish(ctx context.Context, req *connect.Request[pb.PublishRequest
 		return nil, r.s.missing("publish")
 	}
 	m := req.Msg
-	id, err := r.s.Publish(ctx, Publication{Topic: m.Topic, ContentType: m.ContentType, Data: m.Data, Attributes: m.Attributes})
+	id, err := r.s.Publish(ctx, Publication{Topic: m.Topic, ContentType: m.ContentType, Data: m.Data, Attributes: m.Attributes,
+		Key: m.OrderingKey})
 	if err != nil {
 		return nil, refuse(err)
 	}

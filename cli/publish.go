@@ -12,7 +12,7 @@ import (
 )
 
 func (a *app) publish() *cobra.Command {
-	var data, contentType string
+	var data, contentType, key string
 	var attributes []string
 	cmd := &cobra.Command{
 		Use: "publish TOPIC", Short: "Publish one event, as the operator, and print its id", Args: within(1, 1),
@@ -21,11 +21,13 @@ func (a *app) publish() *cobra.Command {
 	cmd.Flags().StringVarP(&data, "body", "d", "", "the event's `DATA`; @FILE, or - for standard input")
 	cmd.Flags().StringVar(&contentType, "type", "", "the data's media `TYPE` (default: application/json where it is JSON)")
 	cmd.Flags().StringArrayVarP(&attributes, "header", "H", nil, "a CloudEvents attribute, `NAME: VALUE`")
+	cmd.Flags().StringVar(&key, "key", "", "its ordering `KEY`")
 	cmd.RunE = a.asking(func(ctx context.Context, c *api.Client, args []string) error {
 		p, err := a.publication(args[0], data, contentType, attributes)
 		if err != nil {
 			return err
 		}
+		p.Key = key
 		id, err := c.Publish(ctx, p)
 		if err != nil {
 			return err
@@ -38,10 +40,7 @@ func (a *app) publish() *cobra.Command {
 
 func (a *app) publication(topic, data, contentType string, attributes []string) (p api.Publication, err error) {
 	p = api.Publication{Topic: topic, ContentType: contentType, Attributes: make(map[string]string)}
-	if data == "-" {
-		data = "@-"
-	}
-	if p.Data, err = a.dataOf(data); err != nil {
+	if p.Data, err = a.dataOf(stdinToo(data)); err != nil {
 		return p, fmt.Errorf("the event's data cannot be read: %w", err)
 	}
 	if p.ContentType == "" {

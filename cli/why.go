@@ -13,9 +13,12 @@ import (
 
 func (a *app) why() *cobra.Command {
 	return &cobra.Command{
-		Use: "why [REQUEST-ID|TRACE-ID]", Short: "Explain one request or trace, or the latest refusals and failures", Args: within(0, 1),
+		Use: "why [REQUEST-ID|TRACE-ID|TOPIC:MESSAGE-ID]", Short: "Explain one request, trace or message, or the latest refusals and failures", Args: within(0, 1),
 		RunE: a.asking(func(ctx context.Context, c *api.Client, args []string) error {
 			id := strings.Join(args, "")
+			if topic, offset, ok := messageID(id); ok {
+				return a.whyMessage(ctx, c, topic, offset)
+			}
 			seen, err := c.Why(ctx, id)
 			if err != nil {
 				return err
@@ -27,14 +30,18 @@ func (a *app) why() *cobra.Command {
 				fmt.Fprintln(a.out, "nothing was refused and nothing failed, as far as is remembered")
 				return nil
 			}
-			for i := range seen {
-				if i > 0 {
-					fmt.Fprintln(a.out)
-				}
-				fmt.Fprint(a.out, explain(a.styleOf(a.out), &seen[i]))
-			}
+			a.explainAll(seen)
 			return nil
 		}),
+	}
+}
+
+func (a *app) explainAll(seen []fleet.Observation) {
+	for i := range seen {
+		if i > 0 {
+			fmt.Fprintln(a.out)
+		}
+		fmt.Fprint(a.out, explain(a.styleOf(a.out), &seen[i]))
 	}
 }
 

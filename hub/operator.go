@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/shoalrun/shoal/api"
-	"github.com/shoalrun/shoal/broker"
 	"github.com/shoalrun/shoal/daemon"
 	"github.com/shoalrun/shoal/fleet"
 )
@@ -28,6 +27,7 @@ func (h *hub) operator() *api.Server {
 		Restart: h.restart,
 		Upgrade: h.upgrade,
 		Publish: h.publish,
+		Topics:  h.topics(),
 		Attach:  h.attach,
 		Debug:   h.engine.Debug,
 
@@ -136,12 +136,6 @@ func (h *hub) upgrade(ctx context.Context, executable string, send func(fleet.Pr
 	h.successor.Store(&successor{executable: executable, files: files})
 	context.AfterFunc(ctx, func() { h.quit(errShutdown) }) // ends with this answer
 	return nil
-}
-
-func (h *hub) publish(ctx context.Context, p api.Publication) (string, error) {
-	return h.broker.Publish(ctx, fleet.Operator, broker.Event{
-		Topic: p.Topic, ContentType: p.ContentType, Data: p.Data, Attributes: p.Attributes,
-	})
 }
 
 func (h *hub) follow(ctx context.Context, send func(fleet.Progress) error) error {

@@ -25,6 +25,758 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type TailRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Filter        string                 `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"` // in the filter language of Pub/Sub; empty: every message
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TailRequest) Reset() {
+	*x = TailRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TailRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TailRequest) ProtoMessage() {}
+
+func (x *TailRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TailRequest.ProtoReflect.Descriptor instead.
+func (*TailRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *TailRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *TailRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+type TailResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	MessageJson   []byte                 `protobuf:"bytes,1,opt,name=message_json,json=messageJson,proto3" json:"message_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TailResponse) Reset() {
+	*x = TailResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TailResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TailResponse) ProtoMessage() {}
+
+func (x *TailResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TailResponse.ProtoReflect.Descriptor instead.
+func (*TailResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *TailResponse) GetMessageJson() []byte {
+	if x != nil {
+		return x.MessageJson
+	}
+	return nil
+}
+
+type ExplainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Offset        uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainRequest) Reset() {
+	*x = ExplainRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRequest) ProtoMessage() {}
+
+func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
+func (*ExplainRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ExplainRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+type ExplainResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	StoryJson     []byte                 `protobuf:"bytes,1,opt,name=story_json,json=storyJson,proto3" json:"story_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainResponse) Reset() {
+	*x = ExplainResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainResponse) ProtoMessage() {}
+
+func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
+func (*ExplainResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ExplainResponse) GetStoryJson() []byte {
+	if x != nil {
+		return x.StoryJson
+	}
+	return nil
+}
+
+type ReplayRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subscription  string                 `protobuf:"bytes,1,opt,name=subscription,proto3" json:"subscription,omitempty"`                        // SERVICE/TOPIC, or an API's id
+	FromUnixNano  int64                  `protobuf:"varint,2,opt,name=from_unix_nano,json=fromUnixNano,proto3" json:"from_unix_nano,omitempty"` // of the commit
+	Dry           bool                   `protobuf:"varint,3,opt,name=dry,proto3" json:"dry,omitempty"`                                         // only count
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayRequest) Reset() {
+	*x = ReplayRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayRequest) ProtoMessage() {}
+
+func (x *ReplayRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayRequest.ProtoReflect.Descriptor instead.
+func (*ReplayRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ReplayRequest) GetSubscription() string {
+	if x != nil {
+		return x.Subscription
+	}
+	return ""
+}
+
+func (x *ReplayRequest) GetFromUnixNano() int64 {
+	if x != nil {
+		return x.FromUnixNano
+	}
+	return 0
+}
+
+func (x *ReplayRequest) GetDry() bool {
+	if x != nil {
+		return x.Dry
+	}
+	return false
+}
+
+type ReplayResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Before        uint64                 `protobuf:"varint,1,opt,name=before,proto3" json:"before,omitempty"` // messages that were not settled
+	After         uint64                 `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"`   // messages that are delivered from now on
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayResponse) Reset() {
+	*x = ReplayResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayResponse) ProtoMessage() {}
+
+func (x *ReplayResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayResponse.ProtoReflect.Descriptor instead.
+func (*ReplayResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ReplayResponse) GetBefore() uint64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+func (x *ReplayResponse) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+type DeadLettersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subscription  string                 `protobuf:"bytes,1,opt,name=subscription,proto3" json:"subscription,omitempty"` // empty: all
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`                     // of one; it comes with its data
+	After         string                 `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`               // where the page before ended
+	Max           int32                  `protobuf:"varint,4,opt,name=max,proto3" json:"max,omitempty"`                  // of one page; 0: 100
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLettersRequest) Reset() {
+	*x = DeadLettersRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLettersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLettersRequest) ProtoMessage() {}
+
+func (x *DeadLettersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLettersRequest.ProtoReflect.Descriptor instead.
+func (*DeadLettersRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DeadLettersRequest) GetSubscription() string {
+	if x != nil {
+		return x.Subscription
+	}
+	return ""
+}
+
+func (x *DeadLettersRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DeadLettersRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *DeadLettersRequest) GetMax() int32 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+type DeadLettersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	LettersJson   [][]byte               `protobuf:"bytes,1,rep,name=letters_json,json=lettersJson,proto3" json:"letters_json,omitempty"` // fleet.DeadLetter
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`                                  // where the next page begins; empty after the last
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLettersResponse) Reset() {
+	*x = DeadLettersResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLettersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLettersResponse) ProtoMessage() {}
+
+func (x *DeadLettersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLettersResponse.ProtoReflect.Descriptor instead.
+func (*DeadLettersResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DeadLettersResponse) GetLettersJson() [][]byte {
+	if x != nil {
+		return x.LettersJson
+	}
+	return nil
+}
+
+func (x *DeadLettersResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+type EditDeadLetterRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Id             string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Data           []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	HasData        bool                   `protobuf:"varint,3,opt,name=has_data,json=hasData,proto3" json:"has_data,omitempty"`                                                                 // data takes the place of the message's
+	Attributes     map[string]string      `protobuf:"bytes,4,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // set; an empty value removes one
+	OrderingKey    string                 `protobuf:"bytes,5,opt,name=ordering_key,json=orderingKey,proto3" json:"ordering_key,omitempty"`
+	HasOrderingKey bool                   `protobuf:"varint,6,opt,name=has_ordering_key,json=hasOrderingKey,proto3" json:"has_ordering_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *EditDeadLetterRequest) Reset() {
+	*x = EditDeadLetterRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EditDeadLetterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EditDeadLetterRequest) ProtoMessage() {}
+
+func (x *EditDeadLetterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EditDeadLetterRequest.ProtoReflect.Descriptor instead.
+func (*EditDeadLetterRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *EditDeadLetterRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *EditDeadLetterRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *EditDeadLetterRequest) GetHasData() bool {
+	if x != nil {
+		return x.HasData
+	}
+	return false
+}
+
+func (x *EditDeadLetterRequest) GetAttributes() map[string]string {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
+func (x *EditDeadLetterRequest) GetOrderingKey() string {
+	if x != nil {
+		return x.OrderingKey
+	}
+	return ""
+}
+
+func (x *EditDeadLetterRequest) GetHasOrderingKey() bool {
+	if x != nil {
+		return x.HasOrderingKey
+	}
+	return false
+}
+
+type EditDeadLetterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	LetterJson    []byte                 `protobuf:"bytes,1,opt,name=letter_json,json=letterJson,proto3" json:"letter_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EditDeadLetterResponse) Reset() {
+	*x = EditDeadLetterResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EditDeadLetterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EditDeadLetterResponse) ProtoMessage() {}
+
+func (x *EditDeadLetterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EditDeadLetterResponse.ProtoReflect.Descriptor instead.
+func (*EditDeadLetterResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *EditDeadLetterResponse) GetLetterJson() []byte {
+	if x != nil {
+		return x.LetterJson
+	}
+	return nil
+}
+
+type DropDeadLettersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ids           []string               `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropDeadLettersRequest) Reset() {
+	*x = DropDeadLettersRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropDeadLettersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropDeadLettersRequest) ProtoMessage() {}
+
+func (x *DropDeadLettersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropDeadLettersRequest.ProtoReflect.Descriptor instead.
+func (*DropDeadLettersRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DropDeadLettersRequest) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+type DropDeadLettersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropDeadLettersResponse) Reset() {
+	*x = DropDeadLettersResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropDeadLettersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropDeadLettersResponse) ProtoMessage() {}
+
+func (x *DropDeadLettersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropDeadLettersResponse.ProtoReflect.Descriptor instead.
+func (*DropDeadLettersResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{11}
+}
+
+type RedriveDeadLettersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subscription  string                 `protobuf:"bytes,1,opt,name=subscription,proto3" json:"subscription,omitempty"` // whose dead letters
+	Ids           []string               `protobuf:"bytes,2,rep,name=ids,proto3" json:"ids,omitempty"`                   // empty: all that there are now
+	To            string                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`                     // the subscription that gets them; empty: the same
+	Rate          float64                `protobuf:"fixed64,4,opt,name=rate,proto3" json:"rate,omitempty"`               // per second; 0: as fast as they can be committed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedriveDeadLettersRequest) Reset() {
+	*x = RedriveDeadLettersRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedriveDeadLettersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedriveDeadLettersRequest) ProtoMessage() {}
+
+func (x *RedriveDeadLettersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedriveDeadLettersRequest.ProtoReflect.Descriptor instead.
+func (*RedriveDeadLettersRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RedriveDeadLettersRequest) GetSubscription() string {
+	if x != nil {
+		return x.Subscription
+	}
+	return ""
+}
+
+func (x *RedriveDeadLettersRequest) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *RedriveDeadLettersRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *RedriveDeadLettersRequest) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+type RedriveDeadLettersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         int64                  `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`    // that went
+	Failure       string                 `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"` // why no more did; empty where all went
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedriveDeadLettersResponse) Reset() {
+	*x = RedriveDeadLettersResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedriveDeadLettersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedriveDeadLettersResponse) ProtoMessage() {}
+
+func (x *RedriveDeadLettersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedriveDeadLettersResponse.ProtoReflect.Descriptor instead.
+func (*RedriveDeadLettersResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RedriveDeadLettersResponse) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *RedriveDeadLettersResponse) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
 type NodesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -33,7 +785,7 @@ type NodesRequest struct {
 
 func (x *NodesRequest) Reset() {
 	*x = NodesRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[0]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -45,7 +797,7 @@ func (x *NodesRequest) String() string {
 func (*NodesRequest) ProtoMessage() {}
 
 func (x *NodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[0]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -58,7 +810,7 @@ func (x *NodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodesRequest.ProtoReflect.Descriptor instead.
 func (*NodesRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{0}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{14}
 }
 
 type NodesResponse struct {
@@ -70,7 +822,7 @@ type NodesResponse struct {
 
 func (x *NodesResponse) Reset() {
 	*x = NodesResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[1]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -82,7 +834,7 @@ func (x *NodesResponse) String() string {
 func (*NodesResponse) ProtoMessage() {}
 
 func (x *NodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[1]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -95,7 +847,7 @@ func (x *NodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodesResponse.ProtoReflect.Descriptor instead.
 func (*NodesResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{1}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *NodesResponse) GetNodesJson() []byte {
@@ -116,7 +868,7 @@ type TokenRequest struct {
 
 func (x *TokenRequest) Reset() {
 	*x = TokenRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[2]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -128,7 +880,7 @@ func (x *TokenRequest) String() string {
 func (*TokenRequest) ProtoMessage() {}
 
 func (x *TokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[2]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -141,7 +893,7 @@ func (x *TokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRequest.ProtoReflect.Descriptor instead.
 func (*TokenRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{2}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TokenRequest) GetNode() string {
@@ -175,7 +927,7 @@ type TokenResponse struct {
 
 func (x *TokenResponse) Reset() {
 	*x = TokenResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[3]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -187,7 +939,7 @@ func (x *TokenResponse) String() string {
 func (*TokenResponse) ProtoMessage() {}
 
 func (x *TokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[3]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -200,7 +952,7 @@ func (x *TokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenResponse.ProtoReflect.Descriptor instead.
 func (*TokenResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{3}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TokenResponse) GetToken() string {
@@ -226,7 +978,7 @@ type RevokeRequest struct {
 
 func (x *RevokeRequest) Reset() {
 	*x = RevokeRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[4]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -238,7 +990,7 @@ func (x *RevokeRequest) String() string {
 func (*RevokeRequest) ProtoMessage() {}
 
 func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[4]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -251,7 +1003,7 @@ func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
 func (*RevokeRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{4}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RevokeRequest) GetNode() string {
@@ -269,7 +1021,7 @@ type RevokeResponse struct {
 
 func (x *RevokeResponse) Reset() {
 	*x = RevokeResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[5]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -281,7 +1033,7 @@ func (x *RevokeResponse) String() string {
 func (*RevokeResponse) ProtoMessage() {}
 
 func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[5]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -294,7 +1046,7 @@ func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
 func (*RevokeResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{5}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{19}
 }
 
 type RotateRequest struct {
@@ -305,7 +1057,7 @@ type RotateRequest struct {
 
 func (x *RotateRequest) Reset() {
 	*x = RotateRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[6]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -317,7 +1069,7 @@ func (x *RotateRequest) String() string {
 func (*RotateRequest) ProtoMessage() {}
 
 func (x *RotateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[6]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -330,7 +1082,7 @@ func (x *RotateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRequest.ProtoReflect.Descriptor instead.
 func (*RotateRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{6}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{20}
 }
 
 type RotateResponse struct {
@@ -342,7 +1094,7 @@ type RotateResponse struct {
 
 func (x *RotateResponse) Reset() {
 	*x = RotateResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[7]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -354,7 +1106,7 @@ func (x *RotateResponse) String() string {
 func (*RotateResponse) ProtoMessage() {}
 
 func (x *RotateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[7]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -367,7 +1119,7 @@ func (x *RotateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateResponse.ProtoReflect.Descriptor instead.
 func (*RotateResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{7}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RotateResponse) GetText() string {
@@ -385,7 +1137,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[8]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -397,7 +1149,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[8]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -410,7 +1162,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{8}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{22}
 }
 
 type RenewResponse struct {
@@ -422,7 +1174,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[9]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -434,7 +1186,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[9]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -447,7 +1199,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{9}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RenewResponse) GetExpiresUnixNano() int64 {
@@ -466,7 +1218,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[10]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -478,7 +1230,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[10]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -491,7 +1243,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{10}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Progress) GetProgressJson() []byte {
@@ -514,7 +1266,7 @@ type UpRequest struct {
 
 func (x *UpRequest) Reset() {
 	*x = UpRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[11]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -526,7 +1278,7 @@ func (x *UpRequest) String() string {
 func (*UpRequest) ProtoMessage() {}
 
 func (x *UpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[11]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -539,7 +1291,7 @@ func (x *UpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpRequest.ProtoReflect.Descriptor instead.
 func (*UpRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{11}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *UpRequest) GetWorkspace() string {
@@ -585,7 +1337,7 @@ type DownRequest struct {
 
 func (x *DownRequest) Reset() {
 	*x = DownRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[12]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -597,7 +1349,7 @@ func (x *DownRequest) String() string {
 func (*DownRequest) ProtoMessage() {}
 
 func (x *DownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[12]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -610,7 +1362,7 @@ func (x *DownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownRequest.ProtoReflect.Descriptor instead.
 func (*DownRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{12}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{26}
 }
 
 type StatusRequest struct {
@@ -621,7 +1373,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[13]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -633,7 +1385,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[13]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -646,7 +1398,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{13}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{27}
 }
 
 type StatusResponse struct {
@@ -658,7 +1410,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[14]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -670,7 +1422,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[14]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -683,7 +1435,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{14}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StatusResponse) GetStatusJson() []byte {
@@ -701,7 +1453,7 @@ type FollowRequest struct {
 
 func (x *FollowRequest) Reset() {
 	*x = FollowRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[15]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -713,7 +1465,7 @@ func (x *FollowRequest) String() string {
 func (*FollowRequest) ProtoMessage() {}
 
 func (x *FollowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[15]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -726,7 +1478,7 @@ func (x *FollowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
 func (*FollowRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{15}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{29}
 }
 
 type RestartRequest struct {
@@ -738,7 +1490,7 @@ type RestartRequest struct {
 
 func (x *RestartRequest) Reset() {
 	*x = RestartRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[16]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -750,7 +1502,7 @@ func (x *RestartRequest) String() string {
 func (*RestartRequest) ProtoMessage() {}
 
 func (x *RestartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[16]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -763,7 +1515,7 @@ func (x *RestartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartRequest.ProtoReflect.Descriptor instead.
 func (*RestartRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{16}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RestartRequest) GetServices() []string {
@@ -782,7 +1534,7 @@ type UpgradeRequest struct {
 
 func (x *UpgradeRequest) Reset() {
 	*x = UpgradeRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[17]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -794,7 +1546,7 @@ func (x *UpgradeRequest) String() string {
 func (*UpgradeRequest) ProtoMessage() {}
 
 func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[17]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -807,7 +1559,7 @@ func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{17}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *UpgradeRequest) GetExecutable() string {
@@ -823,13 +1575,14 @@ type PublishRequest struct {
 	ContentType   string                 `protobuf:"bytes,2,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
 	Attributes    map[string]string      `protobuf:"bytes,4,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // CloudEvents context attributes; id, source and type have defaults
+	OrderingKey   string                 `protobuf:"bytes,5,opt,name=ordering_key,json=orderingKey,proto3" json:"ordering_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PublishRequest) Reset() {
 	*x = PublishRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[18]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -841,7 +1594,7 @@ func (x *PublishRequest) String() string {
 func (*PublishRequest) ProtoMessage() {}
 
 func (x *PublishRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[18]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -854,7 +1607,7 @@ func (x *PublishRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishRequest.ProtoReflect.Descriptor instead.
 func (*PublishRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{18}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PublishRequest) GetTopic() string {
@@ -885,6 +1638,13 @@ func (x *PublishRequest) GetAttributes() map[string]string {
 	return nil
 }
 
+func (x *PublishRequest) GetOrderingKey() string {
+	if x != nil {
+		return x.OrderingKey
+	}
+	return ""
+}
+
 type PublishResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -894,7 +1654,7 @@ type PublishResponse struct {
 
 func (x *PublishResponse) Reset() {
 	*x = PublishResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[19]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +1666,7 @@ func (x *PublishResponse) String() string {
 func (*PublishResponse) ProtoMessage() {}
 
 func (x *PublishResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[19]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +1679,7 @@ func (x *PublishResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishResponse.ProtoReflect.Descriptor instead.
 func (*PublishResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{19}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PublishResponse) GetId() string {
@@ -939,7 +1699,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[20]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -951,7 +1711,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[20]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -964,7 +1724,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{20}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AttachRequest) GetService() string {
@@ -991,7 +1751,7 @@ type DebugRequest struct {
 
 func (x *DebugRequest) Reset() {
 	*x = DebugRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[21]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1003,7 +1763,7 @@ func (x *DebugRequest) String() string {
 func (*DebugRequest) ProtoMessage() {}
 
 func (x *DebugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[21]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1016,7 +1776,7 @@ func (x *DebugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DebugRequest.ProtoReflect.Descriptor instead.
 func (*DebugRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{21}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DebugRequest) GetService() string {
@@ -1041,7 +1801,7 @@ type DebugResponse struct {
 
 func (x *DebugResponse) Reset() {
 	*x = DebugResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[22]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1053,7 +1813,7 @@ func (x *DebugResponse) String() string {
 func (*DebugResponse) ProtoMessage() {}
 
 func (x *DebugResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[22]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1066,7 +1826,7 @@ func (x *DebugResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DebugResponse.ProtoReflect.Descriptor instead.
 func (*DebugResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{22}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{36}
 }
 
 type AddFaultRequest struct {
@@ -1078,7 +1838,7 @@ type AddFaultRequest struct {
 
 func (x *AddFaultRequest) Reset() {
 	*x = AddFaultRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[23]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1850,7 @@ func (x *AddFaultRequest) String() string {
 func (*AddFaultRequest) ProtoMessage() {}
 
 func (x *AddFaultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[23]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1863,7 @@ func (x *AddFaultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddFaultRequest.ProtoReflect.Descriptor instead.
 func (*AddFaultRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{23}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AddFaultRequest) GetFaultJson() []byte {
@@ -1122,7 +1882,7 @@ type AddFaultResponse struct {
 
 func (x *AddFaultResponse) Reset() {
 	*x = AddFaultResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[24]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1894,7 @@ func (x *AddFaultResponse) String() string {
 func (*AddFaultResponse) ProtoMessage() {}
 
 func (x *AddFaultResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[24]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1907,7 @@ func (x *AddFaultResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddFaultResponse.ProtoReflect.Descriptor instead.
 func (*AddFaultResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{24}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AddFaultResponse) GetFaultJson() []byte {
@@ -1167,7 +1927,7 @@ type RemoveFaultsRequest struct {
 
 func (x *RemoveFaultsRequest) Reset() {
 	*x = RemoveFaultsRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[25]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1939,7 @@ func (x *RemoveFaultsRequest) String() string {
 func (*RemoveFaultsRequest) ProtoMessage() {}
 
 func (x *RemoveFaultsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[25]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1952,7 @@ func (x *RemoveFaultsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveFaultsRequest.ProtoReflect.Descriptor instead.
 func (*RemoveFaultsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{25}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RemoveFaultsRequest) GetIds() []string {
@@ -1218,7 +1978,7 @@ type RemoveFaultsResponse struct {
 
 func (x *RemoveFaultsResponse) Reset() {
 	*x = RemoveFaultsResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[26]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1230,7 +1990,7 @@ func (x *RemoveFaultsResponse) String() string {
 func (*RemoveFaultsResponse) ProtoMessage() {}
 
 func (x *RemoveFaultsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[26]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1243,7 +2003,7 @@ func (x *RemoveFaultsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveFaultsResponse.ProtoReflect.Descriptor instead.
 func (*RemoveFaultsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{26}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RemoveFaultsResponse) GetIds() []string {
@@ -1262,7 +2022,7 @@ type EnvRequest struct {
 
 func (x *EnvRequest) Reset() {
 	*x = EnvRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[27]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1274,7 +2034,7 @@ func (x *EnvRequest) String() string {
 func (*EnvRequest) ProtoMessage() {}
 
 func (x *EnvRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[27]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1287,7 +2047,7 @@ func (x *EnvRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvRequest.ProtoReflect.Descriptor instead.
 func (*EnvRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{27}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *EnvRequest) GetService() string {
@@ -1306,7 +2066,7 @@ type EnvResponse struct {
 
 func (x *EnvResponse) Reset() {
 	*x = EnvResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[28]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1318,7 +2078,7 @@ func (x *EnvResponse) String() string {
 func (*EnvResponse) ProtoMessage() {}
 
 func (x *EnvResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[28]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1331,7 +2091,7 @@ func (x *EnvResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvResponse.ProtoReflect.Descriptor instead.
 func (*EnvResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{28}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *EnvResponse) GetVars() []*Var {
@@ -1352,7 +2112,7 @@ type Var struct {
 
 func (x *Var) Reset() {
 	*x = Var{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[29]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1364,7 +2124,7 @@ func (x *Var) String() string {
 func (*Var) ProtoMessage() {}
 
 func (x *Var) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[29]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1377,7 +2137,7 @@ func (x *Var) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Var.ProtoReflect.Descriptor instead.
 func (*Var) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{29}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Var) GetName() string {
@@ -1413,7 +2173,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[30]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1425,7 +2185,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[30]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1438,7 +2198,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{30}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *LogsRequest) GetServices() []string {
@@ -1482,7 +2242,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[31]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1494,7 +2254,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[31]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1507,7 +2267,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{31}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *LogsResponse) GetService() string {
@@ -1563,7 +2323,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[32]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +2335,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[32]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +2348,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{32}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ExecRequest) GetService() string {
@@ -1666,7 +2426,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[33]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +2438,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[33]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +2451,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{33}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ExecResponse) GetStdout() []byte {
@@ -1731,7 +2491,7 @@ type WhyRequest struct {
 
 func (x *WhyRequest) Reset() {
 	*x = WhyRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[34]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1743,7 +2503,7 @@ func (x *WhyRequest) String() string {
 func (*WhyRequest) ProtoMessage() {}
 
 func (x *WhyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[34]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1756,7 +2516,7 @@ func (x *WhyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
 func (*WhyRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{34}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *WhyRequest) GetRequestId() string {
@@ -1775,7 +2535,7 @@ type WhyResponse struct {
 
 func (x *WhyResponse) Reset() {
 	*x = WhyResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[35]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1787,7 +2547,7 @@ func (x *WhyResponse) String() string {
 func (*WhyResponse) ProtoMessage() {}
 
 func (x *WhyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[35]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1800,7 +2560,7 @@ func (x *WhyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
 func (*WhyResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{35}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *WhyResponse) GetObservationsJson() [][]byte {
@@ -1821,7 +2581,7 @@ type TapRequest struct {
 
 func (x *TapRequest) Reset() {
 	*x = TapRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[36]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1833,7 +2593,7 @@ func (x *TapRequest) String() string {
 func (*TapRequest) ProtoMessage() {}
 
 func (x *TapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[36]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1846,7 +2606,7 @@ func (x *TapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TapRequest.ProtoReflect.Descriptor instead.
 func (*TapRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{36}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *TapRequest) GetServices() []string {
@@ -1879,7 +2639,7 @@ type TapResponse struct {
 
 func (x *TapResponse) Reset() {
 	*x = TapResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[37]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1891,7 +2651,7 @@ func (x *TapResponse) String() string {
 func (*TapResponse) ProtoMessage() {}
 
 func (x *TapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[37]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1904,7 +2664,7 @@ func (x *TapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TapResponse.ProtoReflect.Descriptor instead.
 func (*TapResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{37}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *TapResponse) GetObservationJson() []byte {
@@ -1922,7 +2682,7 @@ type LearnedRequest struct {
 
 func (x *LearnedRequest) Reset() {
 	*x = LearnedRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[38]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1934,7 +2694,7 @@ func (x *LearnedRequest) String() string {
 func (*LearnedRequest) ProtoMessage() {}
 
 func (x *LearnedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[38]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1947,7 +2707,7 @@ func (x *LearnedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LearnedRequest.ProtoReflect.Descriptor instead.
 func (*LearnedRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{38}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{52}
 }
 
 type LearnedResponse struct {
@@ -1959,7 +2719,7 @@ type LearnedResponse struct {
 
 func (x *LearnedResponse) Reset() {
 	*x = LearnedResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[39]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1971,7 +2731,7 @@ func (x *LearnedResponse) String() string {
 func (*LearnedResponse) ProtoMessage() {}
 
 func (x *LearnedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[39]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1984,7 +2744,7 @@ func (x *LearnedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LearnedResponse.ProtoReflect.Descriptor instead.
 func (*LearnedResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{39}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *LearnedResponse) GetLearnedJson() [][]byte {
@@ -2002,7 +2762,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[40]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2014,7 +2774,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[40]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2027,7 +2787,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{40}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{54}
 }
 
 type InfoResponse struct {
@@ -2047,7 +2807,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[41]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2059,7 +2819,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[41]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2072,7 +2832,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{41}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *InfoResponse) GetProcess() string {
@@ -2142,7 +2902,59 @@ var File_shoal_operator_v1_operator_proto protoreflect.FileDescriptor
 
 const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\n" +
-	" shoal/operator/v1/operator.proto\x12\x11shoal.operator.v1\"\x0e\n" +
+	" shoal/operator/v1/operator.proto\x12\x11shoal.operator.v1\";\n" +
+	"\vTailRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x16\n" +
+	"\x06filter\x18\x02 \x01(\tR\x06filter\"1\n" +
+	"\fTailResponse\x12!\n" +
+	"\fmessage_json\x18\x01 \x01(\fR\vmessageJson\">\n" +
+	"\x0eExplainRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\"0\n" +
+	"\x0fExplainResponse\x12\x1d\n" +
+	"\n" +
+	"story_json\x18\x01 \x01(\fR\tstoryJson\"k\n" +
+	"\rReplayRequest\x12\"\n" +
+	"\fsubscription\x18\x01 \x01(\tR\fsubscription\x12$\n" +
+	"\x0efrom_unix_nano\x18\x02 \x01(\x03R\ffromUnixNano\x12\x10\n" +
+	"\x03dry\x18\x03 \x01(\bR\x03dry\">\n" +
+	"\x0eReplayResponse\x12\x16\n" +
+	"\x06before\x18\x01 \x01(\x04R\x06before\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\x04R\x05after\"p\n" +
+	"\x12DeadLettersRequest\x12\"\n" +
+	"\fsubscription\x18\x01 \x01(\tR\fsubscription\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05after\x12\x10\n" +
+	"\x03max\x18\x04 \x01(\x05R\x03max\"L\n" +
+	"\x13DeadLettersResponse\x12!\n" +
+	"\fletters_json\x18\x01 \x03(\fR\vlettersJson\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\xbc\x02\n" +
+	"\x15EditDeadLetterRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12\x19\n" +
+	"\bhas_data\x18\x03 \x01(\bR\ahasData\x12X\n" +
+	"\n" +
+	"attributes\x18\x04 \x03(\v28.shoal.operator.v1.EditDeadLetterRequest.AttributesEntryR\n" +
+	"attributes\x12!\n" +
+	"\fordering_key\x18\x05 \x01(\tR\vorderingKey\x12(\n" +
+	"\x10has_ordering_key\x18\x06 \x01(\bR\x0ehasOrderingKey\x1a=\n" +
+	"\x0fAttributesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"9\n" +
+	"\x16EditDeadLetterResponse\x12\x1f\n" +
+	"\vletter_json\x18\x01 \x01(\fR\n" +
+	"letterJson\"*\n" +
+	"\x16DropDeadLettersRequest\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\"\x19\n" +
+	"\x17DropDeadLettersResponse\"u\n" +
+	"\x19RedriveDeadLettersRequest\x12\"\n" +
+	"\fsubscription\x18\x01 \x01(\tR\fsubscription\x12\x10\n" +
+	"\x03ids\x18\x02 \x03(\tR\x03ids\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\tR\x02to\x12\x12\n" +
+	"\x04rate\x18\x04 \x01(\x01R\x04rate\"L\n" +
+	"\x1aRedriveDeadLettersResponse\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x03R\x05count\x12\x18\n" +
+	"\afailure\x18\x02 \x01(\tR\afailure\"\x0e\n" +
 	"\fNodesRequest\".\n" +
 	"\rNodesResponse\x12\x1d\n" +
 	"\n" +
@@ -2183,14 +2995,15 @@ const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\x0eUpgradeRequest\x12\x1e\n" +
 	"\n" +
 	"executable\x18\x01 \x01(\tR\n" +
-	"executable\"\xef\x01\n" +
+	"executable\"\x92\x02\n" +
 	"\x0ePublishRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12!\n" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04data\x12Q\n" +
 	"\n" +
 	"attributes\x18\x04 \x03(\v21.shoal.operator.v1.PublishRequest.AttributesEntryR\n" +
-	"attributes\x1a=\n" +
+	"attributes\x12!\n" +
+	"\fordering_key\x18\x05 \x01(\tR\vorderingKey\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"!\n" +
@@ -2278,7 +3091,7 @@ const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"executable\x18\b \x01(\tR\n" +
 	"executable\x12\x14\n" +
-	"\x05owned\x18\t \x01(\bR\x05owned2\xc0\x0e\n" +
+	"\x05owned\x18\t \x01(\bR\x05owned2\xce\x13\n" +
 	"\bOperator\x12A\n" +
 	"\x02Up\x12\x1c.shoal.operator.v1.UpRequest\x1a\x1b.shoal.operator.v1.Progress0\x01\x12E\n" +
 	"\x04Down\x12\x1e.shoal.operator.v1.DownRequest\x1a\x1b.shoal.operator.v1.Progress0\x01\x12M\n" +
@@ -2303,7 +3116,14 @@ const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\x05Token\x12\x1f.shoal.operator.v1.TokenRequest\x1a .shoal.operator.v1.TokenResponse\x12M\n" +
 	"\x06Revoke\x12 .shoal.operator.v1.RevokeRequest\x1a!.shoal.operator.v1.RevokeResponse\x12M\n" +
 	"\x06Rotate\x12 .shoal.operator.v1.RotateRequest\x1a!.shoal.operator.v1.RotateResponse\x12J\n" +
-	"\x05Renew\x12\x1f.shoal.operator.v1.RenewRequest\x1a .shoal.operator.v1.RenewResponseB@Z>github.com/shoalrun/shoal/api/gen/shoal/operator/v1;operatorv1b\x06proto3"
+	"\x05Renew\x12\x1f.shoal.operator.v1.RenewRequest\x1a .shoal.operator.v1.RenewResponse\x12I\n" +
+	"\x04Tail\x12\x1e.shoal.operator.v1.TailRequest\x1a\x1f.shoal.operator.v1.TailResponse0\x01\x12P\n" +
+	"\aExplain\x12!.shoal.operator.v1.ExplainRequest\x1a\".shoal.operator.v1.ExplainResponse\x12M\n" +
+	"\x06Replay\x12 .shoal.operator.v1.ReplayRequest\x1a!.shoal.operator.v1.ReplayResponse\x12\\\n" +
+	"\vDeadLetters\x12%.shoal.operator.v1.DeadLettersRequest\x1a&.shoal.operator.v1.DeadLettersResponse\x12e\n" +
+	"\x0eEditDeadLetter\x12(.shoal.operator.v1.EditDeadLetterRequest\x1a).shoal.operator.v1.EditDeadLetterResponse\x12h\n" +
+	"\x0fDropDeadLetters\x12).shoal.operator.v1.DropDeadLettersRequest\x1a*.shoal.operator.v1.DropDeadLettersResponse\x12q\n" +
+	"\x12RedriveDeadLetters\x12,.shoal.operator.v1.RedriveDeadLettersRequest\x1a-.shoal.operator.v1.RedriveDeadLettersResponseB@Z>github.com/shoalrun/shoal/api/gen/shoal/operator/v1;operatorv1b\x06proto3"
 
 var (
 	file_shoal_operator_v1_operator_proto_rawDescOnce sync.Once
@@ -2317,108 +3137,138 @@ func file_shoal_operator_v1_operator_proto_rawDescGZIP() []byte {
 	return file_shoal_operator_v1_operator_proto_rawDescData
 }
 
-var file_shoal_operator_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_shoal_operator_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_shoal_operator_v1_operator_proto_goTypes = []any{
-	(*NodesRequest)(nil),         // 0: shoal.operator.v1.NodesRequest
-	(*NodesResponse)(nil),        // 1: shoal.operator.v1.NodesResponse
-	(*TokenRequest)(nil),         // 2: shoal.operator.v1.TokenRequest
-	(*TokenResponse)(nil),        // 3: shoal.operator.v1.TokenResponse
-	(*RevokeRequest)(nil),        // 4: shoal.operator.v1.RevokeRequest
-	(*RevokeResponse)(nil),       // 5: shoal.operator.v1.RevokeResponse
-	(*RotateRequest)(nil),        // 6: shoal.operator.v1.RotateRequest
-	(*RotateResponse)(nil),       // 7: shoal.operator.v1.RotateResponse
-	(*RenewRequest)(nil),         // 8: shoal.operator.v1.RenewRequest
-	(*RenewResponse)(nil),        // 9: shoal.operator.v1.RenewResponse
-	(*Progress)(nil),             // 10: shoal.operator.v1.Progress
-	(*UpRequest)(nil),            // 11: shoal.operator.v1.UpRequest
-	(*DownRequest)(nil),          // 12: shoal.operator.v1.DownRequest
-	(*StatusRequest)(nil),        // 13: shoal.operator.v1.StatusRequest
-	(*StatusResponse)(nil),       // 14: shoal.operator.v1.StatusResponse
-	(*FollowRequest)(nil),        // 15: shoal.operator.v1.FollowRequest
-	(*RestartRequest)(nil),       // 16: shoal.operator.v1.RestartRequest
-	(*UpgradeRequest)(nil),       // 17: shoal.operator.v1.UpgradeRequest
-	(*PublishRequest)(nil),       // 18: shoal.operator.v1.PublishRequest
-	(*PublishResponse)(nil),      // 19: shoal.operator.v1.PublishResponse
-	(*AttachRequest)(nil),        // 20: shoal.operator.v1.AttachRequest
-	(*DebugRequest)(nil),         // 21: shoal.operator.v1.DebugRequest
-	(*DebugResponse)(nil),        // 22: shoal.operator.v1.DebugResponse
-	(*AddFaultRequest)(nil),      // 23: shoal.operator.v1.AddFaultRequest
-	(*AddFaultResponse)(nil),     // 24: shoal.operator.v1.AddFaultResponse
-	(*RemoveFaultsRequest)(nil),  // 25: shoal.operator.v1.RemoveFaultsRequest
-	(*RemoveFaultsResponse)(nil), // 26: shoal.operator.v1.RemoveFaultsResponse
-	(*EnvRequest)(nil),           // 27: shoal.operator.v1.EnvRequest
-	(*EnvResponse)(nil),          // 28: shoal.operator.v1.EnvResponse
-	(*Var)(nil),                  // 29: shoal.operator.v1.Var
-	(*LogsRequest)(nil),          // 30: shoal.operator.v1.LogsRequest
-	(*LogsResponse)(nil),         // 31: shoal.operator.v1.LogsResponse
-	(*ExecRequest)(nil),          // 32: shoal.operator.v1.ExecRequest
-	(*ExecResponse)(nil),         // 33: shoal.operator.v1.ExecResponse
-	(*WhyRequest)(nil),           // 34: shoal.operator.v1.WhyRequest
-	(*WhyResponse)(nil),          // 35: shoal.operator.v1.WhyResponse
-	(*TapRequest)(nil),           // 36: shoal.operator.v1.TapRequest
-	(*TapResponse)(nil),          // 37: shoal.operator.v1.TapResponse
-	(*LearnedRequest)(nil),       // 38: shoal.operator.v1.LearnedRequest
-	(*LearnedResponse)(nil),      // 39: shoal.operator.v1.LearnedResponse
-	(*InfoRequest)(nil),          // 40: shoal.operator.v1.InfoRequest
-	(*InfoResponse)(nil),         // 41: shoal.operator.v1.InfoResponse
-	nil,                          // 42: shoal.operator.v1.PublishRequest.AttributesEntry
+	(*TailRequest)(nil),                // 0: shoal.operator.v1.TailRequest
+	(*TailResponse)(nil),               // 1: shoal.operator.v1.TailResponse
+	(*ExplainRequest)(nil),             // 2: shoal.operator.v1.ExplainRequest
+	(*ExplainResponse)(nil),            // 3: shoal.operator.v1.ExplainResponse
+	(*ReplayRequest)(nil),              // 4: shoal.operator.v1.ReplayRequest
+	(*ReplayResponse)(nil),             // 5: shoal.operator.v1.ReplayResponse
+	(*DeadLettersRequest)(nil),         // 6: shoal.operator.v1.DeadLettersRequest
+	(*DeadLettersResponse)(nil),        // 7: shoal.operator.v1.DeadLettersResponse
+	(*EditDeadLetterRequest)(nil),      // 8: shoal.operator.v1.EditDeadLetterRequest
+	(*EditDeadLetterResponse)(nil),     // 9: shoal.operator.v1.EditDeadLetterResponse
+	(*DropDeadLettersRequest)(nil),     // 10: shoal.operator.v1.DropDeadLettersRequest
+	(*DropDeadLettersResponse)(nil),    // 11: shoal.operator.v1.DropDeadLettersResponse
+	(*RedriveDeadLettersRequest)(nil),  // 12: shoal.operator.v1.RedriveDeadLettersRequest
+	(*RedriveDeadLettersResponse)(nil), // 13: shoal.operator.v1.RedriveDeadLettersResponse
+	(*NodesRequest)(nil),               // 14: shoal.operator.v1.NodesRequest
+	(*NodesResponse)(nil),              // 15: shoal.operator.v1.NodesResponse
+	(*TokenRequest)(nil),               // 16: shoal.operator.v1.TokenRequest
+	(*TokenResponse)(nil),              // 17: shoal.operator.v1.TokenResponse
+	(*RevokeRequest)(nil),              // 18: shoal.operator.v1.RevokeRequest
+	(*RevokeResponse)(nil),             // 19: shoal.operator.v1.RevokeResponse
+	(*RotateRequest)(nil),              // 20: shoal.operator.v1.RotateRequest
+	(*RotateResponse)(nil),             // 21: shoal.operator.v1.RotateResponse
+	(*RenewRequest)(nil),               // 22: shoal.operator.v1.RenewRequest
+	(*RenewResponse)(nil),              // 23: shoal.operator.v1.RenewResponse
+	(*Progress)(nil),                   // 24: shoal.operator.v1.Progress
+	(*UpRequest)(nil),                  // 25: shoal.operator.v1.UpRequest
+	(*DownRequest)(nil),                // 26: shoal.operator.v1.DownRequest
+	(*StatusRequest)(nil),              // 27: shoal.operator.v1.StatusRequest
+	(*StatusResponse)(nil),             // 28: shoal.operator.v1.StatusResponse
+	(*FollowRequest)(nil),              // 29: shoal.operator.v1.FollowRequest
+	(*RestartRequest)(nil),             // 30: shoal.operator.v1.RestartRequest
+	(*UpgradeRequest)(nil),             // 31: shoal.operator.v1.UpgradeRequest
+	(*PublishRequest)(nil),             // 32: shoal.operator.v1.PublishRequest
+	(*PublishResponse)(nil),            // 33: shoal.operator.v1.PublishResponse
+	(*AttachRequest)(nil),              // 34: shoal.operator.v1.AttachRequest
+	(*DebugRequest)(nil),               // 35: shoal.operator.v1.DebugRequest
+	(*DebugResponse)(nil),              // 36: shoal.operator.v1.DebugResponse
+	(*AddFaultRequest)(nil),            // 37: shoal.operator.v1.AddFaultRequest
+	(*AddFaultResponse)(nil),           // 38: shoal.operator.v1.AddFaultResponse
+	(*RemoveFaultsRequest)(nil),        // 39: shoal.operator.v1.RemoveFaultsRequest
+	(*RemoveFaultsResponse)(nil),       // 40: shoal.operator.v1.RemoveFaultsResponse
+	(*EnvRequest)(nil),                 // 41: shoal.operator.v1.EnvRequest
+	(*EnvResponse)(nil),                // 42: shoal.operator.v1.EnvResponse
+	(*Var)(nil),                        // 43: shoal.operator.v1.Var
+	(*LogsRequest)(nil),                // 44: shoal.operator.v1.LogsRequest
+	(*LogsResponse)(nil),               // 45: shoal.operator.v1.LogsResponse
+	(*ExecRequest)(nil),                // 46: shoal.operator.v1.ExecRequest
+	(*ExecResponse)(nil),               // 47: shoal.operator.v1.ExecResponse
+	(*WhyRequest)(nil),                 // 48: shoal.operator.v1.WhyRequest
+	(*WhyResponse)(nil),                // 49: shoal.operator.v1.WhyResponse
+	(*TapRequest)(nil),                 // 50: shoal.operator.v1.TapRequest
+	(*TapResponse)(nil),                // 51: shoal.operator.v1.TapResponse
+	(*LearnedRequest)(nil),             // 52: shoal.operator.v1.LearnedRequest
+	(*LearnedResponse)(nil),            // 53: shoal.operator.v1.LearnedResponse
+	(*InfoRequest)(nil),                // 54: shoal.operator.v1.InfoRequest
+	(*InfoResponse)(nil),               // 55: shoal.operator.v1.InfoResponse
+	nil,                                // 56: shoal.operator.v1.EditDeadLetterRequest.AttributesEntry
+	nil,                                // 57: shoal.operator.v1.PublishRequest.AttributesEntry
 }
 var file_shoal_operator_v1_operator_proto_depIdxs = []int32{
-	42, // 0: shoal.operator.v1.PublishRequest.attributes:type_name -> shoal.operator.v1.PublishRequest.AttributesEntry
-	29, // 1: shoal.operator.v1.EnvResponse.vars:type_name -> shoal.operator.v1.Var
-	11, // 2: shoal.operator.v1.Operator.Up:input_type -> shoal.operator.v1.UpRequest
-	12, // 3: shoal.operator.v1.Operator.Down:input_type -> shoal.operator.v1.DownRequest
-	13, // 4: shoal.operator.v1.Operator.Status:input_type -> shoal.operator.v1.StatusRequest
-	13, // 5: shoal.operator.v1.Operator.Watch:input_type -> shoal.operator.v1.StatusRequest
-	15, // 6: shoal.operator.v1.Operator.Follow:input_type -> shoal.operator.v1.FollowRequest
-	16, // 7: shoal.operator.v1.Operator.Restart:input_type -> shoal.operator.v1.RestartRequest
-	17, // 8: shoal.operator.v1.Operator.Upgrade:input_type -> shoal.operator.v1.UpgradeRequest
-	18, // 9: shoal.operator.v1.Operator.Publish:input_type -> shoal.operator.v1.PublishRequest
-	20, // 10: shoal.operator.v1.Operator.Attach:input_type -> shoal.operator.v1.AttachRequest
-	21, // 11: shoal.operator.v1.Operator.Debug:input_type -> shoal.operator.v1.DebugRequest
-	23, // 12: shoal.operator.v1.Operator.AddFault:input_type -> shoal.operator.v1.AddFaultRequest
-	25, // 13: shoal.operator.v1.Operator.RemoveFaults:input_type -> shoal.operator.v1.RemoveFaultsRequest
-	27, // 14: shoal.operator.v1.Operator.Env:input_type -> shoal.operator.v1.EnvRequest
-	30, // 15: shoal.operator.v1.Operator.Logs:input_type -> shoal.operator.v1.LogsRequest
-	32, // 16: shoal.operator.v1.Operator.Exec:input_type -> shoal.operator.v1.ExecRequest
-	34, // 17: shoal.operator.v1.Operator.Why:input_type -> shoal.operator.v1.WhyRequest
-	36, // 18: shoal.operator.v1.Operator.Tap:input_type -> shoal.operator.v1.TapRequest
-	38, // 19: shoal.operator.v1.Operator.Learned:input_type -> shoal.operator.v1.LearnedRequest
-	40, // 20: shoal.operator.v1.Operator.Info:input_type -> shoal.operator.v1.InfoRequest
-	0,  // 21: shoal.operator.v1.Operator.Nodes:input_type -> shoal.operator.v1.NodesRequest
-	2,  // 22: shoal.operator.v1.Operator.Token:input_type -> shoal.operator.v1.TokenRequest
-	4,  // 23: shoal.operator.v1.Operator.Revoke:input_type -> shoal.operator.v1.RevokeRequest
-	6,  // 24: shoal.operator.v1.Operator.Rotate:input_type -> shoal.operator.v1.RotateRequest
-	8,  // 25: shoal.operator.v1.Operator.Renew:input_type -> shoal.operator.v1.RenewRequest
-	10, // 26: shoal.operator.v1.Operator.Up:output_type -> shoal.operator.v1.Progress
-	10, // 27: shoal.operator.v1.Operator.Down:output_type -> shoal.operator.v1.Progress
-	14, // 28: shoal.operator.v1.Operator.Status:output_type -> shoal.operator.v1.StatusResponse
-	14, // 29: shoal.operator.v1.Operator.Watch:output_type -> shoal.operator.v1.StatusResponse
-	10, // 30: shoal.operator.v1.Operator.Follow:output_type -> shoal.operator.v1.Progress
-	10, // 31: shoal.operator.v1.Operator.Restart:output_type -> shoal.operator.v1.Progress
-	10, // 32: shoal.operator.v1.Operator.Upgrade:output_type -> shoal.operator.v1.Progress
-	19, // 33: shoal.operator.v1.Operator.Publish:output_type -> shoal.operator.v1.PublishResponse
-	10, // 34: shoal.operator.v1.Operator.Attach:output_type -> shoal.operator.v1.Progress
-	22, // 35: shoal.operator.v1.Operator.Debug:output_type -> shoal.operator.v1.DebugResponse
-	24, // 36: shoal.operator.v1.Operator.AddFault:output_type -> shoal.operator.v1.AddFaultResponse
-	26, // 37: shoal.operator.v1.Operator.RemoveFaults:output_type -> shoal.operator.v1.RemoveFaultsResponse
-	28, // 38: shoal.operator.v1.Operator.Env:output_type -> shoal.operator.v1.EnvResponse
-	31, // 39: shoal.operator.v1.Operator.Logs:output_type -> shoal.operator.v1.LogsResponse
-	33, // 40: shoal.operator.v1.Operator.Exec:output_type -> shoal.operator.v1.ExecResponse
-	35, // 41: shoal.operator.v1.Operator.Why:output_type -> shoal.operator.v1.WhyResponse
-	37, // 42: shoal.operator.v1.Operator.Tap:output_type -> shoal.operator.v1.TapResponse
-	39, // 43: shoal.operator.v1.Operator.Learned:output_type -> shoal.operator.v1.LearnedResponse
-	41, // 44: shoal.operator.v1.Operator.Info:output_type -> shoal.operator.v1.InfoResponse
-	1,  // 45: shoal.operator.v1.Operator.Nodes:output_type -> shoal.operator.v1.NodesResponse
-	3,  // 46: shoal.operator.v1.Operator.Token:output_type -> shoal.operator.v1.TokenResponse
-	5,  // 47: shoal.operator.v1.Operator.Revoke:output_type -> shoal.operator.v1.RevokeResponse
-	7,  // 48: shoal.operator.v1.Operator.Rotate:output_type -> shoal.operator.v1.RotateResponse
-	9,  // 49: shoal.operator.v1.Operator.Renew:output_type -> shoal.operator.v1.RenewResponse
-	26, // [26:50] is the sub-list for method output_type
-	2,  // [2:26] is the sub-list for method input_type
-	2,  // [2:2] is the sub-list for extension type_name
-	2,  // [2:2] is the sub-list for extension extendee
-	0,  // [0:2] is the sub-list for field type_name
+	56, // 0: shoal.operator.v1.EditDeadLetterRequest.attributes:type_name -> shoal.operator.v1.EditDeadLetterRequest.AttributesEntry
+	57, // 1: shoal.operator.v1.PublishRequest.attributes:type_name -> shoal.operator.v1.PublishRequest.AttributesEntry
+	43, // 2: shoal.operator.v1.EnvResponse.vars:type_name -> shoal.operator.v1.Var
+	25, // 3: shoal.operator.v1.Operator.Up:input_type -> shoal.operator.v1.UpRequest
+	26, // 4: shoal.operator.v1.Operator.Down:input_type -> shoal.operator.v1.DownRequest
+	27, // 5: shoal.operator.v1.Operator.Status:input_type -> shoal.operator.v1.StatusRequest
+	27, // 6: shoal.operator.v1.Operator.Watch:input_type -> shoal.operator.v1.StatusRequest
+	29, // 7: shoal.operator.v1.Operator.Follow:input_type -> shoal.operator.v1.FollowRequest
+	30, // 8: shoal.operator.v1.Operator.Restart:input_type -> shoal.operator.v1.RestartRequest
+	31, // 9: shoal.operator.v1.Operator.Upgrade:input_type -> shoal.operator.v1.UpgradeRequest
+	32, // 10: shoal.operator.v1.Operator.Publish:input_type -> shoal.operator.v1.PublishRequest
+	34, // 11: shoal.operator.v1.Operator.Attach:input_type -> shoal.operator.v1.AttachRequest
+	35, // 12: shoal.operator.v1.Operator.Debug:input_type -> shoal.operator.v1.DebugRequest
+	37, // 13: shoal.operator.v1.Operator.AddFault:input_type -> shoal.operator.v1.AddFaultRequest
+	39, // 14: shoal.operator.v1.Operator.RemoveFaults:input_type -> shoal.operator.v1.RemoveFaultsRequest
+	41, // 15: shoal.operator.v1.Operator.Env:input_type -> shoal.operator.v1.EnvRequest
+	44, // 16: shoal.operator.v1.Operator.Logs:input_type -> shoal.operator.v1.LogsRequest
+	46, // 17: shoal.operator.v1.Operator.Exec:input_type -> shoal.operator.v1.ExecRequest
+	48, // 18: shoal.operator.v1.Operator.Why:input_type -> shoal.operator.v1.WhyRequest
+	50, // 19: shoal.operator.v1.Operator.Tap:input_type -> shoal.operator.v1.TapRequest
+	52, // 20: shoal.operator.v1.Operator.Learned:input_type -> shoal.operator.v1.LearnedRequest
+	54, // 21: shoal.operator.v1.Operator.Info:input_type -> shoal.operator.v1.InfoRequest
+	14, // 22: shoal.operator.v1.Operator.Nodes:input_type -> shoal.operator.v1.NodesRequest
+	16, // 23: shoal.operator.v1.Operator.Token:input_type -> shoal.operator.v1.TokenRequest
+	18, // 24: shoal.operator.v1.Operator.Revoke:input_type -> shoal.operator.v1.RevokeRequest
+	20, // 25: shoal.operator.v1.Operator.Rotate:input_type -> shoal.operator.v1.RotateRequest
+	22, // 26: shoal.operator.v1.Operator.Renew:input_type -> shoal.operator.v1.RenewRequest
+	0,  // 27: shoal.operator.v1.Operator.Tail:input_type -> shoal.operator.v1.TailRequest
+	2,  // 28: shoal.operator.v1.Operator.Explain:input_type -> shoal.operator.v1.ExplainRequest
+	4,  // 29: shoal.operator.v1.Operator.Replay:input_type -> shoal.operator.v1.ReplayRequest
+	6,  // 30: shoal.operator.v1.Operator.DeadLetters:input_type -> shoal.operator.v1.DeadLettersRequest
+	8,  // 31: shoal.operator.v1.Operator.EditDeadLetter:input_type -> shoal.operator.v1.EditDeadLetterRequest
+	10, // 32: shoal.operator.v1.Operator.DropDeadLetters:input_type -> shoal.operator.v1.DropDeadLettersRequest
+	12, // 33: shoal.operator.v1.Operator.RedriveDeadLetters:input_type -> shoal.operator.v1.RedriveDeadLettersRequest
+	24, // 34: shoal.operator.v1.Operator.Up:output_type -> shoal.operator.v1.Progress
+	24, // 35: shoal.operator.v1.Operator.Down:output_type -> shoal.operator.v1.Progress
+	28, // 36: shoal.operator.v1.Operator.Status:output_type -> shoal.operator.v1.StatusResponse
+	28, // 37: shoal.operator.v1.Operator.Watch:output_type -> shoal.operator.v1.StatusResponse
+	24, // 38: shoal.operator.v1.Operator.Follow:output_type -> shoal.operator.v1.Progress
+	24, // 39: shoal.operator.v1.Operator.Restart:output_type -> shoal.operator.v1.Progress
+	24, // 40: shoal.operator.v1.Operator.Upgrade:output_type -> shoal.operator.v1.Progress
+	33, // 41: shoal.operator.v1.Operator.Publish:output_type -> shoal.operator.v1.PublishResponse
+	24, // 42: shoal.operator.v1.Operator.Attach:output_type -> shoal.operator.v1.Progress
+	36, // 43: shoal.operator.v1.Operator.Debug:output_type -> shoal.operator.v1.DebugResponse
+	38, // 44: shoal.operator.v1.Operator.AddFault:output_type -> shoal.operator.v1.AddFaultResponse
+	40, // 45: shoal.operator.v1.Operator.RemoveFaults:output_type -> shoal.operator.v1.RemoveFaultsResponse
+	42, // 46: shoal.operator.v1.Operator.Env:output_type -> shoal.operator.v1.EnvResponse
+	45, // 47: shoal.operator.v1.Operator.Logs:output_type -> shoal.operator.v1.LogsResponse
+	47, // 48: shoal.operator.v1.Operator.Exec:output_type -> shoal.operator.v1.ExecResponse
+	49, // 49: shoal.operator.v1.Operator.Why:output_type -> shoal.operator.v1.WhyResponse
+	51, // 50: shoal.operator.v1.Operator.Tap:output_type -> shoal.operator.v1.TapResponse
+	53, // 51: shoal.operator.v1.Operator.Learned:output_type -> shoal.operator.v1.LearnedResponse
+	55, // 52: shoal.operator.v1.Operator.Info:output_type -> shoal.operator.v1.InfoResponse
+	15, // 53: shoal.operator.v1.Operator.Nodes:output_type -> shoal.operator.v1.NodesResponse
+	17, // 54: shoal.operator.v1.Operator.Token:output_type -> shoal.operator.v1.TokenResponse
+	19, // 55: shoal.operator.v1.Operator.Revoke:output_type -> shoal.operator.v1.RevokeResponse
+	21, // 56: shoal.operator.v1.Operator.Rotate:output_type -> shoal.operator.v1.RotateResponse
+	23, // 57: shoal.operator.v1.Operator.Renew:output_type -> shoal.operator.v1.RenewResponse
+	1,  // 58: shoal.operator.v1.Operator.Tail:output_type -> shoal.operator.v1.TailResponse
+	3,  // 59: shoal.operator.v1.Operator.Explain:output_type -> shoal.operator.v1.ExplainResponse
+	5,  // 60: shoal.operator.v1.Operator.Replay:output_type -> shoal.operator.v1.ReplayResponse
+	7,  // 61: shoal.operator.v1.Operator.DeadLetters:output_type -> shoal.operator.v1.DeadLettersResponse
+	9,  // 62: shoal.operator.v1.Operator.EditDeadLetter:output_type -> shoal.operator.v1.EditDeadLetterResponse
+	11, // 63: shoal.operator.v1.Operator.DropDeadLetters:output_type -> shoal.operator.v1.DropDeadLettersResponse
+	13, // 64: shoal.operator.v1.Operator.RedriveDeadLetters:output_type -> shoal.operator.v1.RedriveDeadLettersResponse
+	34, // [34:65] is the sub-list for method output_type
+	3,  // [3:34] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_shoal_operator_v1_operator_proto_init() }
@@ -2432,7 +3282,7 @@ func file_shoal_operator_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_operator_v1_operator_proto_rawDesc), len(file_shoal_operator_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   43,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

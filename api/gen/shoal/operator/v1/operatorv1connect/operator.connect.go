@@ -85,6 +85,22 @@ const (
 	OperatorRotateProcedure = "/shoal.operator.v1.Operator/Rotate"
 	// OperatorRenewProcedure is the fully-qualified name of the Operator's Renew RPC.
 	OperatorRenewProcedure = "/shoal.operator.v1.Operator/Renew"
+	// OperatorTailProcedure is the fully-qualified name of the Operator's Tail RPC.
+	OperatorTailProcedure = "/shoal.operator.v1.Operator/Tail"
+	// OperatorExplainProcedure is the fully-qualified name of the Operator's Explain RPC.
+	OperatorExplainProcedure = "/shoal.operator.v1.Operator/Explain"
+	// OperatorReplayProcedure is the fully-qualified name of the Operator's Replay RPC.
+	OperatorReplayProcedure = "/shoal.operator.v1.Operator/Replay"
+	// OperatorDeadLettersProcedure is the fully-qualified name of the Operator's DeadLetters RPC.
+	OperatorDeadLettersProcedure = "/shoal.operator.v1.Operator/DeadLetters"
+	// OperatorEditDeadLetterProcedure is the fully-qualified name of the Operator's EditDeadLetter RPC.
+	OperatorEditDeadLetterProcedure = "/shoal.operator.v1.Operator/EditDeadLetter"
+	// OperatorDropDeadLettersProcedure is the fully-qualified name of the Operator's DropDeadLetters
+	// RPC.
+	OperatorDropDeadLettersProcedure = "/shoal.operator.v1.Operator/DropDeadLetters"
+	// OperatorRedriveDeadLettersProcedure is the fully-qualified name of the Operator's
+	// RedriveDeadLetters RPC.
+	OperatorRedriveDeadLettersProcedure = "/shoal.operator.v1.Operator/RedriveDeadLetters"
 )
 
 // OperatorClient is a client for the shoal.operator.v1.Operator service.
@@ -113,6 +129,13 @@ type OperatorClient interface {
 	Revoke(context.Context, *connect.Request[v1.RevokeRequest]) (*connect.Response[v1.RevokeResponse], error)
 	Rotate(context.Context, *connect.Request[v1.RotateRequest]) (*connect.Response[v1.RotateResponse], error)
 	Renew(context.Context, *connect.Request[v1.RenewRequest]) (*connect.Response[v1.RenewResponse], error)
+	Tail(context.Context, *connect.Request[v1.TailRequest]) (*connect.ServerStreamForClient[v1.TailResponse], error)
+	Explain(context.Context, *connect.Request[v1.ExplainRequest]) (*connect.Response[v1.ExplainResponse], error)
+	Replay(context.Context, *connect.Request[v1.ReplayRequest]) (*connect.Response[v1.ReplayResponse], error)
+	DeadLetters(context.Context, *connect.Request[v1.DeadLettersRequest]) (*connect.Response[v1.DeadLettersResponse], error)
+	EditDeadLetter(context.Context, *connect.Request[v1.EditDeadLetterRequest]) (*connect.Response[v1.EditDeadLetterResponse], error)
+	DropDeadLetters(context.Context, *connect.Request[v1.DropDeadLettersRequest]) (*connect.Response[v1.DropDeadLettersResponse], error)
+	RedriveDeadLetters(context.Context, *connect.Request[v1.RedriveDeadLettersRequest]) (*connect.Response[v1.RedriveDeadLettersResponse], error)
 }
 
 // NewOperatorClient constructs a client for the shoal.operator.v1.Operator service. By default, it
@@ -270,35 +293,84 @@ func NewOperatorClient(httpClient connect.HTTPClient, baseURL string, opts ...co
 			connect.WithSchema(operatorMethods.ByName("Renew")),
 			connect.WithClientOptions(opts...),
 		),
+		tail: connect.NewClient[v1.TailRequest, v1.TailResponse](
+			httpClient,
+			baseURL+OperatorTailProcedure,
+			connect.WithSchema(operatorMethods.ByName("Tail")),
+			connect.WithClientOptions(opts...),
+		),
+		explain: connect.NewClient[v1.ExplainRequest, v1.ExplainResponse](
+			httpClient,
+			baseURL+OperatorExplainProcedure,
+			connect.WithSchema(operatorMethods.ByName("Explain")),
+			connect.WithClientOptions(opts...),
+		),
+		replay: connect.NewClient[v1.ReplayRequest, v1.ReplayResponse](
+			httpClient,
+			baseURL+OperatorReplayProcedure,
+			connect.WithSchema(operatorMethods.ByName("Replay")),
+			connect.WithClientOptions(opts...),
+		),
+		deadLetters: connect.NewClient[v1.DeadLettersRequest, v1.DeadLettersResponse](
+			httpClient,
+			baseURL+OperatorDeadLettersProcedure,
+			connect.WithSchema(operatorMethods.ByName("DeadLetters")),
+			connect.WithClientOptions(opts...),
+		),
+		editDeadLetter: connect.NewClient[v1.EditDeadLetterRequest, v1.EditDeadLetterResponse](
+			httpClient,
+			baseURL+OperatorEditDeadLetterProcedure,
+			connect.WithSchema(operatorMethods.ByName("EditDeadLetter")),
+			connect.WithClientOptions(opts...),
+		),
+		dropDeadLetters: connect.NewClient[v1.DropDeadLettersRequest, v1.DropDeadLettersResponse](
+			httpClient,
+			baseURL+OperatorDropDeadLettersProcedure,
+			connect.WithSchema(operatorMethods.ByName("DropDeadLetters")),
+			connect.WithClientOptions(opts...),
+		),
+		redriveDeadLetters: connect.NewClient[v1.RedriveDeadLettersRequest, v1.RedriveDeadLettersResponse](
+			httpClient,
+			baseURL+OperatorRedriveDeadLettersProcedure,
+			connect.WithSchema(operatorMethods.ByName("RedriveDeadLetters")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // operatorClient implements OperatorClient.
 type operatorClient struct {
-	up           *connect.Client[v1.UpRequest, v1.Progress]
-	down         *connect.Client[v1.DownRequest, v1.Progress]
-	status       *connect.Client[v1.StatusRequest, v1.StatusResponse]
-	watch        *connect.Client[v1.StatusRequest, v1.StatusResponse]
-	follow       *connect.Client[v1.FollowRequest, v1.Progress]
-	restart      *connect.Client[v1.RestartRequest, v1.Progress]
-	upgrade      *connect.Client[v1.UpgradeRequest, v1.Progress]
-	publish      *connect.Client[v1.PublishRequest, v1.PublishResponse]
-	attach       *connect.Client[v1.AttachRequest, v1.Progress]
-	debug        *connect.Client[v1.DebugRequest, v1.DebugResponse]
-	addFault     *connect.Client[v1.AddFaultRequest, v1.AddFaultResponse]
-	removeFaults *connect.Client[v1.RemoveFaultsRequest, v1.RemoveFaultsResponse]
-	env          *connect.Client[v1.EnvRequest, v1.EnvResponse]
-	logs         *connect.Client[v1.LogsRequest, v1.LogsResponse]
-	exec         *connect.Client[v1.ExecRequest, v1.ExecResponse]
-	why          *connect.Client[v1.WhyRequest, v1.WhyResponse]
-	tap          *connect.Client[v1.TapRequest, v1.TapResponse]
-	learned      *connect.Client[v1.LearnedRequest, v1.LearnedResponse]
-	info         *connect.Client[v1.InfoRequest, v1.InfoResponse]
-	nodes        *connect.Client[v1.NodesRequest, v1.NodesResponse]
-	token        *connect.Client[v1.TokenRequest, v1.TokenResponse]
-	revoke       *connect.Client[v1.RevokeRequest, v1.RevokeResponse]
-	rotate       *connect.Client[v1.RotateRequest, v1.RotateResponse]
-	renew        *connect.Client[v1.RenewRequest, v1.RenewResponse]
+	up                 *connect.Client[v1.UpRequest, v1.Progress]
+	down               *connect.Client[v1.DownRequest, v1.Progress]
+	status             *connect.Client[v1.StatusRequest, v1.StatusResponse]
+	watch              *connect.Client[v1.StatusRequest, v1.StatusResponse]
+	follow             *connect.Client[v1.FollowRequest, v1.Progress]
+	restart            *connect.Client[v1.RestartRequest, v1.Progress]
+	upgrade            *connect.Client[v1.UpgradeRequest, v1.Progress]
+	publish            *connect.Client[v1.PublishRequest, v1.PublishResponse]
+	attach             *connect.Client[v1.AttachRequest, v1.Progress]
+	debug              *connect.Client[v1.DebugRequest, v1.DebugResponse]
+	addFault           *connect.Client[v1.AddFaultRequest, v1.AddFaultResponse]
+	removeFaults       *connect.Client[v1.RemoveFaultsRequest, v1.RemoveFaultsResponse]
+	env                *connect.Client[v1.EnvRequest, v1.EnvResponse]
+	logs               *connect.Client[v1.LogsRequest, v1.LogsResponse]
+	exec               *connect.Client[v1.ExecRequest, v1.ExecResponse]
+	why                *connect.Client[v1.WhyRequest, v1.WhyResponse]
+	tap                *connect.Client[v1.TapRequest, v1.TapResponse]
+	learned            *connect.Client[v1.LearnedRequest, v1.LearnedResponse]
+	info               *connect.Client[v1.InfoRequest, v1.InfoResponse]
+	nodes              *connect.Client[v1.NodesRequest, v1.NodesResponse]
+	token              *connect.Client[v1.TokenRequest, v1.TokenResponse]
+	revoke             *connect.Client[v1.RevokeRequest, v1.RevokeResponse]
+	rotate             *connect.Client[v1.RotateRequest, v1.RotateResponse]
+	renew              *connect.Client[v1.RenewRequest, v1.RenewResponse]
+	tail               *connect.Client[v1.TailRequest, v1.TailResponse]
+	explain            *connect.Client[v1.ExplainRequest, v1.ExplainResponse]
+	replay             *connect.Client[v1.ReplayRequest, v1.ReplayResponse]
+	deadLetters        *connect.Client[v1.DeadLettersRequest, v1.DeadLettersResponse]
+	editDeadLetter     *connect.Client[v1.EditDeadLetterRequest, v1.EditDeadLetterResponse]
+	dropDeadLetters    *connect.Client[v1.DropDeadLettersRequest, v1.DropDeadLettersResponse]
+	redriveDeadLetters *connect.Client[v1.RedriveDeadLettersRequest, v1.RedriveDeadLettersResponse]
 }
 
 // Up calls shoal.operator.v1.Operator.Up.
@@ -421,6 +493,41 @@ func (c *operatorClient) Renew(ctx context.Context, req *connect.Request[v1.Rene
 	return c.renew.CallUnary(ctx, req)
 }
 
+// Tail calls shoal.operator.v1.Operator.Tail.
+func (c *operatorClient) Tail(ctx context.Context, req *connect.Request[v1.TailRequest]) (*connect.ServerStreamForClient[v1.TailResponse], error) {
+	return c.tail.CallServerStream(ctx, req)
+}
+
+// Explain calls shoal.operator.v1.Operator.Explain.
+func (c *operatorClient) Explain(ctx context.Context, req *connect.Request[v1.ExplainRequest]) (*connect.Response[v1.ExplainResponse], error) {
+	return c.explain.CallUnary(ctx, req)
+}
+
+// Replay calls shoal.operator.v1.Operator.Replay.
+func (c *operatorClient) Replay(ctx context.Context, req *connect.Request[v1.ReplayRequest]) (*connect.Response[v1.ReplayResponse], error) {
+	return c.replay.CallUnary(ctx, req)
+}
+
+// DeadLetters calls shoal.operator.v1.Operator.DeadLetters.
+func (c *operatorClient) DeadLetters(ctx context.Context, req *connect.Request[v1.DeadLettersRequest]) (*connect.Response[v1.DeadLettersResponse], error) {
+	return c.deadLetters.CallUnary(ctx, req)
+}
+
+// EditDeadLetter calls shoal.operator.v1.Operator.EditDeadLetter.
+func (c *operatorClient) EditDeadLetter(ctx context.Context, req *connect.Request[v1.EditDeadLetterRequest]) (*connect.Response[v1.EditDeadLetterResponse], error) {
+	return c.editDeadLetter.CallUnary(ctx, req)
+}
+
+// DropDeadLetters calls shoal.operator.v1.Operator.DropDeadLetters.
+func (c *operatorClient) DropDeadLetters(ctx context.Context, req *connect.Request[v1.DropDeadLettersRequest]) (*connect.Response[v1.DropDeadLettersResponse], error) {
+	return c.dropDeadLetters.CallUnary(ctx, req)
+}
+
+// RedriveDeadLetters calls shoal.operator.v1.Operator.RedriveDeadLetters.
+func (c *operatorClient) RedriveDeadLetters(ctx context.Context, req *connect.Request[v1.RedriveDeadLettersRequest]) (*connect.Response[v1.RedriveDeadLettersResponse], error) {
+	return c.redriveDeadLetters.CallUnary(ctx, req)
+}
+
 // OperatorHandler is an implementation of the shoal.operator.v1.Operator service.
 type OperatorHandler interface {
 	Up(context.Context, *connect.Request[v1.UpRequest], *connect.ServerStream[v1.Progress]) error
@@ -447,6 +554,13 @@ type OperatorHandler interface {
 	Revoke(context.Context, *connect.Request[v1.RevokeRequest]) (*connect.Response[v1.RevokeResponse], error)
 	Rotate(context.Context, *connect.Request[v1.RotateRequest]) (*connect.Response[v1.RotateResponse], error)
 	Renew(context.Context, *connect.Request[v1.RenewRequest]) (*connect.Response[v1.RenewResponse], error)
+	Tail(context.Context, *connect.Request[v1.TailRequest], *connect.ServerStream[v1.TailResponse]) error
+	Explain(context.Context, *connect.Request[v1.ExplainRequest]) (*connect.Response[v1.ExplainResponse], error)
+	Replay(context.Context, *connect.Request[v1.ReplayRequest]) (*connect.Response[v1.ReplayResponse], error)
+	DeadLetters(context.Context, *connect.Request[v1.DeadLettersRequest]) (*connect.Response[v1.DeadLettersResponse], error)
+	EditDeadLetter(context.Context, *connect.Request[v1.EditDeadLetterRequest]) (*connect.Response[v1.EditDeadLetterResponse], error)
+	DropDeadLetters(context.Context, *connect.Request[v1.DropDeadLettersRequest]) (*connect.Response[v1.DropDeadLettersResponse], error)
+	RedriveDeadLetters(context.Context, *connect.Request[v1.RedriveDeadLettersRequest]) (*connect.Response[v1.RedriveDeadLettersResponse], error)
 }
 
 // NewOperatorHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -600,6 +714,48 @@ func NewOperatorHandler(svc OperatorHandler, opts ...connect.HandlerOption) (str
 		connect.WithSchema(operatorMethods.ByName("Renew")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorTailHandler := connect.NewServerStreamHandler(
+		OperatorTailProcedure,
+		svc.Tail,
+		connect.WithSchema(operatorMethods.ByName("Tail")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorExplainHandler := connect.NewUnaryHandler(
+		OperatorExplainProcedure,
+		svc.Explain,
+		connect.WithSchema(operatorMethods.ByName("Explain")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorReplayHandler := connect.NewUnaryHandler(
+		OperatorReplayProcedure,
+		svc.Replay,
+		connect.WithSchema(operatorMethods.ByName("Replay")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorDeadLettersHandler := connect.NewUnaryHandler(
+		OperatorDeadLettersProcedure,
+		svc.DeadLetters,
+		connect.WithSchema(operatorMethods.ByName("DeadLetters")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorEditDeadLetterHandler := connect.NewUnaryHandler(
+		OperatorEditDeadLetterProcedure,
+		svc.EditDeadLetter,
+		connect.WithSchema(operatorMethods.ByName("EditDeadLetter")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorDropDeadLettersHandler := connect.NewUnaryHandler(
+		OperatorDropDeadLettersProcedure,
+		svc.DropDeadLetters,
+		connect.WithSchema(operatorMethods.ByName("DropDeadLetters")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorRedriveDeadLettersHandler := connect.NewUnaryHandler(
+		OperatorRedriveDeadLettersProcedure,
+		svc.RedriveDeadLetters,
+		connect.WithSchema(operatorMethods.ByName("RedriveDeadLetters")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/shoal.operator.v1.Operator/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case OperatorUpProcedure:
@@ -650,6 +806,20 @@ func NewOperatorHandler(svc OperatorHandler, opts ...connect.HandlerOption) (str
 			operatorRotateHandler.ServeHTTP(w, r)
 		case OperatorRenewProcedure:
 			operatorRenewHandler.ServeHTTP(w, r)
+		case OperatorTailProcedure:
+			operatorTailHandler.ServeHTTP(w, r)
+		case OperatorExplainProcedure:
+			operatorExplainHandler.ServeHTTP(w, r)
+		case OperatorReplayProcedure:
+			operatorReplayHandler.ServeHTTP(w, r)
+		case OperatorDeadLettersProcedure:
+			operatorDeadLettersHandler.ServeHTTP(w, r)
+		case OperatorEditDeadLetterProcedure:
+			operatorEditDeadLetterHandler.ServeHTTP(w, r)
+		case OperatorDropDeadLettersProcedure:
+			operatorDropDeadLettersHandler.ServeHTTP(w, r)
+		case OperatorRedriveDeadLettersProcedure:
+			operatorRedriveDeadLettersHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -753,4 +923,32 @@ func (UnimplementedOperatorHandler) Rotate(context.Context, *connect.Request[v1.
 
 func (UnimplementedOperatorHandler) Renew(context.Context, *connect.Request[v1.RenewRequest]) (*connect.Response[v1.RenewResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.Renew is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) Tail(context.Context, *connect.Request[v1.TailRequest], *connect.ServerStream[v1.TailResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.Tail is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) Explain(context.Context, *connect.Request[v1.ExplainRequest]) (*connect.Response[v1.ExplainResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.Explain is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) Replay(context.Context, *connect.Request[v1.ReplayRequest]) (*connect.Response[v1.ReplayResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.Replay is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) DeadLetters(context.Context, *connect.Request[v1.DeadLettersRequest]) (*connect.Response[v1.DeadLettersResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.DeadLetters is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) EditDeadLetter(context.Context, *connect.Request[v1.EditDeadLetterRequest]) (*connect.Response[v1.EditDeadLetterResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.EditDeadLetter is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) DropDeadLetters(context.Context, *connect.Request[v1.DropDeadLettersRequest]) (*connect.Response[v1.DropDeadLettersResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.DropDeadLetters is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) RedriveDeadLetters(context.Context, *connect.Request[v1.RedriveDeadLettersRequest]) (*connect.Response[v1.RedriveDeadLettersResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.RedriveDeadLetters is not implemented"))
 }

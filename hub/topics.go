@@ -1,0 +1,99 @@
+package hub
+
+import (
+	"context"
+	"maps"
+
+	"github.com/shoalrun/shoal/api"
+	"github.com/shoalrun/shoal/broker"
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// topics answers the verbs about topics, subscriptions and dead letters.
+func (h *hub) topics() api.Topics {
+	return api.Topics{
+		Tail: h.tail, Explain: h.broker.Story, Replay: h.replay,
+		DeadLetters: h.deadLetters, EditDeadLetter: h.editDeadLetter, DropDeadLetters: h.dropDeadLetters, Redrive: h.redrive,
+	}
+}
+
+func (h *hub) publish(ctx context.Context, p api.Publication) (string, error) {
+	return h.broker.Publish(ctx, fleet.Operator, broker.Event{
+		Topic: p.Topic, ContentType: p.ContentType, Data: p.Data, Attributes: p.Attributes, OrderingKey: p.Key,
+	})
+}
+
+func (h *hub) tail(ctx context.Context, r api.TailRequest, send func(fleet.Message) error) error {
+	return h.broker.Tail(ctx, r.Topic, r.Filter, func(t broker.Tailed) error {
+		m := t.Shown(r.Topic)
+		m.Missed = t.Missed
+		return send(m)
+	})
+}
+
+func (h *hub) replay(ctx context.Context, r api.ReplayRequest) (api.Replayed, error) {
+	done, err := h.broker.SeekTime(ctx, fleet.Operator, r.Subscription, r.From, r.Dry)
+	return api.Replayed(done), err
+}
+
+func (h *hub) deadLetters(ctx context.Context, r api.DeadLettersRequest) ([]fleet.DeadLetter, string, error) {
+	if r.ID != "" {
+		one, err := h.broker.DeadLetter(ctx, r.ID)
+		if err != nil {
+			return nil, "", err
+		}
+		return []fleet.DeadLetter{one.Shown()}, "", nil
+	}
+	page, next, err := h.broker.DeadLetters(ctx, broker.DeadLetterQuery{Subscription: r.Subscription, After: r.After, Max: r.Max})
+	out := make([]fleet.DeadLetter, 0, len(page))
+	for i := range page {
+		shown := page[i].Shown()
+		shown.Message.Data = nil // a page of large ones is too much for one answer
+		out = append(out, shown)
+	}
+	return out, next, err
+}
+
+func (h *hub) editDeadLetter(ctx context.Context, e api.DeadLetterEdit) (fleet.DeadLetter, error) {
+	letter, err := h.broker.EditDeadLetter(ctx, e.ID, func(m *broker.Message) error {
+		edit(m, &e)
+		return nil
+	})
+	if err != nil {
+		return fleet.DeadLetter{}, err
+	}
+	return letter.Shown(), nil
+}
+
+func edit(m *broker.Message, e *api.DeadLetterEdit) {
+	if e.Data != nil {
+		m.Data = *e.Data
+	}
+	if e.Key != nil {
+		m.OrderingKey = *e.Key
+	}
+	m.Attributes = maps.Clone(m.Attributes)
+	for name, value := range e.Attributes {
+		if value == "" {
+			delete(m.Attributes, name)
+			continue
+		}
+		if m.Attributes == nil {
+			m.Attributes = make(map[string]string)
+		}
+		m.Attributes[name] = value
+	}
+}
+
+func (h *hub) dropDeadLetters(ctx context.Context, ids []string) error {
+	for _, id := range ids {
+		if err := h.broker.DropDeadLetter(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *hub) redrive(ctx context.Context, r api.Redrive) (int, error) {
+	return h.broker.RedriveDeadLetters(ctx, broker.Redrive{Subscription: r.Subscription, IDs: r.IDs, To: r.To, Rate: r.Rate})
+}

@@ -1,0 +1,123 @@
+//go:build unix
+
+package e2e
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+var topicShop = map[string]string{
+	"orders/shoal.yaml": natsShop["orders/shoal.yaml"],
+	"mailer/shoal.yaml": `service: mailer
+run: APP mailer
+listen: {8080: http}
+health: GET /healthz
+expose: true
+subscribes:
+  orders.placed: {push: POST /events/placed, retry: {attempts: 2, min: 1ms, max: 5ms}}
+`,
+	"audit/shoal.yaml": `service: audit
+run: APP audit
+listen: {8080: http}
+health: GET /healthz
+expose: true
+subscribes:
+  orders.placed: {push: POST /events/placed, filter: 'attributes.ce-kind = "gift"'}
+`,
+}
+
+// An operator watches a topic, finds out what became of a message, mends the dead letter that it became, lets it be
+// delivered again, and replays a subscription.
+func TestTopicsByVerbs(t *testing.T) {
+	once(t, func(t *testing.T, s setting) {
+		w := newWorld(t, s, topicShop)
+		w.up()
+		watching := w.start("tail", "orders.placed", "--json", "--filter", `hasPrefix(attributes.ce-kind, "g")`)
+		w.eventually("the tail has begun", func() bool {
+			w.run("publish", "orders.placed", "-d", "probe", "-H", "kind: g")
+			return len(watching.messages()) > 0
+		})
+		w.eventually("nothing is left of that", func() bool { return w.lag("mailer/orders.placed") == 0 })
+		w.post("mailer", "/mood?refuse")
+		w.run("publish", "orders.placed", "-d", "plain", "-H", "kind: plain")
+		w.run("publish", "orders.placed", "-d", "poison", "-H", "kind: gift", "--key", "customer-1")
+		var poison fleet.Message
+		w.eventually("the tail shows what its filter lets pass", func() bool {
+			all := watching.messages()
+			poison = all[len(all)-1]
+			return string(poison.Data) == "poison"
+		})
+		if poison.Key != "customer-1" || poison.Publisher != fleet.Operator || strings.Contains(watching.out.String(), `"plain"`) {
+			t.Errorf("the tail shows %+v", poison)
+		}
+		w.eventually("both are dead letters", func() bool { return strings.Count(w.run("dlq", "list"), "mailer/orders.placed:") == 2 })
+		w.eventually("audit got what its filter lets pass", func() bool { return strings.Contains(w.seen("audit"), "poison") })
+		if strings.Contains(w.seen("audit"), "plain") {
+			t.Error("audit got what its filter keeps back")
+		}
+
+		letter := "mailer/orders.placed:" + poison.ID
+		w.shows([]string{"why", "orders.placed:" + poison.ID}, "The operator published it", "group of", "mailer/orders.placed: a dead letter, after 2 attempts", "attempt 2 at", "audit/orders.placed: settled", "The broker delivered an event")
+		w.shows([]string{"topics"}, "orders.placed", "orders")
+		w.shows([]string{"subscriptions"}, "mailer/orders.placed", "audit/orders.placed")
+		w.shows([]string{"dlq", "show", letter}, "poison", "ordering key customer-1", "ce-kind: gift", "attempt 1 at", "attempt 2 at")
+
+		w.run("dlq", "edit", letter, "-d", "mended", "-H", "ce-kind: mended")
+		w.post("mailer", "/mood")
+		w.shows([]string{"dlq", "redrive", "mailer/orders.placed"}, "2 dead letters; --yes")
+		w.run("dlq", "redrive", "mailer/orders.placed", letter, "--rate", "100")
+		w.eventually("the mended one is taken", func() bool { return w.deliveries("mailer", "taken", "mended") == 1 })
+		if strings.Contains(w.seen("audit"), "mended") {
+			t.Error("a redrive to one subscription reached another one")
+		}
+		w.run("dlq", "drop", "--all", "mailer/orders.placed")
+		w.shows([]string{"dlq", "list"}, "there are no dead letters")
+
+		w.shows([]string{"replay", "mailer/orders.placed", "--from", "1h"}, "would have")
+		if n := w.deliveries("mailer", "taken", "plain"); n != 0 {
+			t.Errorf("a dry run delivered %d", n)
+		}
+		w.run("replay", "mailer/orders.placed", "--from", "1h", "--yes")
+		w.eventually("it comes again", func() bool {
+			return w.deliveries("mailer", "taken", "plain") == 1 && w.deliveries("mailer", "taken", "poison") == 1
+		})
+	})
+}
+
+// lag is how many messages a subscription has not settled.
+func (w *world) lag(name string) uint64 {
+	w.Helper()
+	for _, s := range w.status().Subscriptions {
+		if s.Name == name {
+			return s.Lag
+		}
+	}
+	w.Fatalf("status has no subscription %s", name)
+	return 0
+}
+
+// messages are those that `tail --json` has printed.
+func (b *background) messages() (all []fleet.Message) {
+	for line := range strings.Lines(b.out.String()) {
+		var m fleet.Message
+		if json.Unmarshal([]byte(line), &m) == nil {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
+// shows wants parts in what a verb prints.
+func (w *world) shows(verb []string, parts ...string) {
+	w.Helper()
+	out := w.run(verb...)
+	for _, part := range parts {
+		if !strings.Contains(out, part) {
+			w.Errorf("`shoal %s` lacks %q:\n%s", strings.Join(verb, " "), part, out)
+		}
+	}
+}
