@@ -52,6 +52,7 @@ type link struct {
 	lastID  uint64
 	edges   map[string][]fleet.EdgeStats // by node
 	told    map[string]fleet.NodeStatus  // what each node said of itself last
+	rates   *rates
 }
 
 // commandStream is one node's stream of commands and the calls that wait for its answers.
@@ -66,7 +67,7 @@ type commandStream struct {
 func newLink(c *control.Control) *link {
 	return &link{
 		control: c, nodes: make(map[string]*commandStream), joins: make(map[string]int), arrived: make(chan struct{}),
-		edges: make(map[string][]fleet.EdgeStats), told: make(map[string]fleet.NodeStatus), moved: func() {},
+		edges: make(map[string][]fleet.EdgeStats), told: make(map[string]fleet.NodeStatus), rates: newRates(), moved: func() {},
 	}
 }
 
@@ -112,7 +113,26 @@ func (l *link) Snapshots(ctx context.Context, stream *connect.BidiStream[peerv1.
 			follow(ctx, next, func() (<-chan struct{}, error) { return one(send) })
 		})
 	}
+	moves, leave := l.rates.join(node)
+	defer leave()
+	others.Go(func() {
+		defer cancel()
+		sendMoves(ctx, moves, send)
+	})
 	return l.sendSnapshots(ctx, send)
+}
+
+// sendMoves tells a node what parts of rates come to it, or are asked of it.
+func sendMoves(ctx context.Context, moves <-chan fleet.RateMove, send sender) {
+	for err := error(nil); err == nil; {
+		select {
+		case <-ctx.Done():
+			return
+		case m := <-moves:
+			b, _ := json.Marshal(m) // plain data always marshals
+			err = send(&peerv1.SnapshotsResponse{RateMove: b})
+		}
+	}
 }
 
 // sender sends a message on a node's stream.
@@ -368,6 +388,11 @@ func (l *link) take(node string, m *peerv1.ReportRequest) error {
 		return l.takeAll(node, m)
 	case m.NodeStatus != nil:
 		return l.takeStatus(node, m.NodeStatus)
+	case m.RateMove != nil:
+		var move fleet.RateMove
+		err := json.Unmarshal(m.RateMove, &move)
+		l.rates.heard(node, move, time.Now())
+		return err
 	case m.Edges != nil:
 		var edges []fleet.EdgeStats
 		err := json.Unmarshal(m.Edges, &edges)

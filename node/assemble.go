@@ -203,6 +203,8 @@ func (n *node) joinHub() {
 		dial:    n.dialHub,
 		learn:   n.machines.learn,
 		observe: n.export.Set,
+		short:   n.proxy.ShortOfRate,
+		move:    n.proxy.MoveRate,
 		refused: n.machines.refused,
 		install: n.snapshots.take,
 		command: n.command,

@@ -37,8 +37,10 @@ const (
 type linkConfig struct {
 	node    string
 	dial    func(ctx context.Context) (net.Conn, error)
-	learn   func(document []byte)           // of what every node must know of the others
-	observe func(fleet.Observing)           // changed settings
+	learn   func(document []byte) // of what every node must know of the others
+	observe func(fleet.Observing) // changed settings
+	short   func() []string       // services of whose rate this node had too little since it was asked last
+	move    func(fleet.RateMove) (given map[string]float64)
 	refused func(ctx context.Context) error // the hub closed the connection for the node's certificate: renews it, or says why not
 	install func(p *parts) error
 	command func(ctx context.Context, c *peerv1.CommandsResponse) (fleet.InstanceStatus, error)
@@ -60,6 +62,7 @@ type link struct {
 	told    bool                            // the hub knows the node's status as it is
 	paused  chan struct{}                   // open while a successor takes over
 	changed map[string]fleet.InstanceStatus // by instance, not yet sent; only the latest counts
+	given   []map[string]float64            // parts of rates that were given up and not yet sent
 	wake    chan struct{}                   // has a buffer of one
 }
 
@@ -250,6 +253,10 @@ func (l *link) snapshots(ctx context.Context, client peerv1connect.PeerClient) e
 			l.learn(m.Mesh)
 			continue
 		}
+		if m.RateMove != nil {
+			l.takeMove(m.RateMove)
+			continue
+		}
 		if m.Observing != nil {
 			if err := l.takeObserving(m.Observing); err != nil {
 				return err
@@ -271,6 +278,22 @@ func (l *link) snapshots(ctx context.Context, client peerv1connect.PeerClient) e
 		}
 		gathered = new(parts)
 	}
+}
+
+// takeMove takes parts of rates, and gives up those that are asked for.
+func (l *link) takeMove(b []byte) {
+	var m fleet.RateMove
+	if json.Unmarshal(b, &m) != nil {
+		return // what is lost of a rate is lost
+	}
+	given := l.move(m)
+	if len(given) == 0 {
+		return
+	}
+	l.mu.Lock()
+	l.given = append(l.given, given)
+	l.mu.Unlock()
+	l.rouse()
 }
 
 func (l *link) takeObserving(b []byte) error {
@@ -347,6 +370,9 @@ func (l *link) reports(ctx context.Context, client peerv1connect.PeerClient) err
 			if err := l.sendEdges(&last, stream.Send); err != nil {
 				return err
 			}
+			if err := l.sendMove(fleet.RateMove{Short: l.short()}, stream.Send); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -372,6 +398,11 @@ func (l *link) sendChanged(send func(*peerv1.ReportRequest) error) error {
 			return err
 		}
 	}
+	for _, given := range l.takeGiven() {
+		if err := l.sendMove(fleet.RateMove{Give: given}, send); err != nil {
+			return err
+		}
+	}
 	for _, s := range l.takeChanged() {
 		b, _ := json.Marshal(s)
 		if err := send(&peerv1.ReportRequest{Node: l.node, Instance: b}); err != nil {
@@ -379,6 +410,22 @@ func (l *link) sendChanged(send func(*peerv1.ReportRequest) error) error {
 		}
 	}
 	return nil
+}
+
+func (l *link) takeGiven() []map[string]float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	given := l.given
+	l.given = nil
+	return given
+}
+
+func (l *link) sendMove(m fleet.RateMove, send func(*peerv1.ReportRequest) error) error {
+	if len(m.Short) == 0 && len(m.Give) == 0 {
+		return nil
+	}
+	b, _ := json.Marshal(m) // plain data always marshals
+	return send(&peerv1.ReportRequest{Node: l.node, RateMove: b})
 }
 
 // edgesSum tells whether any edge moved since it was taken: totals only grow.

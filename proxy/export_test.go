@@ -67,3 +67,22 @@ func Chooser(p *Proxy, caller, service, instance string) func(after time.Duratio
 		return x.chooseAt(began + int64(after)).instance
 	}
 }
+
+// RateNode is a node's part of a rate, for tests that have time and messages in their own hands.
+type RateNode struct{ r *rate }
+
+// NewRateNode returns a part.
+func NewRateNode(perSecond float64, burst int) RateNode {
+	return RateNode{newRate(perSecond, burst, 0)}
+}
+
+// Take takes a call of caller.
+func (n RateNode) Take(caller string, now time.Duration) bool {
+	_, ok := n.r.of(caller).take(int64(now))
+	return ok
+}
+
+// Short, Give and Receive are what the node does for others.
+func (n RateNode) Short(now time.Duration) bool { return n.r.wasShort(int64(now)) }
+func (n RateNode) Give(now time.Duration) int64 { return n.r.give(int64(now)) }
+func (n RateNode) Receive(tokens int64)         { n.r.receive(tokens) }

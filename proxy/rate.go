@@ -28,6 +28,8 @@ type rate struct {
 	burst     int64      // of all buckets together, as tokens are counted
 	carry     float64    // less than the smallest part of a token, from the last filling
 	spare     int64      // of nobody: what all buckets were too full for
+	surplus   int64      // what there was no room for even there; for other nodes
+	short     bool       // a call was refused since another node's surplus was asked for
 	reserve   int64      // for a caller that comes anew while others leave nothing: at most one token
 	active    []*flow
 	known     map[string]*flow
@@ -99,6 +101,7 @@ func (r *rate) takeLocked(f *flow, now int64) (time.Duration, bool) {
 	if left := f.tokens.Add(-oneToken); left >= 0 {
 		return 0, true
 	}
+	r.short = true
 	lacks := oneToken - f.tokens.Add(oneToken)
 	seconds := float64(lacks) / oneToken / r.perSecond * float64(len(r.active))
 	return time.Duration(math.Ceil(seconds * float64(time.Second))), false
@@ -137,7 +140,7 @@ func (r *rate) fillLocked(now int64) {
 	brought = min(brought, float64(r.burst))
 	gain := int64(brought)
 	r.carry = brought - float64(gain)
-	r.spare = min(r.divideLocked(gain+r.spare), r.burst)
+	r.keepLocked(r.divideLocked(gain + r.spare))
 }
 
 // leaveLocked takes the buckets of those that have not asked for long.
@@ -185,7 +188,7 @@ func (t *table) rateLocked(s *service) {
 		s.load.rate = newRate(perSecond, burst, t.p.now())
 	}
 	s.load.rate.set(perSecond, burst)
-	s.rate = s.load.rate
+	s.rate, s.rateElsewhere = s.load.rate, here < everywhere
 }
 
 // callers counts the instances that may call s: those of this node, and all. The gateway is one on every

@@ -184,3 +184,68 @@ func TestRateOverNodes(t *testing.T) {
 		t.Errorf("%d and %d calls of 9 passed; a third of the callers are here", here, there)
 	}
 }
+
+// Three nodes that each have a third of a rate move what they do not use to where it is wanted, ten times a second:
+// callers get their fair shares of the whole, and all together never more than it.
+func TestRateMovesBetweenNodes(t *testing.T) {
+	const seconds, step = 30, 200 * time.Microsecond
+	for name, q := range map[string]struct{ asks, expects [3]float64 }{
+		"one greedy, two idle":     {[3]float64{0, 1000, 0}, [3]float64{0, 90, 0}},
+		"one greedy, one modest":   {[3]float64{10, 1000, 0}, [3]float64{10, 80, 0}},
+		"two greedy":               {[3]float64{500, 1000, 0}, [3]float64{45, 45, 0}},
+		"two greedy, one modest":   {[3]float64{500, 1000, 12}, [3]float64{39, 39, 12}},
+		"all greedy":               {[3]float64{500, 1000, 700}, [3]float64{30, 30, 30}},
+		"enough for all":           {[3]float64{20, 20, 20}, [3]float64{20, 20, 20}},
+		"more than a third and ok": {[3]float64{50, 10, 10}, [3]float64{50, 10, 10}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var nodes [3]proxy.RateNode
+			for i := range nodes {
+				nodes[i] = proxy.NewRateNode(30, 10)
+			}
+			got, all := [3]float64{}, 0.0
+			for now := time.Duration(0); now < seconds*time.Second; now += step {
+				for i, asks := range q.asks {
+					for range int(math.Floor(now.Seconds()*asks) - math.Floor((now-step).Seconds()*asks)) {
+						if nodes[i].Take("web", now) {
+							got[i] += 1.0 / seconds
+							all += 1.0 / seconds
+						}
+					}
+				}
+				if now%(100*time.Millisecond) == 0 {
+					moveRates(nodes[:], now)
+				}
+			}
+			for i, want := range q.expects {
+				if math.Abs(got[i]-want) > 0.05*want+0.5 {
+					t.Errorf("node %d gets %.2f a second; its share is %.2f", i, got[i], want)
+				}
+			}
+			if most := 90 + (30+3+90.0/4)/seconds; all > most { // bursts, a token for newcomers, what is kept for others
+				t.Errorf("%.2f a second in all, and %.2f are to be had", all, most)
+			}
+		})
+	}
+}
+
+// moveRates does what the hub does.
+func moveRates(nodes []proxy.RateNode, now time.Duration) {
+	var short, others []proxy.RateNode
+	for _, n := range nodes {
+		if n.Short(now) {
+			short = append(short, n)
+		} else {
+			others = append(others, n)
+		}
+	}
+	if len(short) == 0 {
+		return
+	}
+	for _, n := range others {
+		given := n.Give(now)
+		for _, s := range short {
+			s.Receive(given / int64(len(short)))
+		}
+	}
+}

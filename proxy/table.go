@@ -24,11 +24,12 @@ type table struct {
 // service is one service as the table has it.
 type service struct {
 	*fleet.Service
-	places  []*place
-	load    *load
-	rate    *rate // nil: none
-	hub     bool  // events, pubsub or nats: the broker's, hosted by the hub
-	aliases map[string]string
+	places        []*place
+	load          *load
+	rate          *rate // nil: none
+	rateElsewhere bool  // other nodes have parts of it
+	hub           bool  // events, pubsub or nats: the broker's, hosted by the hub
+	aliases       map[string]string
 }
 
 // load is what outlives snapshots of a service: its exchanges in progress and its retries.

@@ -522,9 +522,10 @@ type SnapshotsResponse struct {
 	Fleet         string                 `protobuf:"bytes,2,opt,name=fleet,proto3" json:"fleet,omitempty"`
 	Services      [][]byte               `protobuf:"bytes,3,rep,name=services,proto3" json:"services,omitempty"` // JSON of fleet.Service, those that changed
 	Removed       []string               `protobuf:"bytes,4,rep,name=removed,proto3" json:"removed,omitempty"`
-	Complete      bool                   `protobuf:"varint,5,opt,name=complete,proto3" json:"complete,omitempty"`  // the parts hold all services there are; others are to be forgotten
-	Mesh          []byte                 `protobuf:"bytes,6,opt,name=mesh,proto3" json:"mesh,omitempty"`           // JSON of fleet.Mesh, where it changed; in a message of its own
-	Observing     []byte                 `protobuf:"bytes,7,opt,name=observing,proto3" json:"observing,omitempty"` // JSON of fleet.Observing, where it changed; in a message of its own
+	Complete      bool                   `protobuf:"varint,5,opt,name=complete,proto3" json:"complete,omitempty"`                // the parts hold all services there are; others are to be forgotten
+	Mesh          []byte                 `protobuf:"bytes,6,opt,name=mesh,proto3" json:"mesh,omitempty"`                         // JSON of fleet.Mesh, where it changed; in a message of its own
+	Observing     []byte                 `protobuf:"bytes,7,opt,name=observing,proto3" json:"observing,omitempty"`               // JSON of fleet.Observing, where it changed; in a message of its own
+	RateMove      []byte                 `protobuf:"bytes,8,opt,name=rate_move,json=rateMove,proto3" json:"rate_move,omitempty"` // JSON of fleet.RateMove; in a message of its own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -604,6 +605,13 @@ func (x *SnapshotsResponse) GetMesh() []byte {
 func (x *SnapshotsResponse) GetObserving() []byte {
 	if x != nil {
 		return x.Observing
+	}
+	return nil
+}
+
+func (x *SnapshotsResponse) GetRateMove() []byte {
+	if x != nil {
+		return x.RateMove
 	}
 	return nil
 }
@@ -805,6 +813,7 @@ type ReportRequest struct {
 	Edges         []byte                 `protobuf:"bytes,3,opt,name=edges,proto3" json:"edges,omitempty"`                             // JSON of []fleet.EdgeStats
 	NodeStatus    []byte                 `protobuf:"bytes,4,opt,name=node_status,json=nodeStatus,proto3" json:"node_status,omitempty"` // JSON of fleet.NodeStatus
 	Instances     []byte                 `protobuf:"bytes,5,opt,name=instances,proto3" json:"instances,omitempty"`                     // JSON of []fleet.InstanceStatus: all there are; in the first message
+	RateMove      []byte                 `protobuf:"bytes,6,opt,name=rate_move,json=rateMove,proto3" json:"rate_move,omitempty"`       // JSON of fleet.RateMove
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -870,6 +879,13 @@ func (x *ReportRequest) GetNodeStatus() []byte {
 func (x *ReportRequest) GetInstances() []byte {
 	if x != nil {
 		return x.Instances
+	}
+	return nil
+}
+
+func (x *ReportRequest) GetRateMove() []byte {
+	if x != nil {
+		return x.RateMove
 	}
 	return nil
 }
@@ -943,7 +959,7 @@ const file_shoal_peer_v1_peer_proto_rawDesc = "" +
 	"\x10SnapshotsRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\"\n" +
 	"\facknowledged\x18\x02 \x01(\x04R\facknowledged\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"\xc7\x01\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\xe4\x01\n" +
 	"\x11SnapshotsResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x14\n" +
 	"\x05fleet\x18\x02 \x01(\tR\x05fleet\x12\x1a\n" +
@@ -951,7 +967,8 @@ const file_shoal_peer_v1_peer_proto_rawDesc = "" +
 	"\aremoved\x18\x04 \x03(\tR\aremoved\x12\x1a\n" +
 	"\bcomplete\x18\x05 \x01(\bR\bcomplete\x12\x12\n" +
 	"\x04mesh\x18\x06 \x01(\fR\x04mesh\x12\x1c\n" +
-	"\tobserving\x18\a \x01(\fR\tobserving\"c\n" +
+	"\tobserving\x18\a \x01(\fR\tobserving\x12\x1b\n" +
+	"\trate_move\x18\b \x01(\fR\brateMove\"c\n" +
 	"\x0fCommandsRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x14\n" +
@@ -963,14 +980,15 @@ const file_shoal_peer_v1_peer_proto_rawDesc = "" +
 	"\x04stop\x18\x03 \x01(\tH\x00R\x04stop\x12\x16\n" +
 	"\x05probe\x18\x04 \x01(\tH\x00R\x05probe\x12\x1c\n" +
 	"\bshutdown\x18\x05 \x01(\bH\x00R\bshutdownB\t\n" +
-	"\acommand\"\x94\x01\n" +
+	"\acommand\"\xb1\x01\n" +
 	"\rReportRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\fR\binstance\x12\x14\n" +
 	"\x05edges\x18\x03 \x01(\fR\x05edges\x12\x1f\n" +
 	"\vnode_status\x18\x04 \x01(\fR\n" +
 	"nodeStatus\x12\x1c\n" +
-	"\tinstances\x18\x05 \x01(\fR\tinstances\"\x10\n" +
+	"\tinstances\x18\x05 \x01(\fR\tinstances\x12\x1b\n" +
+	"\trate_move\x18\x06 \x01(\fR\brateMove\"\x10\n" +
 	"\x0eReportResponse2\xd4\x03\n" +
 	"\x04Peer\x12R\n" +
 	"\tSnapshots\x12\x1f.shoal.peer.v1.SnapshotsRequest\x1a .shoal.peer.v1.SnapshotsResponse(\x010\x01\x12O\n" +
