@@ -25,7 +25,11 @@ import (
 // TestMain is also the broker process that TestCrash kills.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("BROKER_CRASH_DIR"); dir != "" {
-		if err := crashing(dir, os.Getenv("BROKER_CRASH_RECEIVER")); err != nil {
+		run := func() error { return crashing(dir, os.Getenv("BROKER_CRASH_RECEIVER")) }
+		if os.Getenv("BROKER_CRASH_RECEIVER") == "pull" {
+			run = func() error { return pulling(dir) }
+		}
+		if err := run(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

@@ -110,6 +110,7 @@ func judge(resp *http.Response, now time.Time) outcome {
 	case "":
 		o.retryAfter = retryAfter(resp.Header.Get("Retry-After"), now)
 		o.hold = resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable
+		o.overload = o.hold
 		return o
 	}
 	o.fate = unreachable
@@ -124,7 +125,7 @@ func transportOutcome(ctx context.Context, err error, deadline time.Duration) ou
 		return outcome{fate: unreachable, reason: string(fleet.ReasonConnectFailed), text: err.Error()}
 	}
 	if ctx.Err() != nil {
-		return outcome{fate: failed, reason: string(fleet.ReasonTimeout), text: fmt.Sprintf("no answer within the ack deadline of %v", deadline)}
+		return outcome{fate: failed, overload: true, reason: string(fleet.ReasonTimeout), text: fmt.Sprintf("no answer within the ack deadline of %v", deadline)}
 	}
 	return outcome{fate: failed, reason: string(fleet.ReasonUpstreamReset), text: err.Error()}
 }

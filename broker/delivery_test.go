@@ -197,6 +197,52 @@ func TestConcurrencyIsBounded(t *testing.T) {
 	}
 }
 
+// TestConcurrencyAdapts pushes to a receiver that sustains three at a time, and says 429 to more.
+func TestConcurrencyAdapts(t *testing.T) {
+	k := newBench(t, t.TempDir(), func(c *broker.Config) { c.Attempts = 1000 })
+	var now atomic.Int64
+	k.handle("payments", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		defer now.Add(-1)
+		if now.Add(1) > 3 {
+			w.WriteHeader(http.StatusTooManyRequests)
+			return
+		}
+		time.Sleep(2 * time.Millisecond) // its work
+	}))
+	k.Install(shop("payments"))
+	if s := k.subscription("payments/orders.placed"); s.Concurrency != 16 {
+		t.Errorf("at first %+v", s)
+	}
+	for i := range 300 {
+		k.publish(fmt.Sprint(i))
+		if i%16 == 0 {
+			eventually(t, "there is no great backlog", func() bool { return k.subscription("payments/orders.placed").Lag < 200 })
+		}
+	}
+	eventually(t, "all delivered", func() bool { return k.subscription("payments/orders.placed").Lag == 0 })
+	if s := k.subscription("payments/orders.placed"); s.Failed > 0 && s.Concurrency >= 16 || s.DeadLetters > 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestAnswerAfterTheLease answers well, and too late: the attempt has failed, and the message comes again.
+func TestAnswerAfterTheLease(t *testing.T) {
+	k := newBench(t, t.TempDir(), func(c *broker.Config) { c.AckDeadline = 50 * time.Millisecond })
+	payments := &inbox{answer: func(n int, r *http.Request, w http.ResponseWriter) {
+		if n == 1 {
+			<-r.Context().Done()
+		}
+		w.WriteHeader(http.StatusOK)
+	}}
+	k.handle("payments", payments)
+	k.Install(shop("payments"))
+	k.publish("one")
+	eventually(t, "delivered", func() bool { return k.subscription("payments/orders.placed").Lag == 0 })
+	if s := k.subscription("payments/orders.placed"); s.Failed != 1 || s.Delivered != 1 || payments.head(1).Get("Delivery-Attempt") != "2" {
+		t.Errorf("%+v", s)
+	}
+}
+
 // TestHangingReceiver never answers: the ack deadline ends the attempt, and it counts.
 func TestHangingReceiver(t *testing.T) {
 	k := newBench(t, t.TempDir(), func(c *broker.Config) { c.AckDeadline, c.Attempts = 20*time.Millisecond, 2 })

@@ -5,18 +5,22 @@
 // (fsync included) and acknowledges; then each subscription delivers by an [net/http.RoundTripper], which is the
 // outbound proxy. For control it is the store of desired state ([Broker.Store]). It has no part in a call.
 //
-// What it promises. An event that was acknowledged survives a power cut, and reaches every subscription that existed when it
-// was published, at least once, unless the topic's retention (7 days by default) passes first. Nothing
-// is delivered before its commit. Deliveries of one subscription begin in the order of commit, several at
-// a time; after a crash, what was not settled is delivered again, in order and under the attempt
-// numbers that were recorded. A subscription begins at the topic's head when its service first declares it:
-// it sees what is published from then on.
+// What it promises. A message that was acknowledged survives what its topic's durability says (by default a power cut), and reaches
+// every subscription that existed when it was published and whose filter it passes, at least once, unless the topic's retention
+// (7 days by default) passes first. Nothing is delivered before its commit. Deliveries of one subscription begin in the order of commit, several at
+// a time; of one ordering key, where the subscription asks for that, a message begins only when all before it are settled, or in flight
+// to the same receiver, and a failure takes back what follows. After a crash, what was not settled is delivered again, in order and under the attempt
+// numbers that were recorded. A subscription begins at the topic's head when it is first declared or created (or, if it asks for that, at the oldest
+// message): it sees what is published from then on. On an exactly-once subscription no message is delivered again whose
+// acknowledgement was answered. An event that is published again, with the source and the id of one of the last ten minutes (and of the
+// last million), is answered as before and not committed; messages of the Pub/Sub API carry no id of their publisher's, and are not known again.
+// A message for later is never delivered early; a crash in the moment in which it is due may commit it twice, where it is no event.
 //
-// How it keeps that. Topics are subjects of one stream. Publishes that arrive together are one commit group: one JetStream
+// How it keeps that. Topics are subjects of one stream per durability class (lane.go). Publishes that arrive together are one commit group: one JetStream
 // message per topic, which holds a batch of records with offsets of the topic's own (record.go, commit.go).
 // A subscription is a cursor (floor, settled ranges, attempts; cursor.go) that is saved, in groups, to a second
-// stream; leases live in memory (window.go). Dead letters lie in a third stream, desired state in a key-value
-// bucket. All of it is written with SyncAlways.
+// stream; leases live in memory (window.go, run.go). Dead letters lie in a third stream, resources in a catalog, messages for later in a log with a
+// heap above it (schedule.go), desired state in a key-value bucket. All of it but topics of other durability is written with SyncAlways.
 //
 // Every exported method is safe for concurrent use.
 package broker

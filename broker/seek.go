@@ -96,7 +96,7 @@ func (s *subscription) moveLocked(to *cursor) {
 	for _, r := range s.receivers {
 		r.holder = holder{limit: r.holder.limit, bytes: r.holder.bytes}
 	}
-	s.pushes = holder{push: true, limit: s.pushes.limit}
+	s.pushes = holder{push: true, limit: s.pushes.limit, allowed: s.pushes.allowed}
 	s.pumpLocked()
 }
 

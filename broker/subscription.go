@@ -61,7 +61,7 @@ func (s *subscription) configure(c *SubscriptionConfig) error {
 	if c.Declared == "" { // a manifest's has it already
 		s.window.limits.delay += delay
 	}
-	s.pushes = holder{push: true, limit: s.b.concurrency(c), count: s.pushes.count, size: s.pushes.size}
+	s.pushes.push, s.pushes.limit = true, s.b.concurrency(c)
 	if c.Declared == "" {
 		s.target, s.live = to, true
 	}
@@ -417,6 +417,9 @@ func (s *subscription) status() fleet.SubscriptionStatus {
 		Lag: w.cursor.lag(w.head), Oldest: w.oldest(), InFlight: w.inFlight, Retrying: len(w.retries),
 		Delivered: s.delivered, Failed: s.failures, DeadLetters: w.cursor.dead, Lost: s.lost,
 		Paused: w.pause.reason, LastError: s.lastError, Stuck: s.stuckLocked(),
+	}
+	if s.config.Push != nil {
+		out.Concurrency = s.pushes.places()
 	}
 	if !s.live {
 		out.Paused = "no manifest subscribes any more; kept for the retention time"

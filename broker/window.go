@@ -80,6 +80,9 @@ type holder struct {
 	limit int // most in flight; 0: any number
 	bytes int // most in flight; 0: any number
 
+	allowed float64 // pushes in flight that the receiver sustains; 0: limit
+	round   int     // ends until allowed may shrink again
+
 	count, size int
 	ready       []*lease // what follows in the runs that it has in flight
 	gone        bool
@@ -87,7 +90,7 @@ type holder struct {
 
 // full reports whether h must not be given more.
 func (h *holder) full() bool {
-	return h.limit > 0 && h.count >= h.limit || h.bytes > 0 && h.size >= h.bytes
+	return h.limit > 0 && h.count >= h.places() || h.bytes > 0 && h.size >= h.bytes
 }
 
 // Failure is one failed attempt, as a dead letter tells it.
@@ -118,6 +121,7 @@ type outcome struct {
 	text       string        // a line for people
 	retryAfter time.Duration // the receiver's wish; 0: none
 	hold       bool          // the wish is for all deliveries: 429 or 503
+	overload   bool          // it cannot take as many at once: 429, 503, or no answer in time
 	span       fleet.SpanID  // of the attempt
 }
 
@@ -333,9 +337,11 @@ func (w *window) wake(h *holder) (at time.Time, ok bool) {
 
 // end takes an attempt's outcome. It reports whether the cursor changed.
 func (w *window) end(l *lease, o outcome, now time.Time) (changed bool) {
-	pushed := l.state == flying && l.holder.push
+	h := l.holder
+	pushed := l.state == flying && h.push
 	w.land(l)
 	if pushed {
+		h.adapt(&o)
 		w.learn(l, &o, now)
 	}
 	switch o.fate {

@@ -261,6 +261,32 @@ func TestStuckKeyLeavesOthersAlone(t *testing.T) {
 	}
 }
 
+// TestConcurrencyShrinksAndGrows overloads a receiver, and lets it recover.
+func TestConcurrencyShrinksAndGrows(t *testing.T) {
+	h := &holder{push: true, limit: 16}
+	for range 200 {
+		h.count = h.places() - 1
+		h.adapt(&outcome{fate: failed, overload: true})
+	}
+	if h.places() != 1 {
+		t.Errorf("after much overload %d places", h.places())
+	}
+	for range 40 {
+		h.count = h.places() - 1
+		h.adapt(&outcome{fate: acked})
+	}
+	if n := h.places(); n < 6 || n > 12 {
+		t.Errorf("after 40 successes %d places", n)
+	}
+	for range 400 {
+		h.count = h.places() - 1
+		h.adapt(&outcome{fate: acked})
+	}
+	if h.places() != 16 {
+		t.Errorf("in the end %d places", h.places())
+	}
+}
+
 // TestOldBacklogIsDropped drops what is too old, but for what is in flight.
 func TestOldBacklogIsDropped(t *testing.T) {
 	w, h, now := newWindow(cursor{}, limits{leases: 100}), new(holder), time.Unix(0, 0)
