@@ -17,24 +17,37 @@ type CredentialKey []byte
 
 const credentialFile = "credentials.key"
 
-// OpenCredentials reads the key that is kept in dir, and makes one where there is none. Several processes may do so at once.
+// OpenCredentials reads the key that is kept in dir, and makes it, and dir, where there is none. Several processes may do so at once.
 func OpenCredentials(dir string) (CredentialKey, error) {
 	path := filepath.Join(dir, credentialFile)
 	key, err := readCredentials(path)
 	if !errors.Is(err, os.ErrNotExist) {
 		return key, err
 	}
-	made := make([]byte, sha256.Size)
-	_, _ = rand.Read(made) // never fails, by its documentation
-	temporary := fmt.Sprintf("%s.%d", path, os.Getpid())
-	defer os.Remove(temporary)
-	if err := os.WriteFile(temporary, made, 0o600); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := os.Link(temporary, path); err != nil && !errors.Is(err, os.ErrExist) {
+	made, err := writeCredentials(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(made)
+	if err := os.Link(made, path); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
 	}
 	return readCredentials(path)
+}
+
+// writeCredentials writes a new key under a name of its own, so that the last step, a link, is all or nothing.
+func writeCredentials(dir string) (path string, err error) {
+	f, err := os.CreateTemp(dir, credentialFile+".*") // for its owner alone
+	if err != nil {
+		return "", err
+	}
+	key := make([]byte, sha256.Size)
+	_, _ = rand.Read(key) // never fails, by its documentation
+	_, err = f.Write(key)
+	return f.Name(), errors.Join(err, f.Close())
 }
 
 func readCredentials(path string) (CredentialKey, error) {

@@ -11,7 +11,7 @@ import (
 )
 
 func TestCredentials(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "hub")
 	keys := make([]identity.CredentialKey, 8)
 	var all sync.WaitGroup
 	for i := range keys {
