@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -8,6 +9,12 @@ import (
 	"github.com/shoalrun/shoal/fleet"
 	"github.com/shoalrun/shoal/wire/h2"
 )
+
+// servePeer serves another process's proxy.
+func (l *listener) servePeer(c net.Conn) {
+	s := &http2Session{p: l.p, from: l, nc: c}
+	s.serve(l.p.peerConfig(nil), nil)
+}
 
 // appendPeerFields tells the peer before x.place whom the request is from and for, and how much time is
 // left, where that is less than it would give by itself.

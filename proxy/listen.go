@@ -70,8 +70,9 @@ func (p *Proxy) ServeEdge(ctx context.Context, l net.Listener, match func(host, 
 }
 
 // ServePeer serves other processes' proxies, each request for a caller that it names and that the
-// snapshot places with that process. Only peers may reach l; one that reaches it over a network comes
-// by a [PeerListener], and is believed what its certificate says.
+// snapshot places with that process. Only peers may reach l. A connection that tells its peer's name, by a method
+// Peer, has shaken hands, and that name is believed: it is what a certificate says. To make much of each write
+// there is a buffer beneath its TLS ([h2.Beneath]).
 func (p *Proxy) ServePeer(ctx context.Context, l net.Listener) error {
 	return p.serve(ctx, l, &listener{aim: aimPeer})
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/shoalrun/shoal/fleet"
 	"github.com/shoalrun/shoal/observe"
 	"github.com/shoalrun/shoal/proxy"
+	"github.com/shoalrun/shoal/wire/h2"
 )
 
 // authority signs the certificates of a test's nodes.
@@ -58,13 +59,77 @@ func (a *authority) config(node string) *tls.Config {
 	}
 }
 
-func nodeOf(s tls.ConnectionState) (string, error) {
-	for _, u := range s.PeerCertificates[0].URIs {
+// securedConn is a connection that knows its peer's name, as those of mesh are, which this room may not know.
+type securedConn struct {
+	*tls.Conn
+	peer string
+}
+
+func (c *securedConn) Peer() string { return c.peer }
+
+// secure shakes hands.
+func secure(ctx context.Context, c *tls.Conn) (*securedConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := c.HandshakeContext(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	for _, u := range c.ConnectionState().PeerCertificates[0].URIs {
 		if name, ok := strings.CutPrefix(u.String(), "spiffe://test/node/"); ok {
-			return name, nil
+			return &securedConn{c, name}, nil
 		}
 	}
-	return "", errors.New("no name of a node")
+	c.Close()
+	return nil, errors.New("no name of a node")
+}
+
+// secured is a listener of connections that have shaken hands; one that does not holds up no other.
+type secured struct {
+	net.Listener
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newSecured(l net.Listener, cfg *tls.Config) *secured {
+	s := &secured{Listener: l, conns: make(chan net.Conn), closed: make(chan struct{})}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go s.shake(tls.Server(h2.Beneath(c), cfg))
+		}
+	}()
+	return s
+}
+
+func (s *secured) shake(t *tls.Conn) {
+	c, err := secure(context.Background(), t)
+	if err != nil {
+		return
+	}
+	select {
+	case s.conns <- c:
+	case <-s.closed:
+		c.Close()
+	}
+}
+
+func (s *secured) Accept() (net.Conn, error) {
+	select {
+	case c := <-s.conns:
+		return c, nil
+	case <-s.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (s *secured) Close() error {
+	s.once.Do(func() { close(s.closed) })
+	return s.Listener.Close()
 }
 
 // mesh is a fleet of nodes in one process, which reach each other by mutual TLS over loopback.
@@ -127,7 +192,7 @@ func (n *meshNode) serve(cfg *tls.Config) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = n.p.ServePeer(ctx, proxy.PeerListener(l, cfg, nodeOf))
+		_ = n.p.ServePeer(ctx, newSecured(l, cfg))
 	}()
 	n.mesh.tb.Cleanup(func() { cancel(); <-done })
 }
@@ -146,7 +211,11 @@ func (m *mesh) dial(ctx context.Context, from, to string, cfg *tls.Config) (net.
 	}
 	cfg = cfg.Clone()
 	cfg.ServerName = to
-	return proxy.SecurePeer(ctx, c, cfg)
+	s, err := secure(ctx, tls.Client(h2.Beneath(c), cfg))
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // install gives every node the same picture.

@@ -103,6 +103,11 @@ func (t *table) introduced(c net.Conn, field string) introduced {
 	return n
 }
 
+// peerName is what a connection that [Proxy.ServePeer] accepts tells where the one at its other end has
+// proved who it is: a node's name, or "hub". A connection without it is taken at its word, which is
+// right only where the operating system lets nobody else connect (a Unix socket of mode 0600).
+type peerName interface{ Peer() string }
+
 // spokesman is who speaks on a peer's connection.
 type spokesman struct {
 	node   string

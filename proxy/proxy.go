@@ -40,7 +40,7 @@ type Config struct {
 	// HubServices are the names that the peer "hub" hosts: events and pubsub, in a node.
 	HubServices []string
 	// Peer connects to the peer listener of another process: a node by its name, or "hub". What leaves
-	// the machine is a tls.Conn that has proved the other end to be that one (SecurePeer). nil: no peers.
+	// the machine is one of TLS that has proved the other end to be that one (mesh.Net). nil: no peers.
 	Peer func(ctx context.Context, node string) (net.Conn, error)
 	// NameOf tells the external name behind a virtual address of Ranges.Names. nil: none.
 	NameOf func(netip.Addr) (string, bool)

@@ -11,6 +11,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -103,7 +104,7 @@ func bench(ctx context.Context, o options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if err := makeCertificates(dir); err != nil {
+	if err := errors.Join(makeCertificates(dir), makeIdentities(ctx, dir)); err != nil {
 		return err
 	}
 	for _, p := range parts {

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -23,13 +21,13 @@ func runNode(ctx context.Context, o options) error {
 		return err
 	}
 	defer stop()
-	config, err := loadCertificates(o.certs, o.role)
-	if err != nil && o.role != "both" {
+	source, err := openIdentity(o.certs, o.role)
+	if err != nil {
 		return err
 	}
 	c := proxy.Config{Node: o.role, Recorder: observe.New(observe.Config{})}
 	if o.peer != "" {
-		c.Peer = func(ctx context.Context, node string) (net.Conn, error) { return dialPeer(ctx, o.peer, node, config) }
+		c.Peer = dialer(source, o.peer)
 	}
 	p, err := proxy.New(c)
 	if err != nil {
@@ -41,11 +39,9 @@ func runNode(ctx context.Context, o options) error {
 			return err
 		}
 		serve(p, o, pairs)
-		l, err := net.Listen("tcp", o.peer)
-		if err != nil {
+		if err := servePeers(ctx, p, source, o.peer); err != nil {
 			return err
 		}
-		go func() { _ = p.ServePeer(ctx, proxy.PeerListener(l, config, nodeOf)) }()
 		return p.Run(ctx)
 	}
 	outs := strings.Split(o.listen, ",")
@@ -59,23 +55,6 @@ func runNode(ctx context.Context, o options) error {
 		go func() { _ = p.ServeNamed(ctx, l, src, fmt.Sprintf("server%d", i), 8080) }()
 	}
 	return p.Run(ctx)
-}
-
-func dialPeer(ctx context.Context, address, node string, config *tls.Config) (net.Conn, error) {
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
-	if err != nil {
-		return nil, err
-	}
-	config = config.Clone()
-	config.ServerName = node
-	return proxy.SecurePeer(ctx, c, config)
-}
-
-func nodeOf(s tls.ConnectionState) (string, error) {
-	if len(s.PeerCertificates) == 0 || len(s.PeerCertificates[0].DNSNames) == 0 {
-		return "", errors.New("no certificate with a name")
-	}
-	return s.PeerCertificates[0].DNSNames[0], nil
 }
 
 // serve installs the fleet, and attaches the instances that run here.
