@@ -5,3 +5,9 @@ func ParseRequest(fields []Field) (h Head, why string) {
 	why = h.parse(fields, request)
 	return h, why
 }
+
+// ParseResponse is the same for a response's.
+func ParseResponse(fields []Field) (h Head, why string) {
+	why = h.parse(fields, response)
+	return h, why
+}

@@ -216,7 +216,7 @@ func (h *Head) setHost(v string) string {
 		return "more than one host"
 	case h.Authority == "" && all(v, authorityByte):
 		h.Authority = v
-	case !strings.EqualFold(h.Authority, v):
+	case h.Authority != v: // also in its case: x/net refuses it, and nobody sends that
 		return "host " + strconv.Quote(v) + " is not :authority"
 	}
 	return ""
