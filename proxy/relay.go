@@ -29,7 +29,7 @@ func (s *session) relay(x *exchange, u *upstream, b *buffer) outcome {
 		return s.failed(x, u, b, err)
 	}
 	whole := body.Done()
-	if whole && n < len(rest) && u.used {
+	if whole && u.unasked(rest[n:]) {
 		return s.failed(x, u, b, errUnasked)
 	}
 	s.keep = s.keep && !body.ToEnd() && !s.closing.Load()

@@ -128,10 +128,18 @@ const unasked = "sent bytes that nobody had asked for, so that its answer could 
 // plausible looks at what came behind an answer's head, before any of it goes to the caller.
 func (u *upstream) plausible(body h1.Body, rest []byte) error {
 	n, err := body.Take(rest)
-	if err == nil && u.used && body.Done() && n < len(rest) {
+	if err == nil && body.Done() && u.unasked(rest[n:]) {
 		return errUnasked
 	}
 	return err
+}
+
+// unasked reports whether another answer begins behind a whole one. Other bytes there are a body that HEAD, 204
+// and 304 must not have, and are dropped with the connection.
+func (u *upstream) unasked(behind []byte) bool {
+	const begins = "HTTP/"
+	n := min(len(behind), len(begins))
+	return u.used && n > 0 && string(behind[:n]) == begins[:n]
 }
 
 // quiet reports whether nothing has come on an idle connection, as far as the system tells; where it tells
