@@ -90,6 +90,7 @@ func read(t *testing.T, fields []h2.Field) *http.Response {
 	}()
 	//lint:ignore SA1019 net/http dials by itself, and this is one connection
 	tr := &http2.Transport{DisableCompression: true}
+	//lint:ignore SA1019 the same
 	cc, err := tr.NewClientConn(near)
 	if err != nil {
 		t.Fatal(err)

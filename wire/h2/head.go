@@ -26,7 +26,8 @@ type Head struct {
 	// Fields are the regular fields, in the order in which they came.
 	Fields []Field
 
-	hosted bool // a Host field came
+	hosted     bool // a Host field came
+	authorized bool // an :authority came, which may be empty
 }
 
 // Get returns the first field of that name, given in lower case.
@@ -116,7 +117,10 @@ func (h *Head) pseudo(f *Field, kind list) string {
 	case kind == request && f.Name == ":scheme":
 		into = &h.Scheme
 	case kind == request && f.Name == ":authority":
-		into = &h.Authority
+		if h.authorized {
+			return "pseudo-header field :authority twice"
+		}
+		into, h.authorized = &h.Authority, true
 	case kind == request && f.Name == ":path":
 		into = &h.Path
 	case kind == request && f.Name == ":protocol":
