@@ -172,7 +172,9 @@ func assemble(c Config) (*hub, error) {
 	if err := h.open(); err != nil {
 		return nil, err
 	}
-	h.recorder = observe.New(observe.Config{})
+	h.recorder = observe.New(observe.Config{Topics: func() ([]fleet.TopicStatus, []fleet.SubscriptionStatus) {
+		return h.broker.Topics(), h.broker.Subscriptions()
+	}})
 	sampler := new(observe.Sampler)
 	h.export = export.New(export.Config{
 		Recorder: h.recorder, Sampler: sampler, Fleet: h.fleet, Node: "hub", Version: h.Version, Log: h.Log, Getenv: os.Getenv,

@@ -16,7 +16,11 @@ import (
 // has a label `process`. What beside has, metrics of the same handler of another process, is served as well.
 func (r *Recorder) Handler(process string, beside ...*Beside) http.Handler {
 	reg := prometheus.NewRegistry()
-	prometheus.WrapRegistererWith(prometheus.Labels{"process": process}, reg).MustRegister(
+	own := prometheus.WrapRegistererWith(prometheus.Labels{"process": process}, reg)
+	if r.topics != nil {
+		own.MustRegister(newTopicCollector(r.topics))
+	}
+	own.MustRegister(
 		newCollector(r),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
