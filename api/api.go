@@ -71,6 +71,7 @@ type Publication struct {
 	Data        []byte
 	Attributes  map[string]string // CloudEvents context attributes; id, source and type have defaults
 	Key         string            // the ordering key
+	Delay       time.Duration     // until it is delivered first
 }
 
 // Var is one variable of `shoal env`.

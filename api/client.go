@@ -163,7 +163,7 @@ func (c *Client) Upgrade(ctx context.Context, p Process, executable string, each
 // Publish publishes one event as the operator and returns its id.
 func (c *Client) Publish(ctx context.Context, p Publication) (string, error) {
 	req := &pb.PublishRequest{Topic: p.Topic, ContentType: p.ContentType, Data: p.Data, Attributes: p.Attributes,
-		OrderingKey: p.Key}
+		OrderingKey: p.Key, DelayNano: int64(p.Delay)}
 	res, err := c.hub.rpc.Publish(ctx, connect.NewRequest(req))
 	if err != nil {
 		return "", c.onlyHub(ctx, "publish", err)

@@ -80,7 +80,7 @@ func (r rpc) Publish(ctx context.Context, req *connect.Request[pb.PublishRequest
 	}
 	m := req.Msg
 	id, err := r.s.Publish(ctx, Publication{Topic: m.Topic, ContentType: m.ContentType, Data: m.Data, Attributes: m.Attributes,
-		Key: m.OrderingKey})
+		Key: m.OrderingKey, Delay: time.Duration(m.DelayNano)})
 	if err != nil {
 		return nil, refuse(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -13,6 +14,7 @@ import (
 
 func (a *app) publish() *cobra.Command {
 	var data, contentType, key string
+	var delay time.Duration
 	var attributes []string
 	cmd := &cobra.Command{
 		Use: "publish TOPIC", Short: "Publish one event, as the operator, and print its id", Args: within(1, 1),
@@ -22,12 +24,13 @@ func (a *app) publish() *cobra.Command {
 	cmd.Flags().StringVar(&contentType, "type", "", "the data's media `TYPE` (default: application/json where it is JSON)")
 	cmd.Flags().StringArrayVarP(&attributes, "header", "H", nil, "a CloudEvents attribute, `NAME: VALUE`")
 	cmd.Flags().StringVar(&key, "key", "", "its ordering `KEY`")
+	cmd.Flags().DurationVar(&delay, "delay", 0, "deliver it only after `TIME`")
 	cmd.RunE = a.asking(func(ctx context.Context, c *api.Client, args []string) error {
 		p, err := a.publication(args[0], data, contentType, attributes)
 		if err != nil {
 			return err
 		}
-		p.Key = key
+		p.Key, p.Delay = key, delay
 		id, err := c.Publish(ctx, p)
 		if err != nil {
 			return err

@@ -78,7 +78,7 @@ type Observation struct {
 // Learned is one undeclared thing that was seen, and the manifest entry that would declare it.
 type Learned struct {
 	Service string `json:"service"`
-	Section string `json:"section"` // `calls`, `egress`, `publishes`
+	Section string `json:"section"` // `calls`, `egress`, `publishes`, `subscribes`
 	Entry   string `json:"entry"`   // `payments`, `api.stripe.com:443`, `orders.placed`
 }
 

@@ -95,8 +95,6 @@ type Subscription struct {
 	Method string `json:"method,omitempty"` // POST
 	Path   string `json:"path,omitempty"`
 	Port   uint16 `json:"port,omitempty"` // 0: the default port
-	// GRPC says that Path is that of a gRPC method, `/package.Service/Method`, which takes each message.
-	GRPC bool `json:"grpc,omitempty"`
 	// Format is what a push holds. Default: [FormatCloudEvents].
 	Format string `json:"format,omitempty"`
 	Pull   bool   `json:"pull,omitempty"` // the service may pull, besides or instead of push
@@ -107,7 +105,7 @@ type Subscription struct {
 	Attempts    int      `json:"attempts,omitempty"`     // before a message is dead-lettered, 1 to 100; default: 20
 	MinBackoff  Duration `json:"min_backoff,omitempty"`  // before the second attempt; default: 100 ms
 	MaxBackoff  Duration `json:"max_backoff,omitempty"`  // between two attempts; default: 30 s
-	DeadLetter  string   `json:"dead_letter,omitempty"`  // topic to which dead letters are published, too; empty: none
+	DeadLetter  string   `json:"dead_letter,omitempty"`  // topic to which a message that used up its attempts goes; empty: it is kept as a dead letter
 	AckDeadline Duration `json:"ack_deadline,omitempty"` // how long one attempt may take; default: 60 s
 	Concurrency int      `json:"concurrency,omitempty"`  // pushes at once, at most; default: 16
 	FromStart   bool     `json:"from_start,omitempty"`   // a new subscription begins at the oldest message that is kept
@@ -116,6 +114,6 @@ type Subscription struct {
 
 // Formats of a push.
 const (
-	FormatCloudEvents = "cloudevents" // CloudEvents 1.0 in binary mode; by gRPC, an io.cloudevents.v1.CloudEvent
-	FormatPubSub      = "pubsub"      // the JSON envelope of Pub/Sub's push; by gRPC, a google.pubsub.v1.PubsubMessage
+	FormatCloudEvents = "cloudevents" // CloudEvents 1.0 in binary mode
+	FormatPubSub      = "pubsub"      // the JSON envelope of Pub/Sub's push
 )

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"maps"
+	"time"
 
 	"github.com/shoalrun/shoal/api"
 	"github.com/shoalrun/shoal/broker"
@@ -18,9 +19,11 @@ func (h *hub) topics() api.Topics {
 }
 
 func (h *hub) publish(ctx context.Context, p api.Publication) (string, error) {
-	return h.broker.Publish(ctx, fleet.Operator, broker.Event{
-		Topic: p.Topic, ContentType: p.ContentType, Data: p.Data, Attributes: p.Attributes, OrderingKey: p.Key,
-	})
+	e := broker.Event{Topic: p.Topic, ContentType: p.ContentType, Data: p.Data, Attributes: p.Attributes, OrderingKey: p.Key}
+	if p.Delay > 0 {
+		e.NotBefore = time.Now().Add(p.Delay)
+	}
+	return h.broker.Publish(ctx, fleet.Operator, e)
 }
 
 func (h *hub) tail(ctx context.Context, r api.TailRequest, send func(fleet.Message) error) error {

@@ -46,6 +46,8 @@ func (m *Manifest) declares(l fleet.Learned) bool {
 		return slices.ContainsFunc(m.Calls, func(c fleet.Call) bool { return c.Service == l.Entry })
 	case "publishes":
 		return slices.Contains(m.Publishes, l.Entry)
+	case "subscribes":
+		return slices.ContainsFunc(m.Subscribes, func(s fleet.Subscription) bool { return s.Topic == l.Entry })
 	case "egress":
 		e, wrong, _ := parseEgress(l.Entry)
 		return wrong == "" && slices.Contains(m.Egress, e)
@@ -54,8 +56,8 @@ func (m *Manifest) declares(l fleet.Learned) bool {
 }
 
 func insert(data []byte, l fleet.Learned) ([]byte, error) {
-	if !slices.Contains([]string{"calls", "egress", "publishes"}, l.Section) {
-		return nil, fmt.Errorf("nothing can be learned for `%s`; there are calls, egress and publishes", l.Section)
+	if !slices.Contains([]string{"calls", "egress", "publishes", "subscribes"}, l.Section) {
+		return nil, fmt.Errorf("nothing can be learned for `%s`; there are calls, egress, publishes and subscribes", l.Section)
 	}
 	s := string(data)
 	end := "\n"
@@ -124,7 +126,15 @@ func topLevel(file *ast.File, name string) (*ast.MappingValueNode, *ast.MappingN
 // learnedEntry is an entry as YAML.
 type learnedEntry struct{ fleet.Learned }
 
-func (l learnedEntry) mapped() string { return l.Entry + ": {}" }
+func (l learnedEntry) mapped() string {
+	if l.Section == "subscribes" {
+		return l.Entry + ": " + pull
+	}
+	return l.Entry + ": {}"
+}
+
+// isMap reports whether a section that is new is a map, and not a list.
+func (l learnedEntry) isMap() bool { return l.Section == "calls" || l.Section == "subscribes" }
 
 // scalar writes the entry as YAML: plain where that is safe, else in quotes.
 func (l learnedEntry) scalar() string {
@@ -137,7 +147,7 @@ func (l learnedEntry) scalar() string {
 func (e *edit) append(l fleet.Learned) {
 	entry := learnedEntry{l}
 	added := []string{l.Section + ":", "  - " + entry.scalar()}
-	if l.Section == "calls" {
+	if entry.isMap() {
 		added[1] = "  " + entry.mapped()
 	}
 	last := len(e.lines)
@@ -182,7 +192,7 @@ func (e *edit) fill(pair *ast.MappingValueNode, entry learnedEntry) {
 		return
 	}
 	first := "  - " + entry.scalar()
-	if entry.Section == "calls" {
+	if entry.isMap() {
 		first = "  " + entry.mapped()
 	}
 	e.insertAfter(at, first)

@@ -15,6 +15,7 @@ var seen = []fleet.Learned{
 	{Service: "orders", Section: "egress", Entry: "api.stripe.com:443"},
 	{Service: "orders", Section: "egress", Entry: "[2001:db8::1]:443"},
 	{Service: "orders", Section: "publishes", Entry: "orders.placed"},
+	{Service: "orders", Section: "subscribes", Entry: "orders.shipped"},
 	{Service: "orders", Section: "calls", Entry: "payments"},
 	{Service: "web", Section: "calls", Entry: "nobody"},
 }

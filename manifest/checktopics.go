@@ -9,17 +9,13 @@ import (
 	"github.com/shoalrun/shoal/fleet"
 )
 
-// checkSubscription checks the options of one entry of `subscribes` against each other and against the
-// ports, and finds the port of a gRPC method.
+// checkSubscription checks the options of one entry of `subscribes` against each other and against the ports.
 func (p *parse) checkSubscription(s *fleet.Subscription, listens bool) {
 	path := "subscribes." + s.Topic
 	fail := func(option, message, hint string) { p.fail(p.where(path+option), message, hint) }
 	if s.Path == "" && !s.Pull {
-		fail("", fmt.Sprintf("`%s` says not where messages go", path), "add `push: POST /events`, `grpc: shop.Orders/Placed` or `pull: true`")
+		fail("", fmt.Sprintf("`%s` says not where messages go", path), "add `push: POST /events` or `pull: true`")
 		return
-	}
-	if p.has(path+".push") && p.has(path+".grpc") {
-		fail(".grpc", fmt.Sprintf("`%s` has both `push` and `grpc`", path), "keep one")
 	}
 	for _, option := range []string{"format", "concurrency"} {
 		if s.Path == "" && p.has(path+"."+option) {
@@ -44,13 +40,6 @@ func (p *parse) checkPush(s *fleet.Subscription, path string, listens bool) {
 	}
 	if _, ok := p.manifest.Port(s.Port); s.Port != 0 && !ok {
 		p.fail(p.where(path), fmt.Sprintf("the service does not listen on %d", s.Port), fmt.Sprintf("add it to `listen`: `%d: http`", s.Port))
-	}
-	if !s.GRPC || s.Port != 0 {
-		return
-	}
-	speaks := slices.DeleteFunc(slices.Clone(p.manifest.Ports), func(port fleet.Port) bool { return port.Protocol != fleet.GRPC })
-	if len(speaks) == 1 {
-		s.Port = speaks[0].Number
 	}
 }
 

@@ -42,7 +42,7 @@ func TestSchemaRefuses(t *testing.T) {
 		"owners: me", "service: Orders", "run: true", "instances: 0", "instances: many", "grace: 10", "grace: soon",
 		"listen: {8080: htp}", "listen: {8080: {default: true}}", "health: /healthz", "calls: {a: {time: 1s}}", "needs: {db: {local: true}}",
 		"egress: [https://a.com]", "egress: [a.com]", "env: {1X: y}", "env: {X: [1]}", "publishes: a", "publishes: [a b]", "subscribes: {t: GET /x}",
-		"publishes: {a: {durability: none}}", "publishes: {a: {ordering: customer}}", "publishes: {a: {retension: 1h}}", "subscribes: {t: {grpc: /a.B/C}}", "subscribes: {t: {pull: true, replay: true}}",
+		"publishes: {a: {durability: none}}", "publishes: {a: {ordering: customer}}", "publishes: {a: {retension: 1h}}", "subscribes: {t: {pull: true, replay: true}}",
 		"subscribes: {t: {pull: true, retry: {attempts: 0}}}", "subscribes: {t: {push: GET /x}}", "subscribes: {t: push}",
 		"allow: []", "allow: [{methods: [GET]}]", "allow: [{caller: a, methods: [get]}]", "expose: 3", "workers: [a]",
 	} {

@@ -3,7 +3,6 @@ package manifest
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 
@@ -12,11 +11,10 @@ import (
 )
 
 const (
-	pull              = "pull"
-	fromStart         = "from-start"
-	subscribePattern  = `^(POST +(:[0-9]{1,5})?/\S*|pull)$`
-	pushPattern       = `^POST +(:[0-9]{1,5})?/\S*$`
-	grpcTargetPattern = `^(:[0-9]{1,5}/)?[A-Za-z_][A-Za-z0-9_.]*/[A-Za-z_][A-Za-z0-9_]*$`
+	pull             = "pull"
+	fromStart        = "from-start"
+	subscribePattern = `^(POST +(:[0-9]{1,5})?/\S*|pull)$`
+	pushPattern      = `^POST +(:[0-9]{1,5})?/\S*$`
 )
 
 func subscribesKey() key {
@@ -29,10 +27,8 @@ func subscribesKey() key {
 func subscriptionKeys() []key {
 	formats := []string{fleet.FormatCloudEvents, fleet.FormatPubSub}
 	return []key{
-		{name: "push", shape: one(push()), example: "POST /events", fallback: "`grpc`, or nothing is pushed",
+		{name: "push", shape: one(push()), example: "POST /events", fallback: "nothing is pushed",
 			doc: "The request by which messages are delivered. An answer of 2xx acknowledges."},
-		{name: "grpc", shape: one(grpcTarget()), example: "shop.Orders/Placed", fallback: "`push`, or nothing is pushed",
-			doc: "The unary gRPC method to which messages are delivered, `package.Service/Method`, or `:9090/package.Service/Method` for a port other than the only one that speaks grpc. The status OK acknowledges."},
 		{name: "pull", shape: one(truth()), example: "true", fallback: "false",
 			doc: "The service fetches messages itself, by the Pub/Sub API or by NATS; it may do so besides what is pushed."},
 		{name: "format", shape: one(scalar{want: "`cloudevents` or `pubsub`", accepts: text, enum: formats}), example: "pubsub", fallback: "cloudevents",
@@ -45,8 +41,8 @@ func subscriptionKeys() []key {
 			doc: "An acknowledgement is answered once it is durable, and one that comes too late is refused. For what is pulled."},
 		{name: "retry", shape: shape{object: retryKeys()}, example: "{attempts: 5, min: 1s, max: 10m}", fallback: "20 attempts, 100ms to 30s apart",
 			doc: "How a message that was not acknowledged is tried again, before it becomes a dead letter."},
-		{name: "deadletter", shape: one(topic()), example: "orders.failed", fallback: "it is kept as a dead letter alone",
-			doc: "The topic to which a message that has used up its attempts is published, too."},
+		{name: "deadletter", shape: one(topic()), example: "orders.failed", fallback: "it becomes a dead letter, which `shoal dlq` shows",
+			doc: "The topic to which a message that has used up its attempts goes."},
 		{name: "ack_deadline", shape: one(duration("30s", time.Second, 10*time.Minute)), example: "30s", fallback: "60s",
 			doc: "How long one attempt may take. 1s to 10m."},
 		{name: "concurrency", shape: one(whole(1, 1000)), example: "4", fallback: "16",
@@ -88,32 +84,6 @@ func push() scalar {
 	}}
 }
 
-func grpcTarget() scalar {
-	return scalar{want: "a gRPC method such as shop.Orders/Placed", accepts: text, pattern: grpcTargetPattern, check: func(s string) (string, string) {
-		port, _ := splitTarget(s)
-		if _, ok := parsePort(port); port != "" && !ok {
-			return fmt.Sprintf("%s is not a port", quoted(port)), "ports are 1 to 65535"
-		}
-		if regexp.MustCompile(grpcTargetPattern).MatchString(s) {
-			return "", ""
-		}
-		if inner := strings.TrimPrefix(s, "/"); regexp.MustCompile(grpcTargetPattern).MatchString(inner) {
-			return fmt.Sprintf("%s is not a gRPC method", quoted(s)), fmt.Sprintf("without the slash at the front: `%s`", inner)
-		}
-		return fmt.Sprintf("%s is not a gRPC method", quoted(s)), "it takes `package.Service/Method`, such as `shop.Orders/Placed`"
-	}}
-}
-
-// splitTarget reads `:9090/package.Service/Method`; the port may be left out with its colon and slash.
-func splitTarget(s string) (port, method string) {
-	rest, ok := strings.CutPrefix(s, ":")
-	if !ok {
-		return "", s
-	}
-	port, method, _ = strings.Cut(rest, "/")
-	return port, method
-}
-
 func filterText() scalar {
 	return scalar{want: "a filter such as `attributes.kind = \"gift\"`", accepts: text, pattern: `\S`, check: func(s string) (string, string) {
 		if strings.TrimSpace(s) == "" {
@@ -147,11 +117,6 @@ func setSubscribes(p *parse, n *node) {
 func readSubscription(s *fleet.Subscription, n *node) {
 	if v := n.get("push"); v != nil {
 		s.Method, s.Port, s.Path, _, _ = parseWayIn(v.text, "")
-	}
-	if v := n.get("grpc"); v != nil {
-		port, method := splitTarget(v.text)
-		s.Port, _ = parsePort(port)
-		s.Method, s.Path, s.GRPC = "POST", "/"+method, true
 	}
 	s.Pull, s.ExactlyOnce = n.get("pull").truth(), n.get("exactly_once").truth()
 	s.Format, s.Filter, s.DeadLetter = n.word("format"), n.word("filter"), n.word("deadletter")

@@ -384,6 +384,43 @@ func TestRefusedRequests(t *testing.T) {
 	}
 }
 
+// A message that is delayed is not delivered before its time.
+func TestDelayedMessage(t *testing.T) {
+	w := newWorld(t)
+	mailer, _ := w.connect("mailer")
+	sub, err := mailer.SubscribeSync("orders.placed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := mailer.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	orders, _ := w.connect("orders")
+	late := client.NewMsg("orders.placed")
+	late.Data = []byte("late")
+	late.Header.Set("Shoal-Delay", "500ms")
+	begin := time.Now()
+	answer, err := orders.RequestMsg(late, patience)
+	if err != nil || !strings.Contains(string(answer.Data), `"stream":"orders.placed"`) {
+		t.Fatalf("answered with %v (%v)", answer, err)
+	}
+	if _, err := orders.Request("orders.placed", []byte("at once"), patience); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"at once", "late"} {
+		m := next(t, sub)
+		if string(m.Data) != want {
+			t.Errorf("%q came instead of %q", m.Data, want)
+		}
+		if err := m.AckSync(); err != nil {
+			t.Error(err)
+		}
+	}
+	if took := time.Since(begin); took < 500*time.Millisecond {
+		t.Errorf("it came after %s", took)
+	}
+}
+
 // A bad message among good ones takes none of them with it.
 func TestBadMessageAmongGood(t *testing.T) {
 	w := newWorld(t)

@@ -133,9 +133,14 @@ type apiError struct {
 	Description string `json:"description"`
 }
 
+// acknowledge answers with the sequence that JetStream would have given. A message that is to be delivered later gets its
+// offset only then.
 func (n *conn) acknowledge(one publication, id string) {
-	offset, _ := strconv.ParseUint(id, 10, 64)
-	n.answer(one.reply, pubAck{Stream: one.topic, Seq: offset + 1})
+	a := pubAck{Stream: one.topic}
+	if offset, err := strconv.ParseUint(id, 10, 64); err == nil {
+		a.Seq = offset + 1
+	}
+	n.answer(one.reply, a)
 }
 
 func (n *conn) answer(reply string, a pubAck) {

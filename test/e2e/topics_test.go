@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/shoalrun/shoal/fleet"
 )
@@ -109,6 +110,20 @@ func (b *background) messages() (all []fleet.Message) {
 		}
 	}
 	return all
+}
+
+// What an operator publishes with a delay is not delivered before.
+func TestPublishLater(t *testing.T) {
+	once(t, func(t *testing.T, s setting) {
+		w := newWorld(t, s, topicShop)
+		w.up()
+		begin := time.Now()
+		w.run("publish", "orders.placed", "-d", "later", "--delay", "2s")
+		w.eventually("it comes", func() bool { return w.deliveries("mailer", "taken", "later") == 1 })
+		if took := time.Since(begin); took < 2*time.Second {
+			t.Errorf("it came after %s", took)
+		}
+	})
 }
 
 // shows wants parts in what a verb prints.

@@ -1576,6 +1576,7 @@ type PublishRequest struct {
 	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
 	Attributes    map[string]string      `protobuf:"bytes,4,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // CloudEvents context attributes; id, source and type have defaults
 	OrderingKey   string                 `protobuf:"bytes,5,opt,name=ordering_key,json=orderingKey,proto3" json:"ordering_key,omitempty"`
+	DelayNano     int64                  `protobuf:"varint,6,opt,name=delay_nano,json=delayNano,proto3" json:"delay_nano,omitempty"` // until it is delivered first
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1643,6 +1644,13 @@ func (x *PublishRequest) GetOrderingKey() string {
 		return x.OrderingKey
 	}
 	return ""
+}
+
+func (x *PublishRequest) GetDelayNano() int64 {
+	if x != nil {
+		return x.DelayNano
+	}
+	return 0
 }
 
 type PublishResponse struct {
@@ -2995,7 +3003,7 @@ const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\x0eUpgradeRequest\x12\x1e\n" +
 	"\n" +
 	"executable\x18\x01 \x01(\tR\n" +
-	"executable\"\x92\x02\n" +
+	"executable\"\xb1\x02\n" +
 	"\x0ePublishRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12!\n" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x12\n" +
@@ -3003,7 +3011,9 @@ const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"attributes\x18\x04 \x03(\v21.shoal.operator.v1.PublishRequest.AttributesEntryR\n" +
 	"attributes\x12!\n" +
-	"\fordering_key\x18\x05 \x01(\tR\vorderingKey\x1a=\n" +
+	"\fordering_key\x18\x05 \x01(\tR\vorderingKey\x12\x1d\n" +
+	"\n" +
+	"delay_nano\x18\x06 \x01(\x03R\tdelayNano\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"!\n" +
