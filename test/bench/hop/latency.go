@@ -51,12 +51,14 @@ func reportLatency(name string, rate int, direct *harness.Side, proxies []*harne
 		r := rows.Row{Row: name + ", " + percentile, Unit: "µs", Ours: micros(harness.Percentile(proxies[0].Added(direct, rate, of), percent))}
 		if len(proxies) > 1 {
 			r.Peer = micros(harness.Percentile(proxies[1].Added(direct, rate, of), percent))
+		}
+		if r.Ours > 0 && r.Peer > 0 { // else it was other work that was measured
 			r.Ratio = r.Ours / r.Peer
 		}
 		return r
 	}
 	median := figures("p50", p50, 50)
-	if median.Peer != 0 {
+	if median.Ratio > 0 {
 		median.Sense, median.Goal = "<=", 1
 	}
 	return []rows.Row{median, figures("p99", p99, 50), figures("p99 of the best run", p99, 0), figures("p99 of the worst run", p99, 100)}

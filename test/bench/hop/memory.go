@@ -13,6 +13,9 @@ import (
 // seconds without a request.
 const settled = 10 * time.Second
 
+// warm is how long a proxy works before, which fills the records of past calls.
+const warm = 3 * time.Second
+
 // memory measures what a kept-alive connection that has had one request occupies in the proxy's process
 // (resident memory; the kernel's part, which is the same for all, is not in it).
 func memory(ctx context.Context, o options, name, dir string) error {
@@ -26,7 +29,7 @@ func memory(ctx context.Context, o options, name, dir string) error {
 	}
 	var each []float64
 	for _, s := range withHAProxy(ctx, dir, server, "http", o.connections+100, ours) {
-		kilobytes, err := waiting(ctx, o, s)
+		kilobytes, err := waiting(ctx, s, o.connections)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.Name, err)
 		}
@@ -44,16 +47,16 @@ func memory(ctx context.Context, o options, name, dir string) error {
 
 // waiting is how many kilobytes each of n connections adds to a proxy that has worked before, so that it has
 // all that it keeps whoever is connected: records of past calls, buffers.
-func waiting(ctx context.Context, o options, s *harness.Side) (float64, error) {
-	if _, err := harness.HTTP1(64)(ctx, s.Address, time.Now().Add(o.time), harness.Rate{}); err != nil {
+func waiting(ctx context.Context, s *harness.Side, n int) (float64, error) {
+	if _, err := harness.HTTP1(64)(ctx, s.Address, time.Now().Add(warm), harness.Rate{}); err != nil {
 		return 0, err
 	}
 	before, err := residentWith(ctx, s, 64)
 	if err != nil {
 		return 0, err
 	}
-	after, err := residentWith(ctx, s, o.connections)
-	return float64(after-before) / 1024 / float64(o.connections), err
+	after, err := residentWith(ctx, s, n)
+	return float64(after-before) / 1024 / float64(n), err
 }
 
 // residentWith is the memory of a proxy while n connections wait.
