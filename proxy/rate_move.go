@@ -5,7 +5,8 @@ import "github.com/shoalrun/shoal/fleet"
 // A rate of a service that has callers on several nodes is divided among those by where they are. What the callers of
 // one node have no use for goes to a node that is short, by the hub: it is given up here before it is granted there.
 
-// surplusParts is what a node keeps of what nobody here has a use for, in parts of a second, until it is asked.
+// surplusParts says how much of what nobody here has a use for is kept until it is asked for: what one of so many
+// parts of a second brings.
 const surplusParts = 4
 
 // give takes out what nobody has a use for, as tokens are counted.

@@ -269,6 +269,25 @@ func TestDeclaredConcurrency(t *testing.T) {
 	}, "a")
 }
 
+// Who stands in line is refused while there is time left to say so, and to ask elsewhere: after half of its deadline.
+func TestLineLeavesTimeToAnswer(t *testing.T) {
+	everywhere(t, func(s *stand) {
+		s.behave("a", reply{hang: true})
+		ctx, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		wg.Go(func() { s.call(ctx, "GET", "") })
+		eventually(s.t, "one is at work", func() bool { return s.asked("a") == 1 })
+		if r := s.unsafe(); r.reason != string(fleet.ReasonOverloaded) || s.asked("a") != 1 {
+			s.t.Errorf("%+v %+v", r, s.observed(r.id))
+		}
+		cancel()
+		wg.Wait()
+	}, func(inventory, orders *fleet.Service) {
+		inventory.Manifest.Concurrency = 1
+		orders.Manifest.Calls[0].Timeout = fleet.Duration(900 * time.Millisecond) // less than the second for which a line waits
+	}, "a")
+}
+
 // A burst over the limit is smoothed: all are answered, never more than the limit at once.
 func TestLineSmoothsABurst(t *testing.T) {
 	everywhere(t, func(s *stand) {

@@ -294,3 +294,29 @@ func TestActingAsAServiceElsewhere(t *testing.T) {
 		}
 	})
 }
+
+// What shoal.work says of access records takes effect on other machines, too, when it is saved.
+func TestAccessRecordsOfAnotherMachine(t *testing.T) {
+	once(t, func(t *testing.T, s setting) {
+		files := portable(shop)
+		files["shoal.work"] = "fleet: test\nrepos: [./inventory, ./orders, ./payments, ./web]\n"
+		w := newWorld(t, s, files)
+		w.up()
+		b := w.join("b")
+		w.place("orders", "b")
+		path := q("/get", "url", w.url("web", "orders", q("/get", "url", w.url("orders", "stock", "/"))))
+		records := func() string {
+			out, _, _ := b.try("logs", "--access", "--data", filepath.Join(b.dir, ".shoal"))
+			return out
+		}
+		w.expect("web", path, "inventory v1")
+		if out := records(); strings.Contains(out, "inventory") {
+			t.Errorf("records that nobody wanted: %s", out)
+		}
+		w.write("shoal.work", files["shoal.work"]+"access: true\n")
+		w.eventually("b writes what orders calls", func() bool {
+			w.expect("web", path, "inventory v1")
+			return strings.Contains(records(), `"callee":"inventory"`)
+		})
+	})
+}
