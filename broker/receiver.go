@@ -101,7 +101,7 @@ func (r *Receiver) Close() {
 				break
 			}
 		}
-		s.window.release(&r.holder)
+		s.window.release(&r.holder, time.Now().Add(s.config.AckDeadline))
 		r.poke()
 		s.pumpLocked()
 	})
@@ -300,6 +300,7 @@ func (s *subscription) modifyLocked(id string, d time.Duration, now time.Time) e
 		return nil
 	}
 	if d > 0 {
+		l.sure = true
 		s.window.expireAt(l, now.Add(d))
 		return nil
 	}

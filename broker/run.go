@@ -3,6 +3,7 @@ package broker
 import (
 	"container/heap"
 	"slices"
+	"time"
 )
 
 // run is what a window holds of one ordering key: its unsettled messages in order, of which the first ones are in flight, to
@@ -138,9 +139,14 @@ func (w *window) rewind(to item) {
 	w.queue, w.next, w.nextSeq = nil, to.offset, to.seq
 }
 
-// release lets go of what only a holder that left could have.
-func (w *window) release(h *holder) {
+// release lets go of what only a holder that left could have. What was on its way to it, and may not have arrived, it has until a time.
+func (w *window) release(h *holder, until time.Time) {
 	h.gone = true
+	for _, l := range w.leases {
+		if l.state == flying && l.holder == h && !l.sure && l.when.After(until) {
+			w.expireAt(l, until)
+		}
+	}
 	for l := h.follower(); l != nil; l = h.follower() {
 		l.holder = nil
 	}

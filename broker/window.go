@@ -60,6 +60,7 @@ type lease struct {
 	delivery uint64    // how often it was handed out by this process: part of its ack id
 	when     time.Time // waiting: not before. In flight to a puller: until
 	index    int       // in the schedule that it is in; -1: in none
+	sure     bool      // in flight to a puller who has said a word of it: so it arrived
 	holder   *holder   // in flight: whose it is. Waiting: who alone may have it; nil: anybody
 	run      *run      // nil: unordered
 	span     fleet.SpanID
@@ -279,6 +280,7 @@ func (w *window) fly(l *lease, h *holder) {
 	l.state, l.holder = flying, h
 	l.attempt = w.cursor.attempts[l.offset] + 1
 	l.delivery++
+	l.sure = false
 	w.inFlight++
 	h.count++
 	if l.record != nil {

@@ -190,7 +190,7 @@ func TestOrderedPlay(t *testing.T) {
 		}
 		if random.IntN(500) == 0 {
 			i := random.IntN(3)
-			w.release(holders[i])
+			w.release(holders[i], now)
 			holders[i] = new(holder)
 		}
 		if random.IntN(3000) == 0 {

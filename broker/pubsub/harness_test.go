@@ -41,13 +41,24 @@ type as struct {
 
 func (c as) Caller() string { return c.caller }
 
-func open(t *testing.T, dir string) *front {
+// callers is a listener whose connections are an operator's.
+type callers struct{ net.Listener }
+
+func (l callers) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return as{c, fleet.Operator}, err
+}
+
+func open(t *testing.T, dir string) *front { return openTo(t, dir, http.DefaultTransport) }
+
+// openTo opens one whose deliveries leave by out.
+func openTo(t *testing.T, dir string, out http.RoundTripper) *front {
 	t.Helper()
 	f := &front{t: t}
 	f.caller.Store(fleet.Operator)
 	var err error
 	f.broker, err = broker.New(broker.Config{
-		Dir: dir, Transport: func(string) http.RoundTripper { return http.DefaultTransport },
+		Dir: dir, Transport: func(string) http.RoundTripper { return out },
 		Check: func(s *broker.TopicSchema, data []byte) (map[string]string, error) { return f.server.Check(s, data) },
 		Token: func(ctx context.Context, email, audience string) (string, error) {
 			return f.server.Token(ctx, email, audience)

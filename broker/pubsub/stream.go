@@ -14,9 +14,9 @@ import (
 	"github.com/shoalrun/shoal/broker"
 )
 
-// heartbeat is how often something is sent on a quiet stream, so that its client sees that we are there. Clients that watch give up
-// after 45 s.
-const heartbeat = 15 * time.Second
+// heartbeat is how often something is sent on a quiet stream, so that its client sees that we are there. The Go client pings every 30 s, and
+// gives a stream up that says nothing within the 15 s that follow.
+const heartbeat = 10 * time.Second
 
 // stream is one StreamingPull.
 type stream struct {

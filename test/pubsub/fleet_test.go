@@ -12,8 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/shoalrun/shoal/fleet"
 )
 
 // world is a fleet that is up, for all tests of the package: each has topics of its own.
@@ -42,16 +40,20 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// start builds the binary, and brings a fleet up whose one service sleeps.
+// start builds the binaries, and brings a fleet of one service up.
 func (w *world) start() error {
-	build := exec.Command("go", "build", "-o", w.shoal, "github.com/shoalrun/shoal/cmd/shoal")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %s", err, out)
+	app := filepath.Join(w.dir, "application")
+	for out, pkg := range map[string]string{w.shoal: "github.com/shoalrun/shoal/cmd/shoal", app: "./app"} {
+		build := exec.Command("go", "build", "-o", out, pkg)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if text, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, text)
+		}
 	}
+	_ = os.Chmod(w.dir, 0o755) // an application may be another user
 	for name, text := range map[string]string{
-		"shoal.work":         "fleet: shop\nrepos:\n  - ./sleeper\n",
-		"sleeper/shoal.yaml": "service: sleeper\nrun: sleep 100000\n",
+		"shoal.work":     "fleet: shop\nrepos:\n  - ./app\n",
+		"app/shoal.yaml": "service: app\nrun: " + app + "\npublishes: [pings]\nsubscribes: {pings: pull}\n",
 	} {
 		path := filepath.Join(w.dir, name)
 		_ = os.MkdirAll(filepath.Dir(path), 0o755)
@@ -60,11 +62,11 @@ func (w *world) start() error {
 		}
 	}
 	for _, args := range [][]string{{"init", "-q"}, {"add", "-A"}, {"-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qm", "start"}} {
-		if out, err := exec.Command("git", append([]string{"-C", filepath.Join(w.dir, "sleeper")}, args...)...).CombinedOutput(); err != nil {
+		if out, err := exec.Command("git", append([]string{"-C", filepath.Join(w.dir, "app")}, args...)...).CombinedOutput(); err != nil {
 			return fmt.Errorf("git %v: %w: %s", args, err, out)
 		}
 	}
-	if out, err := w.run("up", "-d", "--mode", string(fleet.Explicit)); err != nil {
+	if out, err := w.run("up", "-d"); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
 	return w.readEnv()
