@@ -68,7 +68,7 @@ var importers = []struct{ prefix, rooms, reason string }{
 	{"github.com/google/nftables", "sidecar sidecar/shim", "only a sidecar redirects traffic"},
 	{"github.com/vishvananda/", "sidecar sidecar/shim", "only a sidecar sets a namespace up"},
 	{"github.com/miekg/dns", "sidecar", "only a sidecar answers names"},
-	{"cloud.google.com/", "broker/pubsub", "messages of the Pub/Sub API are one front end's"},
+	{"cloud.google.com/", "broker/pubsub test", "messages of the Pub/Sub API are one front end's; an application under test is a stranger"},
 	{"github.com/go-jose/", "broker/pubsub", "tokens of pushes are one front end's"},
 	{"github.com/hamba/avro", "broker/schema", "schemas of messages are one room's"},
 	{"github.com/bufbuild/protocompile", "broker/schema", "schemas of messages are one room's"},
