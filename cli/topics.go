@@ -126,18 +126,29 @@ func (a *app) subscriptionTable(s style, before, now []fleet.SubscriptionStatus)
 	t.add("SUBSCRIPTION", "LAG", "OLDEST", "IN FLIGHT", "WAITING", "RATE", "DELIVERED", "FAILED", "DEAD", "LOST")
 	count := func(n uint64) string { return strconv.FormatUint(n, 10) }
 	for _, v := range now {
-		t.add(v.Name, count(v.Lag), a.since(v.Oldest), strconv.Itoa(v.InFlight), strconv.Itoa(v.Retrying), rateOf(before, &v),
+		t.add(v.Name, count(v.Lag), a.since(v.Oldest), flight(&v), strconv.Itoa(v.Retrying), rateOf(before, &v),
 			count(v.Delivered), count(v.Failed), count(v.DeadLetters), count(v.Lost))
 	}
 	rows := t.lines()
 	lines := []string{s.faint(rows[0])}
 	for i, v := range now {
 		lines = append(lines, rows[i+1])
+		if v.Stuck != "" {
+			lines = append(lines, "  "+s.red(printable(v.Stuck)))
+		}
 		if why := cmp.Or(v.Paused, v.LastError); why != "" && (v.Paused != "" || v.Lag > 0 || v.DeadLetters > 0) {
 			lines = append(lines, "  "+s.red(printable(why)))
 		}
 	}
 	return lines
+}
+
+// flight is how many messages are being delivered, and of how many that may be pushed at once.
+func flight(v *fleet.SubscriptionStatus) string {
+	if v.Concurrency == 0 {
+		return strconv.Itoa(v.InFlight)
+	}
+	return fmt.Sprintf("%d of %d", v.InFlight, v.Concurrency)
 }
 
 // rateOf is what a subscription delivered since before was asked, a second ago.

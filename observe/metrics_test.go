@@ -220,7 +220,7 @@ func TestMetricsOfTopics(t *testing.T) {
 	r := observe.New(observe.Config{Topics: func() ([]fleet.TopicStatus, []fleet.SubscriptionStatus) {
 		return []fleet.TopicStatus{{Name: "orders.placed", Published: 9, Retained: 7, Bytes: 512, Stopped: "the disk is full"}, {Name: "quiet"}},
 			[]fleet.SubscriptionStatus{
-				{Name: "mailer/orders.placed", Lag: 5, Oldest: time.Now().Add(-time.Hour), InFlight: 2, Retrying: 1, Delivered: 4, Failed: 3, DeadLetters: 6, Lost: 8, Paused: "it fails"},
+				{Name: "mailer/orders.placed", Lag: 5, Oldest: time.Now().Add(-time.Hour), InFlight: 2, Retrying: 1, Delivered: 4, Failed: 3, DeadLetters: 6, Lost: 8, Paused: "it fails", Stuck: "key k"},
 				{Name: "idle/orders.placed"},
 			}
 	}})
@@ -234,7 +234,7 @@ func TestMetricsOfTopics(t *testing.T) {
 		"shoal_topic_messages_published_total" + topic + "9", "shoal_topic_messages_retained" + topic + "7", "shoal_topic_retained_bytes" + topic + "512", "shoal_topic_stopped" + topic + "1",
 		`shoal_topic_stopped{process="node",topic="quiet"} 0`,
 		"shoal_subscription_undelivered_messages" + sub + "5", "shoal_subscription_oldest_unacked_message_age_seconds" + sub + "360",
-		"shoal_subscription_in_flight_messages" + sub + "2", "shoal_subscription_retrying_messages" + sub + "1", "shoal_subscription_paused" + sub + "1",
+		"shoal_subscription_in_flight_messages" + sub + "2", "shoal_subscription_retrying_messages" + sub + "1", "shoal_subscription_paused" + sub + "1", "shoal_subscription_stuck" + sub + "1",
 		"shoal_subscription_messages_delivered_total" + sub + "4", "shoal_subscription_delivery_failures_total" + sub + "3", "shoal_subscription_dead_letters" + sub + "6", "shoal_subscription_messages_lost_total" + sub + "8",
 		`shoal_subscription_oldest_unacked_message_age_seconds{process="node",subscription="idle/orders.placed"} 0`,
 	} {

@@ -12,9 +12,9 @@ import (
 type topicCollector struct {
 	ask func() ([]fleet.TopicStatus, []fleet.SubscriptionStatus)
 
-	published, retained, bytes, stopped          *prometheus.Desc
-	undelivered, age, inFlight, retrying, paused *prometheus.Desc
-	delivered, failed, deadLetters, lost         *prometheus.Desc
+	published, retained, bytes, stopped                 *prometheus.Desc
+	undelivered, age, inFlight, retrying, paused, stuck *prometheus.Desc
+	delivered, failed, deadLetters, lost                *prometheus.Desc
 }
 
 func newTopicCollector(ask func() ([]fleet.TopicStatus, []fleet.SubscriptionStatus)) *topicCollector {
@@ -33,6 +33,7 @@ func newTopicCollector(ask func() ([]fleet.TopicStatus, []fleet.SubscriptionStat
 		inFlight:    of("in_flight_messages", "Messages that are being delivered."),
 		retrying:    of("retrying_messages", "Messages that wait for their next attempt."),
 		paused:      of("paused", "1 while nothing is delivered because the subscriber fails or is not there."),
+		stuck:       of("stuck", "1 while messages of an ordering key wait for one that fails again and again."),
 		delivered:   of("messages_delivered_total", "Messages that were acknowledged."),
 		failed:      of("delivery_failures_total", "Attempts that failed."),
 		deadLetters: of("dead_letters", "Messages that are kept as dead letters."),
@@ -42,7 +43,7 @@ func newTopicCollector(ask func() ([]fleet.TopicStatus, []fleet.SubscriptionStat
 
 // Describe implements [prometheus.Collector].
 func (c *topicCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.published, c.retained, c.bytes, c.stopped, c.undelivered, c.age, c.inFlight, c.retrying, c.paused,
+	for _, d := range []*prometheus.Desc{c.published, c.retained, c.bytes, c.stopped, c.undelivered, c.age, c.inFlight, c.retrying, c.paused, c.stuck,
 		c.delivered, c.failed, c.deadLetters, c.lost} {
 		ch <- d
 	}
@@ -73,6 +74,7 @@ func (c *topicCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.inFlight, float64(s.InFlight))
 		gauge(c.retrying, float64(s.Retrying))
 		gauge(c.paused, truth(s.Paused != ""))
+		gauge(c.stuck, truth(s.Stuck != ""))
 		counter(c.delivered, s.Delivered)
 		counter(c.failed, s.Failed)
 		gauge(c.deadLetters, float64(s.DeadLetters))
