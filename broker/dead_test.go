@@ -158,11 +158,11 @@ func TestFailingReceiverPauses(t *testing.T) {
 			http.Error(w, "the database is away", http.StatusInternalServerError)
 		}
 	}}
-	k.handle("payments", payments)
 	k.Install(shop("payments"))
-	for range 100 {
+	for range 100 { // and nobody is there yet
 		k.publish("x")
 	}
+	k.handle("payments", payments)
 	eventually(t, "many probes", func() bool { return len(payments.got()) > 250 })
 	s := k.subscription("payments/orders.placed")
 	if s.DeadLetters != 0 || s.Lag != 100 || !strings.Contains(s.Paused, "failed one after another") || !strings.Contains(s.Paused, "the database is away") {

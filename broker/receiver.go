@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,8 +49,11 @@ func (b *Broker) NewReceiver(ctx context.Context, caller, subscription string, c
 
 // pullableLocked says why nobody can pull, or nil.
 func (s *subscription) pullableLocked() error {
+	if s.removed {
+		return notFound("subscription %s is no more: it was deleted, or it expired", apiName(s.name))
+	}
 	if s.stopped {
-		return &Error{Status: http.StatusNotFound, Text: "subscription " + apiName(s.name) + " is no more, or the broker is stopping"}
+		return unavailable("the broker is stopping; pull again once it is back")
 	}
 	if s.config.Push != nil && !s.config.Pull {
 		return precondition("subscription %s pushes to %s: it cannot be pulled, too", apiName(s.name), s.config.Push.Endpoint)

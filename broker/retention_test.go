@@ -128,3 +128,25 @@ func TestDetachedSubscription(t *testing.T) {
 	k.Install(shop())
 	eventually(t, "it is forgotten", func() bool { return len(k.Subscriptions()) == 0 })
 }
+
+// TestRetainAcked fills a topic whose subscription acknowledges everything and wants to keep it: nothing of it makes room.
+func TestRetainAcked(t *testing.T) {
+	k := newBench(t, t.TempDir(), smallTopic)
+	k.Install(shop())
+	if _, err := k.CreateSubscription(t.Context(), op, broker.SubscriptionConfig{Name: "one", Topic: "orders.placed", RetainAcked: true}); err != nil {
+		t.Fatal(err)
+	}
+	k.publish("first")
+	r := k.receiver("one", broker.ReceiverConfig{})
+	got := take(t, r, 1)
+	k.ack("one", nil, got...)
+	if err := k.fill(60); broker.StatusOf(err) != http.StatusInsufficientStorage || !strings.Contains(err.Error(), "subscription one") {
+		t.Errorf("filling: %v", err)
+	}
+	if _, err := k.SeekTime(t.Context(), op, "one", got[0].PublishTime, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := take(t, r, 1); data(got) != "first" {
+		t.Errorf("got %q", data(got))
+	}
+}

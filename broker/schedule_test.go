@@ -61,9 +61,7 @@ func TestScheduledMessages(t *testing.T) {
 		}
 		want++
 	}
-	if waiting, _ := k.Scheduled(); waiting != 0 {
-		t.Errorf("%d still wait", waiting)
-	}
+	eventually(t, "none waits", func() bool { waiting, _ := k.Scheduled(); return waiting == 0 })
 	k.stop()
 	k = newBench(t, dir)
 	if waiting, _ := k.Scheduled(); waiting != 0 {

@@ -180,6 +180,31 @@ func TestDetachAndDelete(t *testing.T) {
 	}
 }
 
+// TestReceiverIsTold has one puller wait while its subscription is deleted, and another while the broker stops.
+func TestReceiverIsTold(t *testing.T) {
+	k := newBench(t, t.TempDir())
+	k.topic("orders", broker.SubscriptionConfig{Name: "one"}, broker.SubscriptionConfig{Name: "two"})
+	wait := func(name string) <-chan error {
+		r, ended := k.receiver(name, broker.ReceiverConfig{}), make(chan error, 1)
+		go func() {
+			_, err := r.Receive(t.Context(), 1, 0)
+			ended <- err
+		}()
+		return ended
+	}
+	one, two := wait("one"), wait("two")
+	if err := k.DeleteSubscription(t.Context(), op, "one"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-one; broker.StatusOf(err) != http.StatusNotFound {
+		t.Errorf("of a deleted subscription: %v", err)
+	}
+	k.stop()
+	if err := <-two; broker.StatusOf(err) != http.StatusServiceUnavailable {
+		t.Errorf("of a broker that stops: %v", err)
+	}
+}
+
 func TestFromStart(t *testing.T) {
 	k := newBench(t, t.TempDir())
 	k.topic("orders")

@@ -257,8 +257,8 @@ func (b *Broker) removeSubscription(ctx context.Context, name string) error {
 	b.flush.saving.Lock() // what is being saved would bring the cursor back
 	defer b.flush.saving.Unlock()
 	if s != nil {
-		s.stop()
 		s.remove()
+		s.stop()
 	}
 	e := b.engine.Load()
 	if err := e.cursors.Purge(ctx, jetstream.WithPurgeSubject(cursorsPrefix+token(name))); err != nil {
