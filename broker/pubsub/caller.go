@@ -35,17 +35,16 @@ func (introduced) ClientHandshake(ctx context.Context, authority string, c net.C
 func (introduced) Info() credentials.ProtocolInfo {
 	return credentials.ProtocolInfo{SecurityProtocol: "shoal"}
 }
+
 func (introduced) Clone() credentials.TransportCredentials { return introduced{} }
 func (introduced) OverrideServerName(string) error         { return nil }
+
+// connCaller names who a connection says that it is from; empty for nobody.
 func connCaller(c net.Conn) string {
-	known, _ := c.(interface{ Caller() string })
-	return callerOrNobody(known)
-}
-func callerOrNobody(known interface{ Caller() string }) string {
-	if known == nil {
-		return ""
+	if known, ok := c.(interface{ Caller() string }); ok {
+		return known.Caller()
 	}
-	return known.Caller()
+	return ""
 }
 
 type callerKey struct{}

@@ -174,9 +174,4 @@ func (c *begunConn) Read(p []byte) (int, error) {
 }
 
 // Caller returns who calls; empty for nobody.
-func (c *begunConn) Caller() string {
-	if known, ok := c.Conn.(interface{ Caller() string }); ok {
-		return known.Caller()
-	}
-	return ""
-}
+func (c *begunConn) Caller() string { return connCaller(c.Conn) }
