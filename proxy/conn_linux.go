@@ -93,6 +93,23 @@ func pending(rc syscall.RawConn) (some bool) {
 	return some
 }
 
+// isBroken reports whether c, which this process has not closed, was reset or lost: its socket has left
+// every state of a connection (tcp(7), TCP_INFO).
+func isBroken(c net.Conn) (broken bool) {
+	if s, ok := c.(*streamConn); ok {
+		return s.broken()
+	}
+	rc := rawConn(c)
+	if rc == nil {
+		return false
+	}
+	_ = rc.Control(func(fd uintptr) { // fails on a connection that was closed here
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		broken = err == nil && info.State == unix.BPF_TCP_CLOSE
+	})
+	return broken
+}
+
 // abort makes the next Close reset the connection, so that its other end sees no orderly end.
 func abort(c net.Conn) {
 	switch c := c.(type) {

@@ -20,6 +20,12 @@ func unacknowledged(syscall.RawConn) int { return 0 }
 // pending: not known here.
 func pending(syscall.RawConn) bool { return true }
 
+// isBroken: of sockets it is not known here.
+func isBroken(c net.Conn) bool {
+	s, ok := c.(*streamConn)
+	return ok && s.broken()
+}
+
 // abort makes the next Close reset the connection, so that its other end sees no orderly end.
 func abort(c net.Conn) {
 	switch c := c.(type) {

@@ -79,6 +79,50 @@ func TestTunnel(t *testing.T) {
 	})
 }
 
+// A tunnel whose callee resets it has failed, on one node and over two; one that its caller resets has not.
+func TestTunnelBreaks(t *testing.T) {
+	one := newWorld(t, proxy.Config{}, inventory(protocol(fleet.TCP)), orders())
+	_, near, far := newPairOfNodes(t, protocol(fleet.TCP))
+	for name, nodes := range map[string][2]*world{"one node": {one, one}, "two nodes": {near.world, far.world}} {
+		t.Run(name, func(t *testing.T) {
+			w := nodes[0]
+			l := w.listen()
+			defer l.Close()
+			nodes[1].p.Attach("inventory-1", dialTo(l.Addr().String()))
+			addr := w.named("inventory", 8080)
+			errors := func(n, all uint64) func() bool {
+				return func() bool { e := w.recorder.Edges(); return len(e) == 1 && e[0].Errors == n && e[0].Requests == all }
+			}
+			asked := func() (caller, callee net.Conn) {
+				caller, _ = w.raw(addr)
+				io.WriteString(caller, "x")
+				callee, err := l.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				io.ReadFull(callee, make([]byte, 1))
+				return caller, callee
+			}
+			reset := func(c net.Conn) { c.(*net.TCPConn).SetLinger(0); c.Close() }
+
+			caller, callee := asked()
+			caller.(*net.TCPConn).CloseWrite()
+			io.ReadAll(callee) // the end has come through
+			reset(callee)
+			io.ReadAll(caller)
+			eventually(t, "the callee's reset is a failure", errors(1, 1))
+			if f := w.recorder.Failures(1); len(f) != 1 || f[0].Kind != fleet.KindStream || fleet.Reason(f[0].Reason) != fleet.ReasonUpstreamReset {
+				t.Errorf("%+v", f)
+			}
+			caller, callee = asked()
+			reset(caller)
+			io.ReadAll(callee)
+			callee.Close()
+			eventually(t, "the caller's is none", errors(1, 2))
+		})
+	}
+}
+
 // echo answers with what it reads, and `end` once that has ended.
 func (w *world) echo() net.Listener {
 	l := w.listen()

@@ -53,8 +53,8 @@ func (t http2Tunnel) forward(x *exchange) outcome {
 		discard(c)
 		return outcome{reason: fleet.ReasonCallerGone, begun: true}
 	}
-	x.obs.BytesIn, x.obs.BytesOut = join(&streamConn{t.down}, c, nil, late)
-	return outcome{}
+	x.obs.BytesIn, x.obs.BytesOut, o = join(&streamConn{t.down}, c, nil, late)
+	return o
 }
 
 func (t http2Tunnel) refuse(x *exchange) {
@@ -153,12 +153,12 @@ func (t http2Tunnel) opened(x *exchange, st *h2.Stream, key string) outcome {
 		return outcome{reason: fleet.ReasonCallerGone, begun: true}
 	}
 	if !tunnel {
-		x.obs.BytesOut = carry(&streamConn{t.down}, c, nil)
+		x.obs.BytesOut, _ = carry(&streamConn{t.down}, c, nil)
 		discard(c)
 		return outcome{}
 	}
-	x.obs.BytesIn, x.obs.BytesOut = join(&streamConn{t.down}, c, nil, nil)
-	return outcome{}
+	x.obs.BytesIn, x.obs.BytesOut, o = join(&streamConn{t.down}, c, nil, nil)
+	return o
 }
 
 // switchProtocol asks an application that speaks HTTP/1.1 (RFC 8441 section 5, RFC 6455 section 4).
@@ -198,9 +198,9 @@ func (t http2Tunnel) switchProtocol(x *exchange, key string) outcome {
 		u.close()
 		return outcome{reason: fleet.ReasonCallerGone, begun: true}
 	}
-	x.obs.BytesIn, x.obs.BytesOut = join(&streamConn{t.down}, u.Conn, nil, late)
+	x.obs.BytesIn, x.obs.BytesOut, o = join(&streamConn{t.down}, u.Conn, nil, late)
 	x.p.watch.forget(u.watch)
-	return outcome{}
+	return o
 }
 
 // ask sends the upgrade and reads the head of the answer.

@@ -23,6 +23,12 @@ func (c *streamConn) Close() error {
 	return nil
 }
 
+// broken reports whether the other node, or the loss of the connection to it, ended the stream.
+func (c *streamConn) broken() bool {
+	err := c.st.Err()
+	return err != nil && err.Remote
+}
+
 func (c *streamConn) reset() { c.st.Reset(nil, h2.ConnectError) }
 
 // release gives the stream back, once nobody reads or writes.
@@ -170,14 +176,14 @@ func (t *meshTunnel) forward(x *exchange) outcome {
 		discard(c)
 		return outcome{reason: fleet.ReasonCallerGone, begun: true}
 	}
-	t.join(x, c, late)
-	return outcome{}
+	return t.join(x, c, late)
 }
 
-func (t *meshTunnel) join(x *exchange, c net.Conn, late []byte) {
+func (t *meshTunnel) join(x *exchange, c net.Conn, late []byte) (o outcome) {
 	x.rest()
-	x.obs.BytesIn, x.obs.BytesOut = join(&streamConn{t.st}, c, nil, late)
+	x.obs.BytesIn, x.obs.BytesOut, o = join(&streamConn{t.st}, c, nil, late)
 	t.joined = true
+	return o
 }
 
 // refuse tells the peer why there is no tunnel.

@@ -144,12 +144,11 @@ func (s *session) upgraded(x *exchange, st *h2.Stream, res *h2.Head) outcome {
 		return outcome{reason: fleet.ReasonCallerGone, begun: true}
 	}
 	if protocol == "" {
-		x.obs.BytesOut = carry(s.conn, c, nil)
+		x.obs.BytesOut, _ = carry(s.conn, c, nil)
 		discard(c)
 		return outcome{}
 	}
-	s.joinWith(x, c, nil)
-	return outcome{}
+	return s.joinWith(x, c, nil)
 }
 
 // extend opens the protocol by an extended CONNECT to an application that takes it. It answers as one of
@@ -181,12 +180,12 @@ func (t *meshTunnel) extend(x *exchange) (o outcome, done bool) {
 		return outcome{reason: fleet.ReasonCallerGone, begun: true}, true
 	}
 	if res.Status/100 != 2 {
-		x.obs.BytesOut = carry(&streamConn{t.st}, c, nil)
+		x.obs.BytesOut, _ = carry(&streamConn{t.st}, c, nil)
 		discard(c)
 		return outcome{}, true
 	}
-	x.obs.BytesIn, x.obs.BytesOut = join(&streamConn{t.st}, c, nil, nil)
-	return outcome{}, true
+	x.obs.BytesIn, x.obs.BytesOut, o = join(&streamConn{t.st}, c, nil, nil)
+	return o, true
 }
 
 // asked are the request's fields as the application is to see them in HTTP/2.
@@ -247,8 +246,7 @@ func (t *meshTunnel) upgrade(x *exchange) outcome {
 		return outcome{reason: fleet.ReasonCallerGone, begun: true}
 	}
 	x.p.watch.forget(u.watch) // join closes the connection
-	t.join(x, u.Conn, late)
-	return outcome{}
+	return t.join(x, u.Conn, late)
 }
 
 // ask sends the request and reads the head of the answer.

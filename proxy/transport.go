@@ -85,6 +85,7 @@ type openingTunnel struct {
 	tunnel
 	gone   atomic.Bool
 	opened chan error
+	begun  bool
 }
 
 func (t *openingTunnel) call(l *listener, to target) {
@@ -105,12 +106,16 @@ func (t *openingTunnel) forward(x *exchange) outcome {
 		return o
 	}
 	t.opened <- nil
+	t.begun = true
 	x.tunneled()
-	x.obs.BytesIn, x.obs.BytesOut = join(t.conn, c, nil, late)
-	return outcome{}
+	x.obs.BytesIn, x.obs.BytesOut, o = join(t.conn, c, nil, late)
+	return o
 }
 
 func (t *openingTunnel) refuse(x *exchange) {
+	if t.begun {
+		return // it broke later, which its end tells
+	}
 	f := x.refusal
 	t.opened <- fmt.Errorf("%s %s (%w, %s)", f.detail, f.remedy, errRefused, f.reason)
 }

@@ -53,8 +53,8 @@ func (t *tunnel) forward(x *exchange) outcome {
 	if x.obs.Learned != nil {
 		x.p.cfg.Recorder.Record(&x.obs) // now, too: a tunnel may outlast the learning
 	}
-	x.obs.BytesIn, x.obs.BytesOut = join(t.conn, c, t.early, late)
-	return outcome{}
+	x.obs.BytesIn, x.obs.BytesOut, o = join(t.conn, c, t.early, late)
+	return o
 }
 
 func (t *tunnel) refuse(*exchange) {
@@ -87,42 +87,65 @@ func (x *exchange) dialTunnel() (c net.Conn, late []byte, o outcome) {
 
 // join carries bytes both ways until both sides have ended, keeping half-close, and closes both. early
 // and late are what was read of either already.
-func join(caller, callee net.Conn, early, late []byte) (in, out int64) {
+func join(caller, callee net.Conn, early, late []byte) (in, out int64, o outcome) {
 	var wg sync.WaitGroup
-	wg.Go(func() { in = carry(callee, caller, early) })
-	out = carry(caller, callee, late)
+	var asking, answering net.Conn
+	wg.Go(func() { in, asking = carry(callee, caller, early) })
+	out, answering = carry(caller, callee, late)
 	wg.Wait()
+	if asking == callee || answering == callee {
+		o = brokenTunnel()
+	}
 	for _, c := range [...]net.Conn{caller, callee} {
 		c.Close()
 		if s, ok := c.(*streamConn); ok {
 			s.release()
 		}
 	}
-	return in, out
+	return in, out, o
+}
+
+// brokenTunnel is the outcome of a tunnel whose callee's end broke. It counts against no instance: some
+// protocols end their connections so.
+func brokenTunnel() outcome {
+	return outcome{reason: fleet.ReasonUpstreamReset, begun: true, way: true, detail: "reset the connection, or the way to it broke"}
 }
 
 // carry copies from src to dst until src ends, and passes the end on; between sockets the kernel
-// copies (splice). A connection that breaks takes the other with it.
-func carry(dst, src net.Conn, first []byte) int64 {
+// copies (splice). A connection that breaks takes the other with it, and is returned.
+func carry(dst, src net.Conn, first []byte) (total int64, broken net.Conn) {
 	_ = dst.SetWriteDeadline(time.Time{}) // a closed connection fails at the write
 	n, err := dst.Write(first)
-	total := int64(n)
+	total = int64(n)
 	for err == nil {
 		var m int64
 		m, err = io.Copy(dst, src)
 		total += m
 		if err == nil {
 			closeWrite(dst)
-			return total
+			return total, nil
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) { // set by who saw a hang-up when this was no tunnel yet
 			err = src.SetReadDeadline(time.Time{})
 		}
 	}
+	broken = brokenOf(dst, src)
 	abort(dst)
 	dst.Close()
 	src.Close()
-	return total
+	return total, broken
+}
+
+// brokenOf tells which end of a copy that failed is the one that broke; nil where the other direction has
+// closed both. dst is asked first: src may have ended in order, with bytes left to read.
+func brokenOf(dst, src net.Conn) net.Conn {
+	switch {
+	case isBroken(dst):
+		return dst
+	case isBroken(src):
+		return src
+	}
+	return nil
 }
 
 func closeWrite(c net.Conn) {
@@ -150,8 +173,7 @@ func (s *session) relayUpgrade(x *exchange, u *upstream, b *buffer) outcome {
 		s.keep = false
 		return outcome{reason: fleet.ReasonCallerGone, begun: true}
 	}
-	s.joinWith(x, u.Conn, late)
-	return outcome{}
+	return s.joinWith(x, u.Conn, late)
 }
 
 // tunneled: from here on the exchange lasts as long as both ends want.
@@ -172,25 +194,25 @@ func (s *session) forwardConnect(x *exchange) outcome {
 		s.keep = false
 		return outcome{reason: fleet.ReasonCallerGone, begun: true}
 	}
-	s.joinWith(x, c, late)
-	return outcome{}
+	return s.joinWith(x, c, late)
 }
 
-func (s *session) joinWith(x *exchange, c net.Conn, late []byte) {
+func (s *session) joinWith(x *exchange, c net.Conn, late []byte) outcome {
 	x.obs.Kind = fleet.KindStream
 	x.tunneled()
-	s.tunnel(x, c, late)
+	return s.tunnel(x, c, late)
 }
 
 // tunnel turns the session's connection into one end of a tunnel. Its buffers are given back: a tunnel may
 // be quiet for hours.
-func (s *session) tunnel(x *exchange, c net.Conn, late []byte) {
+func (s *session) tunnel(x *exchange, c net.Conn, late []byte) outcome {
 	x.obs.Method, x.obs.Path = strings.Clone(x.obs.Method), strings.Clone(x.obs.Path)
 	early := bytes.Clone(s.in.bytes()[s.taken:])
 	s.releaseBuffer()
 	s.keep, s.head = false, nil
 	s.disarm()
-	in, out := join(s.conn, c, early, late)
+	in, out, o := join(s.conn, c, early, late)
 	x.obs.BytesIn += in
 	x.obs.BytesOut += out
+	return o
 }

@@ -248,6 +248,14 @@ func (s *Stream) Reset(b *Batch, code Code) {
 	b.done(c)
 }
 
+// Err returns what ended the stream before both of its sides were done; nil where nothing did. Any goroutine
+// may ask, until Release.
+func (s *Stream) Err() *StreamError {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.err
+}
+
 func (s *Stream) resetLocked(b *Batch, err *StreamError) bool {
 	if s.closed {
 		return false
