@@ -101,51 +101,27 @@ func (w *world) did() map[string]int {
 	return count
 }
 
-// repeated sends one kind of call over and over; its failures are counted, since some are to be expected.
-func (w *world) repeated(d *doers, method, path, body string, ok func(string) bool, good, bad *atomic.Int64) {
-	base := "http://" + w.status().Gateway + path
-	d.work.Go(func() {
-		client := &http.Client{Transport: &http.Transport{}, Timeout: 30 * time.Second}
-		for range 100_000 {
-			select {
-			case <-d.stop:
-				return
-			default:
-			}
-			req, _ := http.NewRequest(method, base, strings.NewReader(body))
-			req.Host = "web.localhost"
-			resp, err := client.Do(req)
-			if err != nil {
-				bad.Add(1)
-				continue
-			}
-			text, _ := io.ReadAll(resp.Body)
-			_ = resp.Body.Close()
-			if ok(string(text)) {
-				good.Add(1)
-			} else {
-				bad.Add(1)
-			}
-		}
-	})
-}
-
 // TestChaos runs three nodes under calls of every kind, while instances and nodes are killed and paused, the
 // hub dies and the root is rotated. What may not be repeated is done once at most, what was acknowledged was
 // done, and what failed is explained.
 func TestChaos(t *testing.T) {
 	files := portable(pair)
 	files["orders/shoal.yaml"] += "instances: 3\n"
+	files["shoal.work"] = "fleet: test\nrepos: [./orders, ./stranger, ./web]\naccess: [web]\n"
 	w := newWorld(t, setting{"netns", fleet.Netns, os.Getuid()}, files)
 	w.up()
 	b, c := w.join("b"), w.join("c")
 	w.place("orders", "b", "c", "local")
 
 	d := w.startDoers(3)
-	var good, bad [3]atomic.Int64
-	w.repeated(d, "GET", q("/get", "url", "http://orders:8080/"), "", func(s string) bool { return strings.Contains(s, "caller=web") }, &good[0], &bad[0])
-	w.repeated(d, "GET", q("/grpc", "target", "orders:9090"), "", func(s string) bool { return strings.Contains(s, "stream SERVING OK") }, &good[1], &bad[1])
-	w.repeated(d, "POST", q("/raw", "addr", "orders:9000")+"&half", "bytes", func(s string) bool { return s == "got 5 bytes: bytes" }, &good[2], &bad[2])
+	loads := []*sideLoad{
+		{name: "HTTP", method: "GET", path: q("/get", "url", "http://orders:8080/"), ok: func(s string) bool { return strings.Contains(s, "caller=web") }},
+		{name: "gRPC", method: "GET", path: q("/grpc", "target", "orders:9090"), ok: func(s string) bool {
+			return strings.Contains(s, "unary SERVING OK") && strings.Contains(s, "stream SERVING OK")
+		}},
+		{name: "TCP", method: "POST", path: q("/raw", "addr", "orders:9000") + "&half", body: "bytes", ok: func(s string) bool { return s == "got 5 bytes: bytes" }},
+	}
+	w.startSideLoads(d, loads)
 
 	back := func(what string) {
 		t.Helper()
@@ -178,17 +154,7 @@ func TestChaos(t *testing.T) {
 	back("the root was rotated")
 	d.end()
 
-	did := w.did()
-	for id, n := range did {
-		if n > 1 {
-			t.Errorf("%s was done %d times", id, n)
-		}
-	}
-	for id := range d.done {
-		if did[id] == 0 {
-			t.Errorf("%s was acknowledged and never done", id)
-		}
-	}
+	w.expectDoneOnce(d)
 	total := int(d.requests.Load())
 	for _, id := range d.failed[:min(len(d.failed), total/20)] { // more are an error by themselves
 		if out, errs, code := w.try("why", url.PathEscape(id)); code != 0 || !strings.Contains(out, "orders") {
@@ -199,10 +165,34 @@ func TestChaos(t *testing.T) {
 	if failed := len(d.failed) + d.lost; failed > total/20 {
 		t.Errorf("%d of %d failed", failed, total)
 	}
-	for i, kind := range []string{"HTTP", "gRPC", "TCP"} {
-		t.Logf("%s: %d good, %d bad", kind, good[i].Load(), bad[i].Load())
-		if good[i].Load() < 20 || bad[i].Load() > good[i].Load()/10+10 {
-			t.Errorf("%s: %d good, %d bad", kind, good[i].Load(), bad[i].Load())
+	for _, l := range loads {
+		t.Logf("%s: %d good, %d bad", l.name, l.good, len(l.bad))
+		if l.good < 20 || len(l.bad) > l.good/10+10 {
+			t.Errorf("%s: %d good, %d bad", l.name, l.good, len(l.bad))
+			continue
+		}
+		w.expectExplained(l)
+	}
+}
+
+// expectDoneOnce: nothing was done twice, and all that was acknowledged is in the logs, once they are written.
+func (w *world) expectDoneOnce(d *doers) {
+	w.Helper()
+	var did map[string]int
+	never := func() (ids []string) {
+		for id := range d.done {
+			if did[id] == 0 {
+				ids = append(ids, id)
+			}
+		}
+		return ids
+	}
+	if !eventually(func() bool { did = w.did(); return len(never()) == 0 }) {
+		w.Errorf("acknowledged and never done: %s", never())
+	}
+	for id, n := range did {
+		if n > 1 {
+			w.Errorf("%s was done %d times", id, n)
 		}
 	}
 }

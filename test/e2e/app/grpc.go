@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	grpchealth "google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -37,6 +38,9 @@ func checkGRPC(w http.ResponseWriter, r *http.Request) {
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(r.Context(), rawTimeout)
 	defer cancel()
+	if parent := r.Header.Get("Traceparent"); parent != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "traceparent", parent)
+	}
 	client := grpc_health_v1.NewHealthClient(conn)
 	answer, err := client.Check(ctx, &grpc_health_v1.HealthCheckRequest{})
 	fmt.Fprintf(w, "unary %s %s %s\n", answer.GetStatus(), status.Code(err), status.Convert(err).Message())
