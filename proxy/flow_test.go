@@ -111,9 +111,10 @@ func TestTunnelBreaks(t *testing.T) {
 			reset(callee)
 			io.ReadAll(caller)
 			eventually(t, "the callee's reset is a failure", errors(1, 1))
-			if f := w.recorder.Failures(1); len(f) != 1 || f[0].Kind != fleet.KindStream || fleet.Reason(f[0].Reason) != fleet.ReasonUpstreamReset {
-				t.Errorf("%+v", f)
-			}
+			eventually(t, "its record says so", func() bool {
+				f := w.recorder.Failures(1)
+				return len(f) == 1 && f[0].Kind == fleet.KindStream && fleet.Reason(f[0].Reason) == fleet.ReasonUpstreamReset
+			})
 			caller, callee = asked()
 			reset(caller)
 			io.ReadAll(callee)
