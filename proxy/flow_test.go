@@ -309,10 +309,14 @@ func serveFlaky(c net.Conn, after int, seen *atomic.Int32) {
 		seen.Add(1)
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 	}
-	if _, err := c.Read(b); err == nil {
+	if n, err := c.Read(b); err == nil && !asksForHTTP2(b[:n]) {
 		seen.Add(1)
 	}
 }
+
+// asksForHTTP2: a connection that begins with the preface (RFC 9113 section 3.4) finds out what is spoken, and
+// carries no request before it is answered.
+func asksForHTTP2(b []byte) bool { return bytes.HasPrefix(b, []byte("PRI * HTTP/2.0\r\n")) }
 
 func TestRetry(t *testing.T) {
 	w := newWorld(t, proxy.Config{}, inventory(instances("a", "b")), orders())

@@ -206,6 +206,12 @@ func (s *session) failed(x *exchange, u *upstream, b *buffer, err error) outcome
 	case b.w > 0:
 		o.detail = "closed the connection within the head of its answer"
 	}
+	return x.taught(o, u, b)
+}
+
+// taught is the outcome of an attempt in HTTP/1.1 on u that brought b and no answer, after what is to be learned
+// of it.
+func (x *exchange) taught(o outcome, u *upstream, b *buffer) outcome {
 	if !u.used && (o.reason == fleet.ReasonUpstreamReset || o.reason == fleet.ReasonUpstreamMalformed) {
 		o.unseen = x.learnNewer(b) || o.unseen
 	}
@@ -215,14 +221,14 @@ func (s *session) failed(x *exchange, u *upstream, b *buffer, err error) outcome
 // learnNewer finds out whether an application that gave no answer to HTTP/1.1 speaks HTTP/2 only, so that
 // its next requests go in that. It reports whether the application has said so itself, by settings in
 // place of an answer: then it has not taken the request for one. One that just closes the connection is
-// asked only where the request may be tried again, and at most once in plainAWhile.
+// asked at most once in plainAWhile, also after a request that may not be tried again: the next one profits.
 func (x *exchange) learnNewer(b *buffer) (unseen bool) {
 	settings := beginsWithSettings(b.bytes())
 	l := x.link()
 	switch {
 	case settings:
 		l.plain.Store(0)
-	case b.w > 0 || !x.idempotent || !x.replayable || x.source.Service == fleet.Events:
+	case b.w > 0:
 		return false
 	}
 	if o := l.connect(x); o.reason == "" && l.available() {

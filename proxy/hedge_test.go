@@ -73,8 +73,8 @@ func TestHedgingAfterALateEnd(t *testing.T) {
 // Hedging holds whatever way each of the two instances is reached by: on this node or another, in the caller's
 // protocol or another.
 func TestHedgingByEveryWay(t *testing.T) {
+	ways := []way{{"a", "HTTP/1.1"}, {"a", "HTTP/2"}, {"b", "HTTP/1.1"}, {"c", "HTTP/2"}}
 	for _, caller := range []string{"HTTP/1.1", "HTTP/2"} {
-		ways := []way{{"a", "HTTP/1.1"}, {"a", "HTTP/2"}, {"b", "HTTP/1.1"}, {"c", caller}}
 		for _, slow := range ways {
 			for _, quick := range ways {
 				t.Run(fmt.Sprintf("%s to %s and %s", caller, slow, quick), func(t *testing.T) {

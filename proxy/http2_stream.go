@@ -30,7 +30,7 @@ type http2Stream struct {
 	authority string
 	timeout   string    // grpc-timeout, as it came
 	clock     [20]byte  // what is left of the deadline, in digits
-	http1     bool      // the caller, behind a peer, speaks HTTP/1.1, and so is the application spoken to
+	http1     bool      // the caller, behind a peer, speaks HTTP/1.1
 	latest    time.Time // when the caller behind a peer stops waiting; zero: as the route says
 	grpc      bool
 
@@ -109,7 +109,7 @@ func (s *http2Stream) start(b *h2.Batch) {
 		return
 	}
 	entered := x.enter(x.choose())
-	if entered && !s.http1 && s.open(b) {
+	if entered && !s.older() && s.open(b) {
 		return
 	}
 	s.walkOn(entered)
@@ -163,7 +163,7 @@ func (s *http2Stream) attemptOnce() (o outcome, going bool) {
 		if x.left() {
 			return outcome{reason: fleet.ReasonCallerGone}, false
 		}
-		if s.http1 || l.speaksHTTP1(x.p.now()) {
+		if s.older() || l.speaksHTTP1(x.p.now()) {
 			if s.grpc {
 				return noHTTP2(), false
 			}
@@ -178,6 +178,10 @@ func (s *http2Stream) attemptOnce() (o outcome, going bool) {
 	}
 	return outcome{reason: fleet.ReasonConnectFailed, unseen: true, detail: "takes no further HTTP/2 stream"}, false
 }
+
+// older reports whether the application is spoken to in HTTP/1.1, as its caller behind a peer speaks: what it
+// knows best, unless it is known to speak HTTP/2 only.
+func (s *http2Stream) older() bool { return s.http1 && !s.newer() }
 
 func (s *http2Stream) openLocking() bool {
 	s.mu.Lock()

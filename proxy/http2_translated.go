@@ -254,7 +254,7 @@ func (t *translation) failed(err error) outcome {
 	if slow && errors.Is(err, errTimeout) {
 		return t.s.slowBody()
 	}
-	return o
+	return t.s.taught(o, t.u, t.b)
 }
 
 // failure is how an attempt ended that brought no answer.

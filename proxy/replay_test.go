@@ -49,8 +49,10 @@ func TestNoReplayOfALargeBody(t *testing.T) {
 			if err != nil {
 				return
 			}
-			tries <- true
-			io.CopyN(io.Discard, c, 200_000)
+			body := make([]byte, 200_000)
+			if n, _ := io.ReadFull(c, body); !asksForHTTP2(body[:n]) {
+				tries <- true
+			}
 			c.Close()
 		}
 	}()

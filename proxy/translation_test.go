@@ -19,7 +19,7 @@ import (
 )
 
 // Every feature of HTTP must survive every translation: a client of one version, an application of
-// another. Both are net/http's.
+// another, on one node or on two. Both are net/http's.
 func TestTranslations(t *testing.T) {
 	features := map[string]func(t *testing.T, c *translationCase){
 		"trailers": trailersBothWays, "interim answers": interimAnswers, "HEAD": headOnly, "no content": noContent,
@@ -28,9 +28,10 @@ func TestTranslations(t *testing.T) {
 	}
 	for _, from := range []string{"HTTP/1.1", "HTTP/2"} {
 		for _, to := range []string{"HTTP/1.1", "HTTP/2"} {
-			c := newTranslationCase(t, from, to)
-			for name, feature := range features {
-				t.Run(fmt.Sprintf("%s to %s, %s", from, to, name), func(t *testing.T) { feature(t, c) })
+			for where, c := range map[string]*translationCase{"": newTranslationCase(t, from, to), " on another node": newTranslationApart(t, from, to)} {
+				for name, feature := range features {
+					t.Run(fmt.Sprintf("%s to %s%s, %s", from, to, where, name), func(t *testing.T) { feature(t, c) })
+				}
 			}
 		}
 	}
@@ -47,16 +48,26 @@ type translationCase struct {
 
 func newTranslationCase(t *testing.T, from, to string) *translationCase {
 	w := newWorld(t, proxy.Config{}, inventory(), orders())
+	return newTranslationBetween(t, w, w, from, to)
+}
+
+// newTranslationApart has the application on another node than its caller.
+func newTranslationApart(t *testing.T, from, to string) *translationCase {
+	_, a, b := newPairOfNodes(t)
+	return newTranslationBetween(t, a.world, b.world, from, to)
+}
+
+func newTranslationBetween(t *testing.T, near, far *world, from, to string) *translationCase {
 	c := &translationCase{read: make(chan struct{}), ended: make(chan error, 10), version: from}
 	s := &http.Server{Handler: c.application(), Protocols: speaking(to)}
-	l := w.listen()
+	l := far.listen()
 	go func() { _ = s.Serve(l) }()
 	t.Cleanup(func() { s.Close() })
-	w.p.Attach("inventory-1", dialTo(l.Addr().String()))
+	far.p.Attach("inventory-1", dialTo(l.Addr().String()))
 	tr := &http.Transport{Protocols: speaking(from), DisableCompression: true}
 	t.Cleanup(tr.CloseIdleConnections)
 	c.client = &http.Client{Transport: tr, Timeout: time.Minute}
-	c.url = "http://" + w.named("inventory", 8080)
+	c.url = "http://" + near.named("inventory", 8080)
 	return c
 }
 
@@ -321,5 +332,49 @@ func manyFields(t *testing.T, c *translationCase) {
 		if got := res.Header.Get(fmt.Sprintf("X-Field-%d", i)); len(got) != i {
 			t.Fatalf("field %d came back with %d bytes", i, len(got))
 		}
+	}
+}
+
+// Who only ever posts finds out, too, that an application speaks HTTP/2 only. net/http's server does not say so
+// before it closes, so that a request which it may have seen is not sent again: the next ones are answered.
+func TestPostsFindOutWhatIsSpoken(t *testing.T) {
+	for where, c := range map[string]*translationCase{
+		"one node": newTranslationCase(t, "HTTP/1.1", "HTTP/2"), "two nodes": newTranslationApart(t, "HTTP/1.1", "HTTP/2"),
+	} {
+		t.Run(where, func(t *testing.T) {
+			post := func() int {
+				res, got := c.do(t, "POST", "/trailers", strings.NewReader("abc"), nil)
+				if res.StatusCode == 200 && string(got) != "3 bytes" {
+					t.Errorf("%q", got)
+				}
+				return res.StatusCode
+			}
+			first := post()
+			if second := post(); first != 200 && first != 502 || second != 200 {
+				t.Errorf("%d, then %d", first, second)
+			}
+		})
+	}
+}
+
+// An application that says with its first bytes that it speaks HTTP/2 only has not seen what it was sent in
+// HTTP/1.1: not even the first request fails, whatever it is.
+func TestSettingsInPlaceOfAnAnswer(t *testing.T) {
+	w := newWorld(t, proxy.Config{}, inventory(), orders())
+	_, a, b := newPairOfNodes(t)
+	for where, nodes := range map[string][2]*world{"one node": {w, w}, "two nodes": {a.world, b.world}} {
+		t.Run(where, func(t *testing.T) {
+			nodes[1].evil2(func(c *evil2Conn, stream uint32) {
+				c.head(stream, false, ":status", "200")
+				_ = c.WriteData(stream, true, []byte("first"))
+			})
+			url := "http://" + nodes[0].named("inventory", 8080)
+			for _, want := range []string{"first", "next"} {
+				res, got := nodes[0].do(must(http.NewRequest("POST", url, strings.NewReader("abc"))))
+				if res.StatusCode != 200 || got != want {
+					t.Errorf("%d %q, not %q", res.StatusCode, got, want)
+				}
+			}
+		})
 	}
 }
