@@ -14,7 +14,7 @@ import (
 //	NODE SERVICE/INSTANCE SERVICE/INSTANCE:PORT VERSION [SERVICE/ROUTE]
 //
 // NODE is who speaks: a node's name, or hub. VERSION is that of HTTP in which the caller speaks, 1 or 2:
-// the application is spoken to in the same. The route is the one that hands the call over to the target,
+// the application is spoken to in the same, unless it is known to speak the other one only. The route is the one that hands the call over to the target,
 // where one does. The field never leaves the connections between peers, and
 // is one, since each of a request's fields costs both sides time.
 const peerField = "shoal-peer"

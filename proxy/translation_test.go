@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shoalrun/shoal/fleet"
 	"github.com/shoalrun/shoal/proxy"
 )
 
@@ -373,6 +374,34 @@ func TestSettingsInPlaceOfAnAnswer(t *testing.T) {
 				res, got := nodes[0].do(must(http.NewRequest("POST", url, strings.NewReader("abc"))))
 				if res.StatusCode != 200 || got != want {
 					t.Errorf("%d %q, not %q", res.StatusCode, got, want)
+				}
+			}
+		})
+	}
+}
+
+// A delivery that failed so is not sent again by the proxy, but the broker's next attempt arrives, over two nodes, too.
+func TestDeliveriesFindOutWhatIsSpoken(t *testing.T) {
+	for _, from := range []string{"hub", "b"} {
+		t.Run("from "+from, func(t *testing.T) {
+			m := newMesh(t, "hub", "b")
+			m.install(inventory(at("inventory-1@b"), func(s *fleet.Service) {
+				s.Manifest.Subscribes = []fleet.Subscription{{Topic: "t", Method: "POST", Path: "/events"}}
+			}))
+			var seen atomic.Int64
+			s := &http.Server{Protocols: speaking("HTTP/2"), Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { seen.Add(1) })}
+			l := m.nodes["b"].listen()
+			go func() { _ = s.Serve(l) }()
+			t.Cleanup(func() { s.Close() })
+			m.nodes["b"].p.Attach("inventory-1", dialTo(l.Addr().String()))
+			for i, want := range []int{502, 200} {
+				res, err := m.nodes[from].p.Transport(fleet.Events).RoundTrip(must(http.NewRequest("POST", "http://inventory/events", strings.NewReader("x"))))
+				if err != nil {
+					t.Fatal(err)
+				}
+				res.Body.Close()
+				if res.StatusCode != want || seen.Load() != int64(i) {
+					t.Errorf("delivery %d: %s, %d seen", i, res.Status, seen.Load())
 				}
 			}
 		})
