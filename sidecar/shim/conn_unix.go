@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"syscall"
 )
 
@@ -17,10 +18,8 @@ func writeFiles(c *net.UnixConn, b []byte, files []*os.File) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	defer runtime.KeepAlive(files) // a file that is collected before is closed
 	n, _, err := c.WriteMsgUnix(b, syscall.UnixRights(fds...), nil)
-	for _, f := range files {
-		_ = f.Name() // keeps the file, and so its descriptor, alive until here
-	}
 	return n, err
 }
 

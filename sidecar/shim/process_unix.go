@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -95,7 +96,9 @@ func (ps *processes) start(spec Start, confined bool, stdin, stdout, stderr *os.
 	if err != nil {
 		return nil, err
 	}
-	fds, err := descriptors([]*os.File{stdin, stdout, stderr})
+	files := []*os.File{stdin, stdout, stderr}
+	defer runtime.KeepAlive(files) // a file that is collected before the fork is closed: its number is not enough
+	fds, err := descriptors(files)
 	if err != nil {
 		return nil, err
 	}
