@@ -129,7 +129,7 @@ func TestTopicsObeyTheirSchema(t *testing.T) {
 	if want := []string{first.GetRevisionId(), first.GetRevisionId(), second.GetRevisionId()}; strings.Join(revisions, " ") != strings.Join(want, " ") {
 		t.Errorf("%v, not %v", revisions, want)
 	}
-	// CloudEvents obey it, too.
+	// Publishes by REST obey it, too.
 	if code, out := f.call("POST", "/v1/"+topic+":publish", `{"messages": [{"data": "e30="}]}`); code != 400 {
 		t.Errorf("%d %v", code, out)
 	}
