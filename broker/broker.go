@@ -275,7 +275,7 @@ func (b *Broker) topic(name string) *topic {
 	defer b.mu.Unlock()
 	t := b.topics[name]
 	if t == nil {
-		t = &topic{name: name, class: classes[laneOf(b.catalog.classes[name])]}
+		t = newTopic(name, classes[laneOf(b.catalog.classes[name])])
 		b.topics[name] = t
 	}
 	return t

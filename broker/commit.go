@@ -167,6 +167,7 @@ func (b *Broker) commit(class fleet.Durability, groups []*group) {
 	}
 	for i, g := range ready {
 		if err != nil {
+			g.topic.wrote()
 			g.answer(b.refusal(g.topic, err))
 			continue
 		}
@@ -195,6 +196,9 @@ func (b *Broker) place(e *engine, class fleet.Durability, g *group) error {
 	t := g.topic
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for t.moving {
+		t.changed.Wait()
+	}
 	if t.class != class {
 		return errMoved
 	}
@@ -221,6 +225,7 @@ func (b *Broker) place(e *engine, class fleet.Durability, g *group) error {
 	g.message = message{t.lane.subject(t.name), g.batch.encode(encoded)}
 	g.batch.size = len(g.message.data)
 	if g.batch.count == 0 {
+		t.writing = true
 		return nil // a marker, on the way to free space
 	}
 	err := b.room(e)
@@ -230,6 +235,7 @@ func (b *Broker) place(e *engine, class fleet.Durability, g *group) error {
 	if err != nil {
 		return b.refusalLocked(t, err)
 	}
+	t.writing = true
 	return nil
 }
 
@@ -254,6 +260,7 @@ func (g *group) settle() {
 	for _, s := range g.topic.subs {
 		s.offer(g.batch)
 	}
+	g.topic.wroteLocked()
 	g.topic.mu.Unlock()
 	g.answer(nil)
 }

@@ -45,6 +45,8 @@ func (b *Broker) reclass(ctx context.Context, name string, class fleet.Durabilit
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.holdLocked()
+	defer t.releaseLocked()
 	if err := c.pass(ctx); err != nil {
 		return err
 	}

@@ -61,7 +61,9 @@ const (
 const scheduleClass fleet.Durability = "schedule"
 
 func newSchedules() *schedules {
-	return &schedules{topic: &topic{name: "all", class: scheduleClass, kept: true}, wake: make(chan struct{}, 1), over: make(map[uint64]*block)}
+	t := newTopic("all", scheduleClass)
+	t.kept = true
+	return &schedules{topic: t, wake: make(chan struct{}, 1), over: make(map[uint64]*block)}
 }
 
 func (b *block) set(i uint64) bool {

@@ -209,13 +209,13 @@ func (s *subscription) setTimerLocked() {
 // fetch reads the next batch of a subscription that is behind.
 func (s *subscription) fetch() {
 	s.mu.Lock()
-	seq := s.window.nextSeq
+	seq, turn := s.window.nextSeq, s.window.cursor.turn
 	s.mu.Unlock()
 	b, err := s.b.read(s.topic, seq)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fetching = false
-	if s.window.nextSeq != seq {
+	if s.window.nextSeq != seq || s.window.cursor.turn != turn { // a sequence is one log's, and the topic may lie in another by now
 		s.pumpLocked() // it reads on elsewhere
 		return
 	}

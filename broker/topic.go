@@ -30,6 +30,41 @@ type topic struct {
 	tails  []*tail
 
 	stopped string // why it refuses events
+
+	writing bool      // a batch has its offsets and is not settled yet
+	moving  bool      // to another durability class: no batch gets offsets
+	changed sync.Cond // of both
+}
+
+func newTopic(name string, class fleet.Durability) *topic {
+	t := &topic{name: name, class: class}
+	t.changed.L = &t.mu
+	return t
+}
+
+// holdLocked keeps batches out until releaseLocked, and waits for the one that is being written, which the log has only then.
+func (t *topic) holdLocked() {
+	t.moving = true
+	for t.writing {
+		t.changed.Wait()
+	}
+}
+
+func (t *topic) releaseLocked() {
+	t.moving = false
+	t.changed.Broadcast()
+}
+
+// wrote ends what place began.
+func (t *topic) wrote() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.wroteLocked()
+}
+
+func (t *topic) wroteLocked() {
+	t.writing = false
+	t.changed.Broadcast()
 }
 
 // load reads where the topic stands, once per engine. The caller holds t.mu.
