@@ -199,6 +199,9 @@ func (b *Broker) place(e *engine, class fleet.Durability, g *group) error {
 	for t.moving {
 		t.changed.Wait()
 	}
+	if t.gone {
+		return notFound("topic %s was deleted while the message was on its way", t.name)
+	}
 	if t.class != class {
 		return errMoved
 	}

@@ -32,8 +32,9 @@ type topic struct {
 	stopped string // why it refuses events
 
 	writing bool      // a batch has its offsets and is not settled yet
-	moving  bool      // to another durability class: no batch gets offsets
-	changed sync.Cond // of both
+	moving  bool      // to another durability class, or away: no batch gets offsets
+	gone    bool      // it was deleted
+	changed sync.Cond // of writing and moving
 }
 
 func newTopic(name string, class fleet.Durability) *topic {

@@ -343,6 +343,8 @@ func (b *Broker) purgeTopic(ctx context.Context, name string) error {
 	t := b.topic(name)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.holdLocked() // a batch that is being written would come after the purge
+	defer t.releaseLocked()
 	l, err := e.lane(t.class)
 	if err == nil {
 		err = l.purge(ctx, name)
@@ -357,6 +359,7 @@ func (b *Broker) purgeTopic(ctx context.Context, name string) error {
 	delete(b.topics, name)
 	delete(b.catalog.classes, name)
 	b.mu.Unlock()
+	t.gone = true
 	t.head, t.bytes, t.first, t.last, t.recent = 0, 0, batch{}, batch{}, nil
 	return nil
 }
