@@ -26,7 +26,7 @@ run() { # NAME [FLAGS]
 rounds="-rounds ${ROUNDS:-5} -time ${TIME:-1500ms}"
 run start
 # shellcheck disable=SC2086
-for name in hop mesh capture; do
+for name in hop mesh capture broker; do
 	run $name $rounds
 done
 echo

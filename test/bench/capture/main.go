@@ -93,6 +93,21 @@ func ask(ctx context.Context, o options) error {
 	return err
 }
 
+// running is a fleet of two services.
+type running struct {
+	*harness.Fleet
+	idle float64 // processors that are in use while nobody asks
+}
+
+// startFleet starts a service that is called, and one in whose namespace clients run.
+func startFleet(ctx context.Context, dir, self string) (*running, error) {
+	f, err := harness.StartFleet(ctx, dir, map[string]string{
+		"server": "service: server\nrun: " + self + " -role server -address 127.0.0.1:8080\nlisten: {8080: http}\n",
+		"client": "service: client\nrun: " + self + " -role waiter\ncalls: {server: {}}\n",
+	}, "--mode", "netns")
+	return &running{Fleet: f}, err
+}
+
 // part is one way to make connections.
 type part struct {
 	name  string
@@ -113,15 +128,15 @@ func bench(ctx context.Context, o options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	f, err := startFleet(ctx, dir)
-	if err != nil {
-		return err
-	}
-	defer f.stop()
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
+	f, err := startFleet(ctx, dir, self)
+	if err != nil {
+		return err
+	}
+	defer f.Stop()
 	bare := harness.FreeAddress()
 	if _, err := harness.Start(ctx, bare, self, "-role", "server", "-address", bare); err != nil {
 		return err

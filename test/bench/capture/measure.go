@@ -40,7 +40,7 @@ func (p part) once(ctx context.Context, o options, f *running, s *harness.Side, 
 		"-rate", strconv.Itoa(rate.PerSecond), "-time", o.time.String()}
 	c := exec.CommandContext(ctx, args[0], args[1:]...)
 	if s.Name == "shoal" {
-		c = f.command(ctx, append([]string{"exec", "client", "--"}, args...)...)
+		c = f.Command(ctx, append([]string{"exec", "client", "--"}, args...)...)
 	}
 	c.Stderr = os.Stderr
 	harness.EndWithParent(c)
