@@ -66,7 +66,7 @@ const assembly = "fleet wire daemon manifest identity mesh observe proxy sidecar
 var importers = []struct{ prefix, rooms, reason string }{
 	{"github.com/nats-io/", "broker test", "JetStream is an engine behind the broker's own types; an application of the tests is a client of NATS"},
 	{"github.com/google/nftables", "sidecar sidecar/shim", "only a sidecar redirects traffic"},
-	{"github.com/vishvananda/", "sidecar sidecar/shim", "only a sidecar sets a namespace up"},
+	{"github.com/vishvananda/", "sidecar sidecar/shim api", "only a sidecar sets a namespace up; the operator API asks the kernel whose a tool's connection is"},
 	{"github.com/miekg/dns", "sidecar", "only a sidecar answers names"},
 	{"cloud.google.com/", "broker/pubsub test", "messages of the Pub/Sub API are one front end's; an application under test is a stranger"},
 	{"github.com/go-jose/", "broker/pubsub", "tokens of pushes are one front end's"},

@@ -2,13 +2,17 @@ package api_test
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shoalrun/shoal/api"
 )
@@ -17,6 +21,9 @@ const nobody = 65534
 
 // The test binary is also the stranger that dials.
 func TestMain(m *testing.M) {
+	if family, port, ok := strings.Cut(os.Getenv("API_TEST_TOOL"), " "); ok {
+		beTool(family, port)
+	}
 	socket := os.Getenv("API_TEST_DIAL")
 	if socket == "" {
 		os.Exit(m.Run())
@@ -31,20 +38,21 @@ func TestMain(m *testing.M) {
 	os.Exit(0) // closed without a word
 }
 
+// beTool prints what a port says to this process.
+func beTool(family, port string) {
+	n, _ := strconv.Atoi(port)
+	how := map[string]int{"4": unix.AF_INET, "6": unix.AF_INET6}[family]
+	text, err := heard(how, n)
+	fmt.Println(text, err)
+	os.Exit(0)
+}
+
 func TestAnotherUserIsRefused(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to become another user")
 	}
-	dir, err := os.MkdirTemp("/tmp", "peer")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	socket, program := filepath.Join(dir, "s"), filepath.Join(dir, "dial")
-	binary, err := os.ReadFile(os.Args[0])
-	if err := errors.Join(err, os.WriteFile(program, binary, 0o755), os.Chmod(program, 0o755), os.Chmod(dir, 0o755)); err != nil {
-		t.Fatal(err)
-	}
+	program := strangersProgram(t)
+	socket := filepath.Join(filepath.Dir(program), "s")
 	l, err := api.Listen(socket)
 	if err != nil {
 		t.Fatal(err)

@@ -226,25 +226,6 @@ func (n *node) serveGateway(ctx context.Context) error {
 	return n.gateway.Serve(ctx, n.listeners.gateway)
 }
 
-// serveNATS takes tools of this host to the broker, as the operator: they prove that by a password.
-func (n *node) serveNATS(ctx context.Context) error {
-	return n.serveTools(ctx, n.listeners.nats, fleet.NATS)
-}
-
-// servePubsub takes tools of this host to the broker, as the operator.
-func (n *node) servePubsub(ctx context.Context) error {
-	return n.serveTools(ctx, n.listeners.pubsub, fleet.Pubsub)
-}
-
-// serveTools serves a listener of this host that stands for one of the broker's names.
-func (n *node) serveTools(ctx context.Context, l net.Listener, name string) error {
-	if l == nil {
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	return n.proxy.ServeNamed(ctx, l, proxy.Source{Service: fleet.Operator}, name, 0)
-}
-
 // addressOf is HOST:PORT; empty where this node does not listen.
 func addressOf(l net.Listener) string {
 	if l == nil {

@@ -37,6 +37,10 @@ func main() {
 	if port == "" {
 		port = "8080"
 	}
+	if os.Args[1] == "tool" {
+		beTool()
+		return
+	}
 	if os.Args[len(os.Args)-1] == "work" {
 		work()
 		return
