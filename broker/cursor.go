@@ -24,7 +24,7 @@ import (
 //	  uint64 used = 9;             // Unix nanoseconds of the last pull or push, for expiration
 //	  repeated Note notes = 10;    // what is known of attempts that ended
 //	}
-//	message Note { uint64 offset = 1; uint64 attempt = 2; uint64 time = 3; string error = 4; } // Unix nanoseconds
+//	message Note { uint64 offset = 1; uint64 attempt = 2; uint64 time = 3; string error = 4; bytes span = 5; } // Unix nanoseconds
 type cursor struct {
 	name     string
 	floor    uint64
@@ -90,7 +90,7 @@ func (c *cursor) forgetOne(offset uint64) {
 	delete(c.notes, offset)
 }
 
-func (f *Failure) size() int { return len(f.Error) + 32 }
+func (f *Failure) size() int { return len(f.Error) + 48 }
 
 func (c *cursor) isSettled(offset uint64) bool {
 	if offset < c.floor {
@@ -195,7 +195,8 @@ func encodeNote(offset uint64, n *Failure) (out []byte) {
 	for i, v := range []uint64{offset, n.Attempt, uint64(n.Time.UnixNano())} {
 		out = protowire.AppendVarint(protowire.AppendTag(out, protowire.Number(i+1), protowire.VarintType), v)
 	}
-	return protowire.AppendString(protowire.AppendTag(out, 4, protowire.BytesType), n.Error)
+	out = protowire.AppendString(protowire.AppendTag(out, 4, protowire.BytesType), n.Error)
+	return appendSpan(out, 5, n.SpanID)
 }
 
 func (c *cursor) decodeNote(data []byte) error {
@@ -211,6 +212,8 @@ func (c *cursor) decodeNote(data []byte) error {
 			n.Time = time.Unix(0, int64(f.number64)).UTC()
 		case 4:
 			n.Error = string(f.bytes)
+		case 5:
+			copy(n.SpanID[:], f.bytes)
 		}
 		return nil
 	})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/shoalrun/shoal/fleet"
 	"github.com/shoalrun/shoal/observe"
 )
 
@@ -57,6 +58,14 @@ func (d *DeadLetter) show(r *record) {
 	}
 }
 
+// lastSpan is that of the delivery after which it was given up; zero where that is not known.
+func (d *DeadLetter) lastSpan() (id fleet.SpanID) {
+	if n := len(d.Failures); n > 0 {
+		id = d.Failures[n-1].SpanID
+	}
+	return id
+}
+
 func letterID(subscription string, offset uint64) string {
 	return subscription + ":" + strconv.FormatUint(offset, 10)
 }
@@ -83,12 +92,12 @@ func (s *subscription) bury(g grant, o outcome) {
 	now := time.Now().UTC()
 	s.mu.Lock()
 	policy, declared := s.config.DeadLetter, s.config.Declared != ""
-	failures := append(s.window.notes(g.offset), Failure{g.attempt, now, o.text})
+	failures := append(s.window.notes(g.offset), Failure{g.attempt, now, o.text, o.span})
 	s.mu.Unlock()
 	var err error
 	forwarded := policy != nil && policy.Topic != "" && s.b.has(policy.Topic)
 	if forwarded {
-		err = s.b.forward(s, g, r, policy.Topic)
+		err = s.b.forward(s, g, r, policy.Topic, o.span)
 	}
 	if err == nil && (!forwarded || declared) {
 		err = s.b.keepLetter(newLetter(s, g, r, failures, now))
@@ -136,9 +145,9 @@ func (b *Broker) has(topicName string) bool {
 
 // forward publishes a dead letter to its policy's topic, with the attributes that Pub/Sub documents
 // (https://cloud.google.com/pubsub/docs/handling-failures#how_dead_letter_topics_work).
-func (b *Broker) forward(s *subscription, g grant, r *record, topicName string) error {
+func (b *Broker) forward(s *subscription, g grant, r *record, topicName string, last fleet.SpanID) error {
 	dead := *r
-	dead.plain, dead.notBefore, dead.only = true, time.Time{}, ""
+	dead.plain, dead.notBefore, dead.only, dead.origin, dead.link = true, time.Time{}, "", 0, last
 	dead.Attributes = maps.Clone(r.attributes())
 	if dead.Attributes == nil {
 		dead.Attributes = make(map[string]string)

@@ -39,7 +39,7 @@ func (b *Broker) attempt(s *subscription, g grant, r *record, to target, deadlin
 	seen := &fleet.Observation{
 		Kind: fleet.KindDelivery, RequestID: r.RequestID, Time: start, Duration: time.Since(start),
 		Caller: fleet.Events, Callee: to.service, Protocol: fleet.HTTP, Method: http.MethodPost, Path: to.path,
-		Topic: s.topic.name, Event: e.ID, Status: o.status, BytesIn: int64(len(r.Data)), Reason: o.reason,
+		Topic: s.topic.name, Event: e.ID, Subscription: s.name, Delivery: int32(g.attempt), Status: o.status, BytesIn: int64(len(r.Data)), Reason: o.reason,
 		Detail: fmt.Sprintf("attempt %d of event %s%s", g.attempt, e.ID, after(o.text)),
 	}
 	own.note(seen)

@@ -55,8 +55,13 @@ func (r *record) message(id string) Message {
 		m.Attributes = maps.Clone(r.Attributes)
 		return m
 	}
-	m.Attributes = r.Event.bound()
+	m.Attributes = r.Event.binding()
 	return m
+}
+
+// bound reports whether a message is a CloudEvent by the Pub/Sub binding.
+func (r *record) bound() bool {
+	return r.Attributes[ceSpecVersion] == specVersion && r.Attributes[ceID] != "" && r.Attributes[ceSource] != "" && r.Attributes[ceType] != ""
 }
 
 // attributes are what filters see.
@@ -64,11 +69,11 @@ func (r *record) attributes() map[string]string {
 	if r.plain {
 		return r.Attributes
 	}
-	return r.Event.bound()
+	return r.Event.binding()
 }
 
-// bound gives an event the attributes of the Pub/Sub binding.
-func (e *Event) bound() map[string]string {
+// binding gives an event the attributes of the Pub/Sub binding.
+func (e *Event) binding() map[string]string {
 	out := make(map[string]string, len(e.Attributes)+5)
 	for name, value := range e.Attributes {
 		out[cePrefix+name] = value
@@ -89,7 +94,7 @@ func (r *record) event(id string) *Event {
 	e := r.Event
 	e.Attributes = make(map[string]string)
 	e.ID, e.Source, e.Type, e.ContentType = id, r.caller, r.Topic, r.Attributes[ceContentType]
-	bound := r.Attributes[ceSpecVersion] == specVersion && r.Attributes[ceID] != "" && r.Attributes[ceSource] != "" && r.Attributes[ceType] != ""
+	bound := r.bound()
 	for name, value := range r.Attributes {
 		short, prefixed := strings.CutPrefix(name, cePrefix)
 		if prefixed != bound || checkAttribute(short, value) != nil {

@@ -22,6 +22,7 @@ type ReceiverConfig struct {
 // them at a time. It holds nothing that must be given back: what it was given and does not acknowledge in time goes to others.
 type Receiver struct {
 	s        *subscription
+	caller   string
 	deadline time.Duration
 	wake     chan struct{}
 	holder   holder // guarded by s.mu
@@ -37,7 +38,7 @@ func (b *Broker) NewReceiver(ctx context.Context, caller, subscription string, c
 	if err := between("stream_ack_deadline_seconds", c.AckDeadline, minAckDeadline, maxAckDeadline); err != nil {
 		return nil, err
 	}
-	r := &Receiver{s: s, deadline: c.AckDeadline, wake: make(chan struct{}, 1), holder: holder{limit: c.MaxMessages, bytes: c.MaxBytes}}
+	r := &Receiver{s: s, caller: caller, deadline: c.AckDeadline, wake: make(chan struct{}, 1), holder: holder{limit: c.MaxMessages, bytes: c.MaxBytes}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.pullableLocked(); err != nil {
@@ -69,7 +70,7 @@ func (r *Receiver) Receive(ctx context.Context, max, maxBytes int) ([]Delivery, 
 		if err != nil {
 			return nil, err
 		}
-		if out := r.s.deliveries(grants); len(out) > 0 {
+		if out := r.deliveries(grants); len(out) > 0 {
 			return out, nil
 		}
 		select {
@@ -122,11 +123,16 @@ type grant struct {
 	record                  *record // nil: it is to be read again
 	offset, seq             uint64
 	attempt, delivery, turn uint64
-	before                  fleet.SpanID // of the attempt before, in this process
+	before                  fleet.SpanID // of the attempt before
+	told                    *told        // of a puller's
 }
 
 func (s *subscription) grantLocked(l *lease) grant {
-	return grant{l, l.record, l.offset, l.seq, l.attempt, l.delivery, s.window.cursor.turn, l.span}
+	before := l.span
+	if notes := s.window.cursor.notes[l.offset]; before == (fleet.SpanID{}) && len(notes) > 0 {
+		before = notes[len(notes)-1].SpanID
+	}
+	return grant{l, l.record, l.offset, l.seq, l.attempt, l.delivery, s.window.cursor.turn, before, nil}
 }
 
 // id is the message's, in its topic.
@@ -177,19 +183,25 @@ func (s *subscription) lend(r *Receiver, most, mostBytes int) ([]grant, error) {
 }
 
 // deliveries makes messages of grants. What cannot be read is left out, and ended.
-func (s *subscription) deliveries(grants []grant) []Delivery {
+func (r *Receiver) deliveries(grants []grant) []Delivery {
+	s := r.s
 	out := make([]Delivery, 0, len(grants))
-	for _, g := range grants {
-		r, o := s.load(g)
-		if r == nil {
-			s.end(g, o)
+	for i := range grants {
+		g := &grants[i]
+		rec, o := s.load(*g)
+		if rec == nil {
+			s.end(*g, o)
 			continue
 		}
-		out = append(out, Delivery{
-			Message: r.message(g.idOf(r)), Attempt: int(g.attempt),
+		d := Delivery{
+			Message: rec.message(g.idOf(rec)), Attempt: int(g.attempt),
 			AckID: ackID{s.b.epoch, g.turn, g.offset, g.delivery}.String(),
-		})
+		}
+		g.told = s.tellLater(g, rec, r.caller, d.ID)
+		d.Traceparent = g.told.span.traceparent()
+		out = append(out, d)
 	}
+	s.remember(grants)
 	return out
 }
 
@@ -258,7 +270,11 @@ func (s *subscription) ackLocked(id string, now time.Time) error {
 	if !ok {
 		return ErrAckID
 	}
-	changed, err := s.window.ack(a, a.epoch == s.b.epoch, now)
+	l, here := s.window.leases[a.offset], a.epoch == s.b.epoch
+	changed, err := s.window.ack(a, here, now)
+	if here && err == nil && l != nil && l.delivery == a.delivery {
+		s.tellAckLocked(l, changed, now)
+	}
 	if changed {
 		s.delivered++
 		s.dirty = true
@@ -303,10 +319,13 @@ func (s *subscription) modifyLocked(id string, d time.Duration, now time.Time) e
 	}
 	if d > 0 {
 		l.sure = true
+		if l.told != nil {
+			l.told.extended++
+		}
 		s.window.expireAt(l, now.Add(d))
 		return nil
 	}
-	s.failLocked(l, outcome{fate: failed, text: "negatively acknowledged"}, now)
+	s.failLocked(l, outcome{fate: failed, reason: string(fleet.ReasonNacked), text: "negatively acknowledged"}, now)
 	return nil
 }
 
@@ -319,10 +338,12 @@ func (s *subscription) expireLocked(now time.Time) {
 
 // failLocked ends a puller's lease as failed, or buries its message.
 func (s *subscription) failLocked(l *lease, o outcome, now time.Time) {
+	s.tellLocked(l, &o, now)
 	if s.window.spent(l) {
 		g := s.grantLocked(l)
 		s.window.leave(l)
 		s.b.work.Go(func() { s.bury(g, o) })
+		s.tellVoidedLocked(now)
 		return
 	}
 	s.endLocked(l, o, now)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/shoalrun/shoal/fleet"
 )
 
 // What lies on disk, in protobuf's wire format. Unknown fields are skipped; numbers are never reused.
@@ -30,6 +32,8 @@ import (
 //	  uint64 origin = 15;       // 1 + the offset that it had before it was redriven: its id for ever
 //	  uint64 time = 16;         // of its commit, Unix nanoseconds, where it is not its batch's
 //	  string to = 17;           // the topic of a scheduled message
+//	  bytes link = 18;          // the span of the delivery after which it became the dead letter that it was redriven from
+//	  uint64 published = 19;    // Unix nanoseconds of its publish, where it waited in the schedule
 //	}
 //	message Attribute { string name = 1; string value = 2; }
 
@@ -37,17 +41,19 @@ var errCorrupt = errors.New("what is stored is no record batch")
 
 // record is one message in a topic.
 type record struct {
-	Event               // of a message that is no CloudEvent: topic, data, attributes, and what follows them
-	caller    string    // who published it
-	key       string    // ordering key
-	plain     bool      // no CloudEvent
-	notBefore time.Time // zero: at once
-	only      string    // the one subscription that gets it; empty: all
-	to        string    // the topic of a scheduled message
-	origin    uint64    // 1 + its first offset, where it was redriven
-	span      traceSpan // of its publish; not kept
-	given     bool      // its id is the publisher's own; not kept
-	time      time.Time // of its batch
+	Event                  // of a message that is no CloudEvent: topic, data, attributes, and what follows them
+	caller    string       // who published it
+	key       string       // ordering key
+	plain     bool         // no CloudEvent
+	notBefore time.Time    // zero: at once
+	only      string       // the one subscription that gets it; empty: all
+	to        string       // the topic of a scheduled message
+	origin    uint64       // 1 + its first offset, where it was redriven
+	link      fleet.SpanID // of the delivery that made it a dead letter, where it was redriven
+	published time.Time    // of its publish, where it waited in the schedule; zero: its commit
+	span      traceSpan    // of its publish; not kept
+	given     bool         // its id is the publisher's own; not kept
+	time      time.Time    // of its batch
 }
 
 // batch is one commit group of one topic.
@@ -156,7 +162,19 @@ func (r *record) encode() []byte {
 	if r.origin > 0 {
 		out = protowire.AppendVarint(protowire.AppendTag(out, 15, protowire.VarintType), r.origin)
 	}
+	out = appendSpan(out, 18, r.link)
+	if !r.published.IsZero() {
+		out = protowire.AppendVarint(protowire.AppendTag(out, 19, protowire.VarintType), uint64(r.published.UnixNano()))
+	}
 	return out
+}
+
+// appendSpan appends a span's id, unless there is none.
+func appendSpan(out []byte, n protowire.Number, id fleet.SpanID) []byte {
+	if id == (fleet.SpanID{}) {
+		return out
+	}
+	return protowire.AppendBytes(protowire.AppendTag(out, n, protowire.BytesType), id[:])
 }
 
 // dated gives an encoded record the time of its commit, unless it has one. It does not change data.
@@ -191,6 +209,10 @@ func decodeRecord(data []byte) (*record, error) {
 			r.origin = f.number64
 		case 16:
 			r.time = time.Unix(0, int64(f.number64)).UTC()
+		case 18:
+			copy(r.link[:], f.bytes)
+		case 19:
+			r.published = time.Unix(0, int64(f.number64)).UTC()
 		}
 		if f.number != 6 {
 			return nil

@@ -73,7 +73,7 @@ func (b *Broker) redrive(ctx context.Context, id string, to *SubscriptionConfig)
 	if err != nil {
 		return err
 	}
-	r.only, r.notBefore = b.storedName(to.Name), time.Time{}
+	r.only, r.notBefore, r.link = b.storedName(to.Name), time.Time{}, d.lastSpan()
 	if r.origin == 0 {
 		r.origin = d.Offset + 1
 	}

@@ -98,6 +98,9 @@ func (w *window) void(l *lease) {
 		if after.state == leaving {
 			continue
 		}
+		if after.told != nil {
+			w.voided, after.told = append(w.voided, after.told), nil
+		}
 		w.land(after)
 		after.state, after.holder = waiting, nil
 	}

@@ -382,7 +382,7 @@ func (b *Broker) readScheduled(offset uint64, last **batch) (*record, error) {
 		return nil, nil
 	}
 	r := *(*last).records[offset-(*last).base]
-	r.Topic, r.to, r.notBefore, r.given = r.to, "", time.Time{}, !r.plain
+	r.Topic, r.to, r.notBefore, r.given, r.published = r.to, "", time.Time{}, !r.plain, r.time
 	return &r, nil
 }
 

@@ -32,6 +32,7 @@ type subscription struct {
 
 	delivered, failures, lost uint64
 	lastError                 string
+	telling                   fleet.Observation // used again for each delivery that is told of
 }
 
 func newSubscription(b *Broker, t *topic, c cursor) *subscription {
@@ -325,6 +326,7 @@ func (s *subscription) endLocked(l *lease, o outcome, now time.Time) {
 		s.dirty = true
 		s.b.flush.poke()
 	}
+	s.tellVoidedLocked(now)
 }
 
 // usedLocked notes that somebody uses the subscription, for its expiration.

@@ -48,18 +48,26 @@ func (e *Event) publishSpan(begin *observe.Sampler) traceSpan {
 	return s
 }
 
-// clientTraceparent is the attribute by which Pub/Sub's official clients carry a trace.
-const clientTraceparent = "googclient_traceparent"
+// ClientTraceparent and ClientTracestate are the attributes by which Pub/Sub's official clients carry a trace.
+const ClientTraceparent, ClientTracestate = clientPrefix + traceparent, clientPrefix + tracestate
 
 // messageSpan makes the publish of a message that is no CloudEvent a span: of the trace that its client put into the
-// attributes, else of the request's, else of a new one. The attributes stay as they are.
+// attributes, or the CloudEvent that it is by the Pub/Sub binding, else of the request's, else of a new one. The attributes stay as they are.
 func (r *record) messageSpan(begin *observe.Sampler) traceSpan {
 	s := traceSpan{id: observe.NewSpanID()}
-	own, named := observe.ParseTraceparent(r.Attributes[clientTraceparent])
+	own, named := observe.ParseTraceparent(r.Attributes[ClientTraceparent])
+	state := r.Attributes[ClientTracestate]
+	if !named {
+		own, named = observe.ParseTraceparent(r.Attributes[cePrefix+traceparent])
+		state = r.Attributes[cePrefix+tracestate]
+	}
 	request, asked := observe.ParseTraceparent(r.Traceparent)
 	switch {
 	case named:
-		s.Trace = own
+		s.Trace, r.Tracestate = own, state
+		if asked && request.ID == own.ID && request.Parent != own.Parent {
+			s.link = request.Parent
+		}
 	case asked:
 		s.Trace = request
 	default:
@@ -72,8 +80,10 @@ func (r *record) messageSpan(begin *observe.Sampler) traceSpan {
 	return s
 }
 
-// deliverySpan makes one attempt to deliver r a span beneath its publish, with a link to the attempt before.
+// deliverySpan makes one attempt to deliver r a span beneath its publish, with a link to the attempt before, which may have been
+// before it was redriven.
 func (r *record) deliverySpan(begin *observe.Sampler, before fleet.SpanID) traceSpan {
+	set(&before, r.link)
 	t, ok := observe.ParseTraceparent(r.Traceparent)
 	if !ok { // what an older hub stored
 		t = begin.Begin()

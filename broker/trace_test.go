@@ -114,3 +114,77 @@ func TestEventsThatNobodySamples(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A pulled message carries the span of its delivery, which ends with its acknowledgement, and is linked to the one before: also after a
+// restart, and when it is redriven.
+func TestOneTraceRunsThroughPulls(t *testing.T) {
+	dir := t.TempDir()
+	k := newBench(t, dir)
+	k.Install(shop())
+	policy := &broker.DeadLetterPolicy{Attempts: 5}
+	k.topic("orders", broker.SubscriptionConfig{Name: "one", DeadLetter: policy})
+	attributes := map[string]string{broker.ClientTraceparent: ownTrace[:53] + "01", broker.ClientTracestate: "bar=2"}
+	if _, err := k.PublishMessages(t.Context(), op, "orders", []broker.Message{{Data: []byte("x"), Attributes: attributes, Traceparent: requestTrace, Tracestate: "foo=1"}}); err != nil {
+		t.Fatal(err)
+	}
+	publish := k.seen()[0]
+	if publish.TraceID.String() != ownTrace[3:35] || publish.ParentID.String() != ownTrace[36:52] || publish.TraceState != "bar=2" {
+		t.Fatalf("%+v", publish)
+	}
+	before := fleet.SpanID{}
+	hand := func(what, reason string, settle func(d broker.Delivery)) {
+		t.Helper()
+		d := take(t, k.receiver("one", broker.ReceiverConfig{}), 1)[0]
+		if _, err := k.ModifyDeadline(t.Context(), op, "one", ackIDs(d), 30e9); err != nil {
+			t.Fatal(err)
+		}
+		settle(d)
+		all := k.seen()
+		o := all[len(all)-1]
+		if o.Kind != fleet.KindDelivery || o.Subscription != "one" || int(o.Delivery) != d.Attempt || o.Callee != op || o.Event != "0" || o.Extended != 1 || o.Reason != reason || o.RequestID != publish.RequestID {
+			t.Errorf("%s: %+v", what, o)
+		}
+		if o.TraceID != publish.TraceID || o.ParentID != publish.SpanID || o.LinkID != before || d.Traceparent != "00-"+o.TraceID.String()+"-"+o.SpanID.String()+"-01" || d.Tracestate != "bar=2" {
+			t.Errorf("%s: linked to %v, not to %v; %+v", what, o.LinkID, before, o)
+		}
+		before = o.SpanID
+	}
+	hand("given back", "nacked", func(d broker.Delivery) { k.nack("one", d) })
+	k.stop()
+	k = newBench(t, dir)
+	k.Install(shop())
+	for range 4 {
+		hand("given back again", "nacked", func(d broker.Delivery) { k.nack("one", d) })
+	}
+	eventually(t, "a dead letter", func() bool { return k.subscription("one").DeadLetters == 1 })
+	letters, err := k.letters("one")
+	if err != nil || len(letters) != 1 || letters[0].Failures[4].SpanID != before {
+		t.Fatalf("%+v %v", letters, err)
+	}
+	if _, err := k.RedriveDeadLetters(t.Context(), broker.Redrive{Subscription: "one"}); err != nil {
+		t.Fatal(err)
+	}
+	hand("redriven", "", func(d broker.Delivery) { k.ack("one", nil, d) })
+}
+
+// What an earlier failure of its ordering key takes back is told, too; and so is an acknowledgement that comes late.
+func TestPullsThatEndOtherwise(t *testing.T) {
+	k := newBench(t, t.TempDir())
+	k.Install(shop())
+	k.topic("orders", broker.SubscriptionConfig{Name: "one", Ordering: true})
+	k.say("orders", "key", "a", "b")
+	r := k.receiver("one", broker.ReceiverConfig{})
+	got := take(t, r, 2)
+	k.nack("one", got[0])
+	k.ack("one", nil, got[0])
+	var told []string
+	for _, o := range k.seen() {
+		if o.Kind == fleet.KindDelivery {
+			told = append(told, o.Event+" "+cmp.Or(o.Reason, o.Detail))
+		}
+	}
+	want := []string{"0 nacked", "1 taken-back", "0 acknowledged late, when it had failed already"}
+	if !slices.Equal(told, want) {
+		t.Errorf("%q", told)
+	}
+}

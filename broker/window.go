@@ -31,6 +31,7 @@ type window struct {
 	inFlight  int
 	pause     pause
 	trouble   trouble
+	voided    []*told // deliveries that void took back, to be told of
 }
 
 // limits are a subscription's settings.
@@ -56,14 +57,15 @@ type lease struct {
 	item               // record is nil where it was dropped to save memory, and is read again
 	at       time.Time // of its commit
 	state    leaseState
-	attempt  uint64    // this one's number, from 1
-	delivery uint64    // how often it was handed out by this process: part of its ack id
-	when     time.Time // waiting: not before. In flight to a puller: until
-	index    int       // in the schedule that it is in; -1: in none
-	sure     bool      // in flight to a puller who has said a word of it: so it arrived
-	holder   *holder   // in flight: whose it is. Waiting: who alone may have it; nil: anybody
-	run      *run      // nil: unordered
-	span     fleet.SpanID
+	attempt  uint64       // this one's number, from 1
+	delivery uint64       // how often it was handed out by this process: part of its ack id
+	when     time.Time    // waiting: not before. In flight to a puller: until
+	index    int          // in the schedule that it is in; -1: in none
+	sure     bool         // in flight to a puller who has said a word of it: so it arrived
+	holder   *holder      // in flight: whose it is. Waiting: who alone may have it; nil: anybody
+	run      *run         // nil: unordered
+	span     fleet.SpanID // of the attempt before
+	told     *told        // in flight to a puller: what will be told of that
 }
 
 type leaseState int
@@ -96,9 +98,10 @@ func (h *holder) full() bool {
 
 // Failure is one failed attempt, as a dead letter tells it.
 type Failure struct {
-	Attempt uint64    `json:"attempt"`
-	Time    time.Time `json:"time"`
-	Error   string    `json:"error"`
+	Attempt uint64       `json:"attempt"`
+	Time    time.Time    `json:"time"`
+	Error   string       `json:"error"`
+	SpanID  fleet.SpanID `json:"span_id,omitzero"`
 }
 
 // fate is how an attempt ended.
@@ -365,7 +368,7 @@ func (w *window) end(l *lease, o outcome, now time.Time) (changed bool) {
 	l.state = waiting
 	switch o.fate {
 	case failed:
-		w.cursor.failed(l.offset, Failure{l.attempt, now.UTC(), o.text})
+		w.cursor.failed(l.offset, Failure{l.attempt, now.UTC(), o.text, o.span})
 		if o.hold && o.retryAfter > 0 {
 			w.pause.until = now.Add(o.retryAfter)
 		}

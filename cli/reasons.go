@@ -46,6 +46,10 @@ func meaning(o *fleet.Observation) string {
 // fault is meaning for what went wrong rather than what was forbidden.
 func fault(o *fleet.Observation) string {
 	switch fleet.Reason(o.Reason) {
+	case fleet.ReasonNacked:
+		return fmt.Sprintf("%s gave it back", o.Callee)
+	case fleet.ReasonTakenBack:
+		return "an earlier message of its ordering key failed, and it comes again after that one"
 	case fleet.ReasonNoEndpoint:
 		return fmt.Sprintf("no instance of %s was ready in time", o.Callee)
 	case fleet.ReasonConnectFailed:

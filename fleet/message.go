@@ -34,6 +34,7 @@ type DeliveryFailed struct {
 	Attempt uint64    `json:"attempt"` // from 1
 	Time    time.Time `json:"time"`
 	Error   string    `json:"error"`
+	SpanID  SpanID    `json:"span_id,omitzero"` // of the attempt, in the message's trace
 }
 
 // MessageStory says what became of one message.

@@ -27,7 +27,7 @@ type Observation struct {
 	TraceID  TraceID `json:"trace_id,omitzero"`
 	SpanID   SpanID  `json:"span_id,omitzero"`
 	ParentID SpanID  `json:"parent_span_id,omitzero"` // of who asked; zero where the trace begins here
-	LinkID   SpanID  `json:"link_span_id,omitzero"`   // of the same trace: the delivery attempt before this one
+	LinkID   SpanID  `json:"link_span_id,omitzero"`   // of the same trace: the delivery attempt before this one, before a redrive, too
 	Sampled  bool    `json:"sampled,omitempty"`       // spans of this trace are kept
 	// TraceState is what tracing systems say to each other beside it (section 3.3), where it is sampled.
 	TraceState string `json:"trace_state,omitempty"`
@@ -41,6 +41,11 @@ type Observation struct {
 	Path     string   `json:"path,omitempty"`
 	Topic    string   `json:"topic,omitempty"`
 	Event    string   `json:"event,omitempty"` // the id of the event that was published or delivered
+
+	// Of a delivery: whose it is (SERVICE/TOPIC, or an API's id), its number, from 1, and how often its puller asked for more time.
+	Subscription string `json:"subscription,omitempty"`
+	Delivery     int32  `json:"delivery_attempt,omitempty"`
+	Extended     int32  `json:"lease_extensions,omitempty"`
 
 	Status     int    `json:"status,omitempty"`      // HTTP status; 0 where none was sent
 	GRPCStatus int    `json:"grpc_status,omitempty"` // valid where Protocol is grpc
@@ -157,6 +162,8 @@ const (
 	ReasonFaultInjected     Reason = "fault-injected"     // an operator's fault ended it: nothing is broken
 	ReasonMeshTLS           Reason = "tls-to-mesh-name"   // TLS to a service's name; the mesh encrypts, call http
 	ReasonUDP               Reason = "udp"                // UDP other than DNS
+	ReasonNacked            Reason = "nacked"             // a puller gave the message back
+	ReasonTakenBack         Reason = "taken-back"         // an earlier message of its ordering key failed, and it comes again after that one
 )
 
 // EdgeStats are the totals of one edge: caller, callee, route and protocol.

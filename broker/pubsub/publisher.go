@@ -54,18 +54,11 @@ func (p *publisher) Publish(ctx context.Context, req *pubsubpb.PublishRequest) (
 	return &pubsubpb.PublishResponse{MessageIds: ids}, nil
 }
 
-// traceparent is where client libraries that trace put their context.
-const traceparent = "googclient_traceparent"
-
 func newMessage(ctx context.Context, m *pubsubpb.PubsubMessage) broker.Message {
-	out := broker.Message{
+	return broker.Message{
 		Data: m.GetData(), Attributes: m.GetAttributes(), OrderingKey: m.GetOrderingKey(),
-		RequestID: header(ctx, "x-request-id"), Traceparent: m.GetAttributes()[traceparent],
+		RequestID: header(ctx, "x-request-id"), Traceparent: header(ctx, "traceparent"), Tracestate: header(ctx, "tracestate"),
 	}
-	if out.Traceparent == "" {
-		out.Traceparent, out.Tracestate = header(ctx, "traceparent"), header(ctx, "tracestate")
-	}
-	return out
 }
 
 func checkAttributes(i int, attributes map[string]string) error {

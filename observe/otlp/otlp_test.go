@@ -286,7 +286,8 @@ func TestSpansByKind(t *testing.T) {
 		}, "events producer", "publish orders.placed", map[string]string{"messaging.system": "shoal", "messaging.destination.name": "orders.placed", "messaging.message.id": "e-1", "messaging.operation.type": "send"}, false},
 		{"a delivery", func(o *fleet.Observation) {
 			o.Kind, o.Caller, o.From, o.Topic, o.LinkID, o.Attempts = fleet.KindDelivery, fleet.Events, "", "orders.placed", fleet.SpanID{7}, nil
-		}, "events consumer", "deliver orders.placed", map[string]string{"messaging.destination.subscription.name": "orders/orders.placed", "messaging.operation.type": "process"}, false},
+			o.Subscription, o.Delivery = "mailer/orders.placed", 2
+		}, "events consumer", "deliver orders.placed", map[string]string{"messaging.destination.subscription.name": "mailer/orders.placed", "messaging.operation.type": "process", "messaging.client.id": "orders", "shoal.delivery_attempt": "2"}, false},
 		{"a connection", func(o *fleet.Observation) {
 			o.Kind, o.Protocol, o.Method, o.Path, o.Callee, o.Status = fleet.KindEgress, fleet.TCP, "", "", "db.example.com:5432", 0
 			o.Attempts = []fleet.Attempt{{Instance: "outside/db.example.com:5432", Outcome: "closed", SpanID: o.SpanID}}

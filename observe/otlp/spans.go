@@ -195,19 +195,20 @@ func whole(o *fleet.Observation) []*commonpb.KeyValue {
 			all = append(all, text(name, value))
 		}
 	}
-	if o.BytesIn > 0 {
+	if o.BytesIn > 0 && o.Method != "" {
 		all = append(all, number("http.request.size", o.BytesIn))
 	}
-	if o.BytesOut > 0 {
+	if o.BytesOut > 0 && o.Method != "" {
 		all = append(all, number("http.response.size", o.BytesOut))
 	}
 	if o.Topic == "" {
 		return all
 	}
 	all = append(all, text("messaging.system", "shoal"), text("messaging.destination.name", o.Topic),
-		text("messaging.operation.name", operation(o)), text("messaging.message.id", o.Event))
+		text("messaging.operation.name", operation(o)), text("messaging.message.id", o.Event), number("messaging.message.body.size", o.BytesIn+o.BytesOut))
 	if o.Kind == fleet.KindDelivery {
-		return append(all, text("messaging.operation.type", "process"), text("messaging.destination.subscription.name", o.Callee+"/"+o.Topic))
+		return append(all, text("messaging.operation.type", "process"), text("messaging.destination.subscription.name", o.Subscription),
+			text("messaging.client.id", o.Callee), number("shoal.delivery_attempt", int64(o.Delivery)), number("shoal.lease_extensions", int64(o.Extended)))
 	}
 	return append(all, text("messaging.operation.type", "send"))
 }

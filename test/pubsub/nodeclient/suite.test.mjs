@@ -47,7 +47,9 @@ test('messages come with what they were published with', async () => {
     m.ack();
     assert.equal(m.id, id);
     assert.equal(m.data.toString(), 'hello');
-    assert.deepEqual(m.attributes, {k: 'ü'});
+    const {googclient_traceparent, ...attributes} = m.attributes;
+    assert.deepEqual(attributes, {k: 'ü'});
+    assert.match(googclient_traceparent, /^00-[0-9a-f]{32}-[0-9a-f]{16}-01$/);
     assert.ok(Math.abs(Date.now() - m.publishTime.getTime()) < 3600_000);
     return true;
   });
