@@ -53,6 +53,16 @@ func main() {
 
 func run(ctx context.Context, o options) error {
 	switch o.role {
+	case "sink":
+		return runSink(ctx, o)
+	case "source":
+		return runSource(ctx, o)
+	case "fill":
+		return runFill(ctx, o)
+	case "scheduled":
+		return runDue(ctx, o)
+	case "jetstream":
+		return runServer(ctx, o)
 	case "waiter":
 		<-ctx.Done()
 		return nil
@@ -69,6 +79,11 @@ type part struct {
 var parts = []part{
 	{"fsync", fsync},
 	{"disk publish", diskPublish},
+	{"batches", batches},
+	{"streaming", streaming},
+	{"push", push},
+	{"idle", idle},
+	{"schedule", schedule},
 }
 
 func bench(ctx context.Context, o options) error {

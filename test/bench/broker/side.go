@@ -56,6 +56,9 @@ func beside(name string, goal, ours, peer float64) rows.Row {
 	return r
 }
 
+// errDone ends a publisher in good order.
+var errDone = errors.New("done")
+
 // flood has n publishers do one thing again and again, each the next when the last is done, and returns how many were done a second.
 func flood(ctx context.Context, n int, length time.Duration, do func(ctx context.Context, i int) error) (float64, error) {
 	var (
@@ -68,7 +71,11 @@ func flood(ctx context.Context, n int, length time.Duration, do func(ctx context
 	for i := range n {
 		wg.Go(func() {
 			for ctx.Err() == nil && time.Since(began) < length {
-				if err := do(ctx, i); err != nil {
+				err := do(ctx, i)
+				if errors.Is(err, errDone) {
+					return
+				}
+				if err != nil {
 					mu.Lock()
 					errs = append(errs, err)
 					mu.Unlock()

@@ -27,7 +27,7 @@ func GRPC(connections, calls int) Load {
 		request := &pb.SimpleRequest{ResponseSize: 100, Payload: &pb.Payload{Body: make([]byte, 100)}}
 		n := connections * calls
 		return together(n, func(i int) ([]time.Duration, error) {
-			return paced(ctx, until, rate, n, func() error {
+			return paced(ctx, until, rate, n, func(time.Time) error {
 				ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 				defer cancel()
 				answer, err := clients[i%connections].UnaryCall(ctx, request)

@@ -99,7 +99,7 @@ func Summary(took []time.Duration) Result {
 // cpuTime is what the proxies have used so far.
 func (s *Side) cpuTime() (sum time.Duration, err error) {
 	for _, p := range s.Processes {
-		t, err := cpuTime(p.Process.Pid)
+		t, err := CPUTime(p.Process.Pid)
 		if err != nil {
 			return 0, err
 		}
@@ -111,7 +111,7 @@ func (s *Side) cpuTime() (sum time.Duration, err error) {
 // Resident is how many bytes of memory the proxies occupy now.
 func (s *Side) Resident() (sum int, err error) {
 	for _, p := range s.Processes {
-		n, err := resident(p.Process.Pid)
+		n, err := Resident(p.Process.Pid)
 		if err != nil {
 			return 0, err
 		}

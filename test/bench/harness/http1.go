@@ -22,7 +22,7 @@ func HTTP1(connections int) Load {
 		defer closeConns(conns)
 		return together(len(conns), func(i int) ([]time.Duration, error) {
 			b := make([]byte, 4<<10)
-			return paced(ctx, until, rate, len(conns), func() error {
+			return paced(ctx, until, rate, len(conns), func(time.Time) error {
 				_ = conns[i].SetDeadline(time.Now().Add(10 * time.Second))
 				return ask(conns[i], b)
 			})
@@ -35,7 +35,7 @@ func HTTP1Each(askers int) Load {
 	return func(ctx context.Context, address string, until time.Time, rate Rate) ([]time.Duration, error) {
 		return together(askers, func(int) ([]time.Duration, error) {
 			b := make([]byte, 4<<10)
-			return paced(ctx, until, rate, askers, func() error {
+			return paced(ctx, until, rate, askers, func(time.Time) error {
 				c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 				if err != nil {
 					return err

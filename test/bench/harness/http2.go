@@ -62,7 +62,7 @@ func (a *asker) Receive(s *h2.Stream, e h2.Event) {
 	}
 }
 
-func (a *asker) ask() error {
+func (a *asker) ask(time.Time) error {
 	if _, err := a.c.Open(nil, head, true, a); err != nil {
 		return err
 	}

@@ -31,13 +31,18 @@ func together(n int, run func(i int) ([]time.Duration, error)) ([]time.Duration,
 	return all, errors.Join(errs...)
 }
 
+// Offer has n askers keep to rate together until the time given, as Load says; each is told when it was due.
+func Offer(ctx context.Context, until time.Time, rate Rate, n int, ask func(due time.Time) error) ([]time.Duration, error) {
+	return together(n, func(int) ([]time.Duration, error) { return paced(ctx, until, rate, n, ask) })
+}
+
 // backlog is how far an asker may fall behind what it should offer.
 const backlog = 10 * time.Second
 
 // paced asks again and again, as one of n that keep to rate together, from a start by chance. It returns how
 // long answers took: from when they were asked for, or, where the loop is open, from when they were due, so
 // that a wait for the answer before is not left out.
-func paced(ctx context.Context, until time.Time, rate Rate, n int, ask func() error) (took []time.Duration, err error) {
+func paced(ctx context.Context, until time.Time, rate Rate, n int, ask func(due time.Time) error) (took []time.Duration, err error) {
 	c, err := newClock(rate.Open)
 	if err != nil {
 		return nil, err
@@ -52,7 +57,7 @@ func paced(ctx context.Context, until time.Time, rate Rate, n int, ask func() er
 		if !rate.Open {
 			due = time.Now()
 		}
-		if err := ask(); err != nil {
+		if err := ask(due); err != nil {
 			return took, err
 		}
 		now := time.Now()

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuTime reads the CPU clock of a process: user and system time of all its threads, in nanoseconds
+// CPUTime reads the CPU clock of a process: user and system time of all its threads, in nanoseconds
 // (clock_getcpuclockid(3)).
-func cpuTime(pid int) (time.Duration, error) {
+func CPUTime(pid int) (time.Duration, error) {
 	const schedule = 2
 	var ts unix.Timespec
 	if err := unix.ClockGettime(int32(^pid<<3|schedule), &ts); err != nil {
@@ -24,8 +24,8 @@ func cpuTime(pid int) (time.Duration, error) {
 	return time.Duration(ts.Nano()), nil
 }
 
-// resident reads how many bytes of memory a process occupies (proc_pid_statm(5)).
-func resident(pid int) (int, error) {
+// Resident reads how many bytes of memory a process occupies (proc_pid_statm(5)).
+func Resident(pid int) (int, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {
 		return 0, err
@@ -49,7 +49,7 @@ func FamilyCPU(pid int) (sum time.Duration, err error) {
 		if !descends(parents, p, pid) && !descends(parents, p, kernelThreads) {
 			continue
 		}
-		if t, err := cpuTime(p); err == nil { // else it has just ended
+		if t, err := CPUTime(p); err == nil { // else it has just ended
 			sum += t
 		}
 	}
