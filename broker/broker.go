@@ -103,6 +103,20 @@ func (b *Broker) load(e *engine) (err error) {
 			return fmt.Errorf("reading subscription %s: %w", name, err)
 		}
 	}
+	return b.dropOrphans(e)
+}
+
+// dropOrphans removes cursors of subscriptions that were deleted by the API: what JetStream removed may be there again after a power cut.
+func (b *Broker) dropOrphans(e *engine) error {
+	for _, name := range b.leftOver() {
+		if strings.Contains(name, "/") {
+			continue // a manifest's: it may come with the next snapshot
+		}
+		if err := e.dropCursor(e.ctx, name); err != nil {
+			return err
+		}
+		delete(b.saved, name)
+	}
 	return nil
 }
 

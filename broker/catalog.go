@@ -45,6 +45,9 @@ func (e *engine) loadCatalog(ctx context.Context) (catalog, error) {
 		if err != nil {
 			return err
 		}
+		if len(m.Data) == 0 {
+			return nil // it was erased
+		}
 		switch kind {
 		case kindTopic:
 			c.topics[name], err = decoded[TopicConfig](m.Data)
@@ -102,12 +105,10 @@ func (b *Broker) keep(kind, name string, value any) error {
 	return nil
 }
 
-// erase removes a resource for good.
-func (b *Broker) erase(ctx context.Context, kind, name string) error {
-	e := b.engine.Load()
-	err := e.catalog.Purge(ctx, jetstream.WithPurgeSubject(catalogPrefix+kind+"."+token(name)))
-	if err != nil {
-		return unavailable("%s %s is not removed: %v", kind, name, e.explain(err))
+// erase removes a resource for good: nothing takes its place in the catalog, since JetStream syncs what it writes, and not what it removes.
+func (b *Broker) erase(kind, name string) error {
+	if err := b.engine.Load().storeNothing(catalogPrefix + kind + "." + token(name)); err != nil {
+		return unavailable("%s %s is not removed: %v", kind, name, err)
 	}
 	return nil
 }
@@ -255,7 +256,7 @@ func (b *Broker) DeleteTopic(ctx context.Context, caller, name string) error {
 			}
 		}
 	}
-	if err := b.erase(ctx, kindTopic, name); err != nil {
+	if err := b.erase(kindTopic, name); err != nil {
 		return err
 	}
 	b.mu.Lock()

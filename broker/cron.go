@@ -112,7 +112,7 @@ func (b *Broker) DeleteCron(ctx context.Context, caller, name string) error {
 	if err := mayChange(caller, c.Owner, "schedule "+name); err != nil {
 		return err
 	}
-	if err := b.erase(ctx, kindCron, name); err != nil {
+	if err := b.erase(kindCron, name); err != nil {
 		return err
 	}
 	b.mu.Lock()

@@ -39,6 +39,10 @@ const (
 	readyStep    = 100 * time.Millisecond
 	smallStore   = 1 << 30 // bytes: cursors and desired state
 	batchMost    = 1000    // messages in one atomic batch: JetStream's own limit
+
+	// nothingStays is how long the empty message that ends a resource is kept: until what was before it is gone from the disk, too, which
+	// JetStream's sync of everything, every two minutes, sees to.
+	nothingStays = time.Hour
 )
 
 // engine is one run of the embedded server: it is opened, used and, after a write error, closed and
@@ -144,7 +148,7 @@ func (e *engine) makeStreams(ctx context.Context, c *Config) (err error) {
 		s, err = e.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 			Name: name, Subjects: []string{subjects}, Storage: jetstream.FileStorage,
 			MaxBytes: bytes, MaxMsgsPerSubject: perSubject, MaxConsumers: -1,
-			Discard: jetstream.DiscardNew, AllowDirect: true, AllowAtomicPublish: true,
+			Discard: jetstream.DiscardNew, AllowDirect: true, AllowAtomicPublish: true, AllowMsgTTL: name == catalogStream,
 		})
 		return s
 	}
@@ -191,6 +195,16 @@ func (e *engine) store(msgs []message) (first uint64, err error) {
 		return 0, err
 	}
 	return l.store(msgs)
+}
+
+// storeNothing replaces the last message of a subject of the catalog by an empty one, which goes away by itself.
+func (e *engine) storeNothing(subject string) error {
+	l, err := e.lane(fleet.DurabilityDisk)
+	if err != nil {
+		return err
+	}
+	_, err = l.request(&nats.Msg{Subject: subject, Header: nats.Header{jetstream.MsgTTLHeader: {nothingStays.String()}}})
+	return err
 }
 
 func batched(m *message, id string, seq int) *nats.Msg {

@@ -79,6 +79,14 @@ func (b *Broker) saveCursors() error {
 	return nil
 }
 
+// dropCursor removes a subscription's cursor.
+func (e *engine) dropCursor(ctx context.Context, name string) error {
+	if err := e.cursors.Purge(ctx, jetstream.WithPurgeSubject(cursorsPrefix+token(name))); err != nil {
+		return unavailable("the cursor of subscription %s is not removed: %v", name, e.explain(err))
+	}
+	return nil
+}
+
 // loadCursors reads every saved cursor.
 func (e *engine) loadCursors(ctx context.Context) (map[string]cursor, error) {
 	out := make(map[string]cursor)

@@ -155,10 +155,15 @@ func (l *lane) store(msgs []message) (first uint64, err error) {
 		m = batched(&msgs[last], id, last+1)
 		m.Header.Set("Nats-Batch-Commit", "1")
 	}
+	seq, err := l.request(m)
+	return seq - uint64(last), err
+}
+
+// request writes one message, and returns its sequence once it is durable.
+func (l *lane) request(m *nats.Msg) (uint64, error) {
 	answer, err := l.conn.RequestMsgWithContext(l.engine.ctx, m)
 	if err != nil {
 		return 0, l.engine.explain(err)
 	}
-	seq, err := sequence(answer.Data)
-	return seq - uint64(last), err
+	return sequence(answer.Data)
 }

@@ -50,7 +50,7 @@ func (b *Broker) reclass(ctx context.Context, name string, class fleet.Durabilit
 	if err := c.pass(ctx); err != nil {
 		return err
 	}
-	if err := b.noteClass(ctx, name, class); err != nil {
+	if err := b.noteClass(name, class); err != nil {
 		return err
 	}
 	b.mu.Lock()
@@ -67,11 +67,11 @@ func (b *Broker) reclass(ctx context.Context, name string, class fleet.Durabilit
 }
 
 // noteClass is the moment in which the other log holds.
-func (b *Broker) noteClass(ctx context.Context, name string, class fleet.Durability) error {
+func (b *Broker) noteClass(name string, class fleet.Durability) error {
 	if class != fleet.DurabilityDisk {
 		return b.keep(kindClass, name, class)
 	}
-	return b.erase(ctx, kindClass, name)
+	return b.erase(kindClass, name)
 }
 
 // copying is a topic's log on its way to another lane. Batches are merged, since the other lane may sync each.

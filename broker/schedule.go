@@ -23,6 +23,8 @@ type schedules struct {
 	topic *topic // the log
 	wake  chan struct{}
 
+	saving sync.Mutex // held through one save: a batch is removed once
+
 	mu      sync.Mutex
 	heap    dues
 	batches []scheduledBatch // sorted by base
@@ -389,6 +391,8 @@ func (b *Broker) readScheduled(offset uint64, last **batch) (*record, error) {
 // saveSchedules saves which messages are over, and removes batches that are.
 func (b *Broker) saveSchedules() error {
 	s := b.schedules
+	s.saving.Lock()
+	defer s.saving.Unlock()
 	e := b.engine.Load()
 	s.mu.Lock()
 	var msgs []message

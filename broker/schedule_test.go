@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -205,4 +206,30 @@ func heapMB() float64 {
 func quantile(all []time.Duration, q float64) time.Duration {
 	sorted := slices.Sorted(slices.Values(all))
 	return sorted[int(q*float64(len(sorted)-1))]
+}
+
+// TestCancelMany takes messages back at the same time, each of a batch of its own, which is removed meanwhile.
+func TestCancelMany(t *testing.T) {
+	k := newBench(t, t.TempDir())
+	k.topic("orders")
+	var ids []string
+	for range 100 {
+		got, err := k.PublishMessages(t.Context(), op, "orders", []broker.Message{{Data: []byte("later"), NotBefore: time.Now().Add(time.Hour)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, got...)
+	}
+	var wg sync.WaitGroup
+	for _, id := range ids {
+		wg.Go(func() {
+			if err := k.CancelScheduled(t.Context(), id); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n, _ := k.Scheduled(); n != 0 {
+		t.Errorf("%d messages are scheduled", n)
+	}
 }

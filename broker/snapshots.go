@@ -184,11 +184,11 @@ func (b *Broker) DeleteSnapshot(ctx context.Context, caller, name string) error 
 	if err != nil {
 		return err
 	}
-	return b.removeSnapshot(ctx, name)
+	return b.removeSnapshot(name)
 }
 
-func (b *Broker) removeSnapshot(ctx context.Context, name string) error {
-	if err := b.erase(ctx, kindSnapshot, name); err != nil {
+func (b *Broker) removeSnapshot(name string) error {
+	if err := b.erase(kindSnapshot, name); err != nil {
 		return err
 	}
 	b.mu.Lock()

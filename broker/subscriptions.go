@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/shoalrun/shoal/fleet"
 )
 
@@ -216,7 +214,7 @@ func (b *Broker) DeleteSubscription(ctx context.Context, caller, id string) erro
 	if err != nil {
 		return err
 	}
-	if err := b.erase(ctx, kindSubscription, c.Name); err != nil {
+	if err := b.erase(kindSubscription, c.Name); err != nil {
 		return err
 	}
 	b.mu.Lock()
@@ -260,9 +258,8 @@ func (b *Broker) removeSubscription(ctx context.Context, name string) error {
 		s.remove()
 		s.stop()
 	}
-	e := b.engine.Load()
-	if err := e.cursors.Purge(ctx, jetstream.WithPurgeSubject(cursorsPrefix+token(name))); err != nil {
-		return unavailable("the cursor of subscription %s is not removed: %v", name, e.explain(err))
+	if err := b.engine.Load().dropCursor(ctx, name); err != nil {
+		return err
 	}
 	if s == nil {
 		return nil

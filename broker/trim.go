@@ -47,7 +47,7 @@ func (b *Broker) trim(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
-	if err := b.trimSnapshots(ctx, now); err != nil {
+	if err := b.trimSnapshots(now); err != nil {
 		return err
 	}
 	return b.trimTopics(ctx, now)
@@ -161,7 +161,7 @@ func (b *Broker) trimBacklog(ctx context.Context, s *subscription, now time.Time
 }
 
 // trimSnapshots removes snapshots that expired.
-func (b *Broker) trimSnapshots(ctx context.Context, now time.Time) error {
+func (b *Broker) trimSnapshots(now time.Time) error {
 	b.installing.Lock()
 	defer b.installing.Unlock()
 	b.mu.Lock()
@@ -173,7 +173,7 @@ func (b *Broker) trimSnapshots(ctx context.Context, now time.Time) error {
 	}
 	b.mu.Unlock()
 	for _, name := range over {
-		if err := b.removeSnapshot(ctx, name); err != nil {
+		if err := b.removeSnapshot(name); err != nil {
 			return err
 		}
 	}
@@ -324,7 +324,7 @@ func (b *Broker) forget(ctx context.Context, s *subscription) {
 		return
 	}
 	if created {
-		if err := b.erase(ctx, kindSubscription, s.name); err != nil {
+		if err := b.erase(kindSubscription, s.name); err != nil {
 			b.config.Log.Warn("a subscription expired", "subscription", s.name, "error", err)
 			return
 		}
@@ -350,7 +350,7 @@ func (b *Broker) purgeTopic(ctx context.Context, name string) error {
 		err = l.purge(ctx, name)
 	}
 	if err == nil {
-		err = b.noteClass(ctx, name, fleet.DurabilityDisk)
+		err = b.noteClass(name, fleet.DurabilityDisk)
 	}
 	if err != nil {
 		return unavailable("the messages of topic %s are not removed: %v", name, err)
