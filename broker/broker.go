@@ -30,6 +30,7 @@ type Broker struct {
 	policy    atomic.Pointer[policy]
 	commits   [len(classes)]commits
 	flush     flusher
+	settler   settler
 	bodies    *semaphore.Weighted // bytes of publishes in memory
 	schedules *schedules
 	ticked    chan struct{} // a cron schedule changed
@@ -67,6 +68,7 @@ func New(c Config) (*Broker, error) {
 	for i := range b.commits {
 		b.commits[i].wake = make(chan struct{}, 1)
 	}
+	b.settler.wake, b.settler.much = make(chan struct{}, 1), make(chan struct{}, 1)
 	b.schedules, b.ticked = newSchedules(), make(chan struct{}, 1)
 	b.epoch = uint64(rand.Uint32())
 	b.delivering, b.cutOff = context.WithCancel(context.Background())
@@ -131,6 +133,8 @@ func (b *Broker) Run(ctx context.Context) error {
 	for _, class := range classes {
 		commits.Go(func() { b.commitLoop(class) })
 	}
+	settling, stopSettling := context.WithCancel(context.Background())
+	loops.Go(func() { b.settleLoop(settling) }) // commits may wait for it
 	loops.Go(func() { b.flushLoop(background) })
 	loops.Go(func() { b.trimLoop(background) })
 	loops.Go(func() { b.recoverLoop(background) })
@@ -138,6 +142,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	loops.Go(func() { b.cronLoop(background) })
 	loops.Go(func() { _ = server.Serve(b.conns) })
 	b.running.Store(true)
+	b.settler.poke(0)
 	b.pumpAll()
 
 	<-ctx.Done()
@@ -147,6 +152,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	b.drain()
 	stop()
 	commits.Wait()
+	stopSettling()
 	b.closeServer(server)
 	loops.Wait()
 	err := errors.Join(b.saveCursors(), b.saveSchedules())
@@ -262,7 +268,7 @@ func (b *Broker) subscription(name, topicName string, fromStart bool) (*subscrip
 		c = cursor{name: name, floor: t.head, seq: t.last.seq + 1, used: time.Now()}
 	}
 	if !known && fromStart {
-		c.floor, c.seq = t.first.base, t.first.seq
+		c.floor, c.seq = t.oldestLocked().base, t.first.seq
 	}
 	t.head = max(t.head, c.floor)
 	sub = newSubscription(b, t, c)

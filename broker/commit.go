@@ -38,6 +38,7 @@ type group struct {
 	publishes []*publish
 	batch     *batch
 	message   message
+	log       *batch     // what goes to the topic's log: the batch, or one with what was ahead as well
 	keys      []eventKey // of its events, to be remembered
 }
 
@@ -137,8 +138,30 @@ func (b *Broker) commit(class fleet.Durability, groups []*group) {
 		}
 		return
 	}
+	ready := b.placeAll(e, class, groups)
+	if len(ready) == 0 {
+		return
+	}
+	err = b.write(e, l, class, ready)
+	if errors.Is(err, nats.ErrNoResponders) { // JetStream switched itself off
+		e.fail(&writeError{"JetStream does not answer any more: it is out of resources"})
+	}
+	for _, g := range ready {
+		if err != nil {
+			g.topic.wrote()
+			g.answer(b.refusal(g.topic, err))
+			continue
+		}
+		if class == scheduleClass {
+			b.schedules.committed(g.batch)
+		}
+		g.settle()
+	}
+}
+
+// placeAll places groups, and returns those that are to be written; the others are answered, or queued again.
+func (b *Broker) placeAll(e *engine, class fleet.Durability, groups []*group) []*group {
 	ready := groups[:0]
-	var msgs []message
 	for _, g := range groups {
 		err := b.place(e, class, g)
 		if errors.Is(err, errMoved) {
@@ -153,30 +176,36 @@ func (b *Broker) commit(class fleet.Durability, groups []*group) {
 			g.answer(nil) // all of it was committed before
 			continue
 		}
-		ready, msgs = append(ready, g), append(msgs, g.message)
+		ready = append(ready, g)
 	}
-	if len(ready) == 0 {
-		return
+	return ready
+}
+
+// write makes groups durable, all or none: one goes to its topic's log; several go to the write-ahead log, where the lane has one.
+func (b *Broker) write(e *engine, l *lane, class fleet.Durability, ready []*group) error {
+	if l.wal != nil && (len(ready) > 1 || !ready[0].claim()) {
+		err := l.wal.store(ready)
+		b.settler.poke(l.wal.held())
+		return err
 	}
-	first, err := l.store(msgs)
+	msgs := make([]message, 0, len(ready))
+	for _, g := range ready {
+		msgs = append(msgs, g.message)
+	}
+	first, err := b.store(e, l, class, msgs)
+	for i, g := range ready {
+		g.logged(first+uint64(i), err)
+	}
+	return err
+}
+
+// store writes messages of one stream, all or none, and makes room for them where it is full.
+func (b *Broker) store(e *engine, l *lane, class fleet.Durability, msgs []message) (first uint64, err error) {
+	first, err = l.store(msgs)
 	if quotaExceeded(err) && b.makeRoom(e, class) {
 		first, err = l.store(msgs)
 	}
-	if errors.Is(err, nats.ErrNoResponders) { // JetStream switched itself off
-		e.fail(&writeError{"JetStream does not answer any more: it is out of resources"})
-	}
-	for i, g := range ready {
-		if err != nil {
-			g.topic.wrote()
-			g.answer(b.refusal(g.topic, err))
-			continue
-		}
-		g.batch.seq = first + uint64(i)
-		if class == scheduleClass {
-			b.schedules.committed(g.batch)
-		}
-		g.settle()
-	}
+	return first, err
 }
 
 // errMoved: the topic has another durability class now.
@@ -227,6 +256,7 @@ func (b *Broker) place(e *engine, class fleet.Durability, g *group) error {
 	g.batch.count = uint64(len(encoded))
 	g.message = message{t.lane.subject(t.name), g.batch.encode(encoded)}
 	g.batch.size = len(g.message.data)
+	g.log = g.batch
 	if g.batch.count == 0 {
 		t.writing = true
 		return nil // a marker, on the way to free space

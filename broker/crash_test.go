@@ -26,8 +26,11 @@ import (
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("BROKER_CRASH_DIR"); dir != "" {
 		run := func() error { return crashing(dir, os.Getenv("BROKER_CRASH_RECEIVER")) }
-		if os.Getenv("BROKER_CRASH_RECEIVER") == "pull" {
+		switch os.Getenv("BROKER_CRASH_RECEIVER") {
+		case "pull":
 			run = func() error { return pulling(dir) }
+		case "topics":
+			run = func() error { return flooding(dir) }
 		}
 		if err := run(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -151,6 +154,13 @@ func crashes() int {
 // killOne runs a broker, kills it after some acknowledgements, and returns their ids.
 func killOne(t *testing.T, dir, receiver string) (acked []string) {
 	t.Helper()
+	after := 50 + rand.IntN(1500)
+	return killWhen(t, dir, receiver, func(lines int) bool { return lines == after })
+}
+
+// killWhen runs a broker, kills it when it wrote a line of which now is true, and returns the lines.
+func killWhen(t *testing.T, dir, receiver string, now func(lines int) bool) (acked []string) {
+	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
 	cmd.Env = append(os.Environ(), "BROKER_CRASH_DIR="+dir, "BROKER_CRASH_RECEIVER="+receiver)
 	var failure strings.Builder
@@ -163,9 +173,9 @@ func killOne(t *testing.T, dir, receiver string) (acked []string) {
 		t.Fatal(err)
 	}
 	lines := bufio.NewScanner(out)
-	for after := 50 + rand.IntN(1500); lines.Scan(); {
+	for lines.Scan() {
 		acked = append(acked, lines.Text()) // a line is written whole: what a kill cuts off was never scanned with its end
-		if len(acked) == after {
+		if now(len(acked)) {
 			_ = cmd.Process.Signal(syscall.SIGKILL)
 		}
 	}

@@ -79,8 +79,23 @@ func (t *topic) recallLocked(ctx context.Context) error {
 	}
 	r := newRecent()
 	since := time.Now().Add(-dedupTime)
+	if err := t.recallLogLocked(ctx, r, since); err != nil {
+		return err
+	}
+	for _, a := range t.ahead {
+		b, err := t.openedLocked(a)
+		if err != nil {
+			return err
+		}
+		r.addAll(b)
+	}
+	t.recent = r
+	return nil
+}
+
+// recallLogLocked reads the events since a time from the topic's log.
+func (t *topic) recallLogLocked(ctx context.Context, r *recent, since time.Time) error {
 	if t.last.seq == 0 || t.last.time.Before(since) {
-		t.recent = r
 		return nil
 	}
 	b, err := t.searchLocked(ctx, func(b *batch) bool { return !b.time.Before(since) })
@@ -88,17 +103,19 @@ func (t *topic) recallLocked(ctx context.Context) error {
 		if b, err = t.lane.batchFrom(ctx, t, b.seq, true); err != nil || b == nil {
 			break
 		}
-		for _, rec := range b.records {
-			if !rec.plain && rec.only == "" {
-				r.add(rec.Event.key(), b.time)
-			}
-		}
+		r.addAll(b)
 		b, err = t.lane.batchFrom(ctx, t, b.seq+1, false)
 	}
-	if err == nil {
-		t.recent = r
-	}
 	return err
+}
+
+// addAll remembers the events of a batch.
+func (r *recent) addAll(b *batch) {
+	for _, rec := range b.records {
+		if !rec.plain && rec.only == "" {
+			r.add(rec.Event.key(), rec.time)
+		}
+	}
 }
 
 // freshLocked leaves out of a group what the topic took already, and what is twice in it. The caller holds t.mu.

@@ -116,7 +116,7 @@ func serverOptions(c *Config) *server.Options {
 		StoreDir:               c.Dir,
 		SyncAlways:             true,
 		JetStreamMaxMemory:     c.MaxMemory,
-		JetStreamMaxStore:      2*c.MaxStore + c.MaxDead + 4*smallStore,
+		JetStreamMaxStore:      2*c.MaxStore + c.MaxDead + 6*smallStore,
 		DisableJetStreamBanner: true,
 	}
 }

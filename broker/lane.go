@@ -37,6 +37,7 @@ type lane struct {
 	conn   *nats.Conn
 	events jetstream.Stream
 	batch  atomic.Uint64
+	wal    *wal // nil: every topic's batch is written to its own log at once
 }
 
 // lanes are an engine's, each opened when it is first asked for.
@@ -94,7 +95,12 @@ func (e *engine) openLane(ctx context.Context, class fleet.Durability) (*lane, e
 	config.MaxMsgsPerSubject, config.MaxConsumers, config.Discard = -1, -1, jetstream.DiscardNew
 	config.AllowDirect, config.AllowAtomicPublish = true, true
 	var err error
-	l.events, err = js.CreateOrUpdateStream(ctx, config)
+	if l.events, err = js.CreateOrUpdateStream(ctx, config); err != nil {
+		return nil, err
+	}
+	if class == fleet.DurabilityDisk {
+		l.wal, err = e.openWAL(ctx)
+	}
 	return l, err
 }
 

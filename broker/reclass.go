@@ -47,6 +47,9 @@ func (b *Broker) reclass(ctx context.Context, name string, class fleet.Durabilit
 	defer t.mu.Unlock()
 	t.holdLocked()
 	defer t.releaseLocked()
+	if err := b.settleLocked(e, t); err != nil {
+		return err
+	}
 	if err := c.pass(ctx); err != nil {
 		return err
 	}
@@ -122,9 +125,10 @@ func (c *copying) one(ctx context.Context) error {
 		}
 	}
 	if c.merged == nil {
-		c.merged = &batch{base: b.base, time: b.time, bytes: max(b.bytes, c.bytes)}
+		c.merged = &batch{base: b.base, bytes: max(b.bytes, c.bytes)}
 	}
 	c.merged.count += b.count
+	c.merged.time = b.time
 	c.size += len(m.Data)
 	return fields(m.Data, func(f field) error {
 		if f.number == 5 {
@@ -150,8 +154,13 @@ func (c *copying) flush() error {
 
 func (l *lane) subject(name string) string { return l.prefix + token(name) }
 
-// purge removes what a lane has of a topic.
+// purge removes what a lane has of a topic, of which nothing is being written.
 func (l *lane) purge(ctx context.Context, name string) error {
+	if l.wal != nil {
+		if err := l.wal.forget(name); err != nil {
+			return fmt.Errorf("removing what is ahead of topic %s: %w", name, err)
+		}
+	}
 	if err := l.events.Purge(ctx, jetstream.WithPurgeSubject(l.subject(name))); err != nil {
 		return fmt.Errorf("removing the old copy of topic %s: %w", name, l.engine.explain(err))
 	}

@@ -66,6 +66,7 @@ type batch struct {
 	size    int      // encoded
 	seq     uint64   // in the stream; not encoded
 	matches *matches // of filters; nil without records
+	data    []byte   // the encoded batch, where it is ahead of its topic's log
 }
 
 // end is the offset after the last record.

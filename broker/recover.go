@@ -74,6 +74,7 @@ func (b *Broker) adopt(e *engine) {
 		t.mu.Unlock()
 	}
 	b.flush.poke()
+	b.settler.poke(0)
 	b.pumpAll()
 }
 

@@ -374,7 +374,7 @@ func (b *Broker) readScheduled(offset uint64, last **batch) (*record, error) {
 		return nil, nil
 	}
 	if *last == nil || (*last).seq != at.seq {
-		read, err := b.read(s.topic, at.seq)
+		read, err := b.read(s.topic, at.seq, at.base)
 		if err != nil {
 			return nil, err
 		}

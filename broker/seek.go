@@ -60,14 +60,27 @@ func (b *Broker) offsetAt(ctx context.Context, t *topic, at time.Time) (offset, 
 		return 0, 0, unavailable("%v", err)
 	}
 	if t.last.seq == 0 || t.last.time.Before(at) {
+		for _, a := range t.ahead {
+			if !a.time.Before(at) {
+				return a.base, t.last.seq + 1, nil
+			}
+		}
 		return t.head, t.last.seq + 1, nil
 	}
 	first, err := t.searchLocked(ctx, func(b *batch) bool { return !b.time.Before(at) })
+	if err == nil && first != nil {
+		first, err = t.lane.batchFrom(ctx, t, first.seq, true)
+	}
 	if err != nil {
 		return 0, 0, unavailable("topic %s cannot be read: %v", t.name, err)
 	}
 	if first == nil {
 		return t.head, t.last.seq + 1, nil
+	}
+	for i, r := range first.records { // of a merged batch each has the time of its own commit
+		if !r.time.Before(at) {
+			return first.base + uint64(i), first.seq, nil
+		}
 	}
 	return first.base, first.seq, nil
 }

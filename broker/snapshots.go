@@ -92,19 +92,14 @@ func (b *Broker) oldestUnsettled(s *subscription) (time.Time, error) {
 	if floor >= head {
 		return time.Time{}, nil
 	}
-	for {
-		batch, err := b.read(s.topic, seq)
-		if err != nil {
-			return time.Time{}, unavailable("topic %s cannot be read: %v", s.topic.name, err)
-		}
-		if batch == nil {
-			return time.Time{}, nil
-		}
-		if batch.end() > floor {
-			return batch.time, nil
-		}
-		seq = batch.seq + 1
+	batch, err := b.read(s.topic, seq, floor)
+	if err != nil {
+		return time.Time{}, unavailable("topic %s cannot be read: %v", s.topic.name, err)
 	}
+	if batch == nil {
+		return time.Time{}, nil
+	}
+	return batch.records[max(floor, batch.base)-batch.base].time, nil
 }
 
 // Snapshot returns the snapshot of that name.

@@ -35,8 +35,9 @@ func (b *Broker) topicStatus(t *topic, p *policy) fleet.TopicStatus {
 		out.Stopped = err.Error()
 	}
 	out.Published, out.Bytes = t.head, t.keptBytesLocked()
-	out.Retained = t.head - min(t.head, t.first.base)
-	out.Oldest, out.Last = timeOf(&t.first), timeOf(&t.last)
+	oldest := t.oldestLocked()
+	out.Retained = t.head - min(t.head, oldest.base)
+	out.Oldest, out.Last = oldest.time, t.newestLocked()
 	if t.stopped != "" {
 		out.Stopped = t.stopped
 	}

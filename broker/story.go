@@ -21,9 +21,7 @@ func (b *Broker) Story(ctx context.Context, topicName string, offset uint64) (fl
 	r := got.records[offset-got.base]
 	id := strconv.FormatUint(offset, 10)
 	m := r.message(id)
-	m.PublishTime = got.time
-	out := fleet.MessageStory{Message: m.Shown(topicName), Bytes: len(r.Data), Group: fleet.CommitGroup{
-		First: strconv.FormatUint(got.base, 10), Count: len(got.records), Sequence: got.seq, Time: got.time}}
+	out := fleet.MessageStory{Message: m.Shown(topicName), Bytes: len(r.Data), Group: got.groupOf(offset)}
 	out.Message.Data = nil
 	for _, s := range b.subscriptions() {
 		if s.topic == t && (r.only == "" || r.only == s.name) {
@@ -44,6 +42,9 @@ func (b *Broker) batchOf(ctx context.Context, t *topic, offset uint64) (*batch, 
 	if offset >= t.head {
 		return nil, notFound("topic %s has no message %d yet: the next one is %d", t.name, offset, t.head)
 	}
+	if a := t.aheadAtLocked(offset); a != nil {
+		return decodeBatch(t.name, a.data, true)
+	}
 	found, err := t.searchLocked(ctx, func(b *batch) bool { return b.end() > offset })
 	if err == nil && found != nil {
 		found, err = t.lane.batchFrom(ctx, t, found.seq, true)
@@ -55,6 +56,20 @@ func (b *Broker) batchOf(ctx context.Context, t *topic, offset uint64) (*batch, 
 		return nil, notFound("message %d of topic %s is no longer kept: retention removed it", offset, t.name)
 	}
 	return found, nil
+}
+
+// groupOf is the commit group of a message. Where several were merged, the records of one have one time.
+func (b *batch) groupOf(offset uint64) fleet.CommitGroup {
+	first := offset - b.base
+	at := b.records[first].time
+	last := first
+	for first > 0 && b.records[first-1].time.Equal(at) {
+		first--
+	}
+	for last+1 < uint64(len(b.records)) && b.records[last+1].time.Equal(at) {
+		last++
+	}
+	return fleet.CommitGroup{First: strconv.FormatUint(b.base+first, 10), Count: int(last - first + 1), Sequence: b.seq, Time: at}
 }
 
 // fate says where a subscription stands with a message.

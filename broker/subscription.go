@@ -210,9 +210,9 @@ func (s *subscription) setTimerLocked() {
 // fetch reads the next batch of a subscription that is behind.
 func (s *subscription) fetch() {
 	s.mu.Lock()
-	seq, turn := s.window.nextSeq, s.window.cursor.turn
+	seq, next, head, turn := s.window.nextSeq, s.window.next, s.window.head, s.window.cursor.turn
 	s.mu.Unlock()
-	b, err := s.b.read(s.topic, seq)
+	b, err := s.b.read(s.topic, seq, next)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fetching = false
@@ -225,25 +225,22 @@ func (s *subscription) fetch() {
 		s.timer.Reset(readAgain)
 		return
 	}
-	s.fetchedLocked(b)
+	s.fetchedLocked(b, head)
 	s.pumpLocked()
 }
 
 // readAgain is how long a subscription waits after its topic could not be read.
 const readAgain = 2 * time.Second
 
-// fetchedLocked takes what was read: nil where the topic has nothing from there on.
-func (s *subscription) fetchedLocked(b *batch) {
+// fetchedLocked takes what was read: nil where the topic has nothing from there on up to head, as it was then.
+func (s *subscription) fetchedLocked(b *batch, head uint64) {
 	w := s.window
 	if b == nil {
-		s.skipLocked(w.head)
+		s.skipLocked(head)
 		return
 	}
 	if b.base > w.next {
 		s.skipLocked(b.base)
-	}
-	if b.end() <= w.next {
-		w.nextSeq = max(w.nextSeq, b.seq+1)
 	}
 	w.add(b)
 	if w.limits.filter != nil {
@@ -277,7 +274,7 @@ func (s *subscription) load(g grant) (*record, outcome) {
 	if g.record != nil {
 		return g.record, outcome{}
 	}
-	b, err := s.b.read(s.topic, g.seq)
+	b, err := s.b.read(s.topic, g.seq, g.offset)
 	if err != nil {
 		return nil, outcome{fate: unread, text: "reading the message again: " + err.Error()}
 	}

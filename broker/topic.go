@@ -25,6 +25,8 @@ type topic struct {
 	bytes  uint64           // that its batches took, ever
 	last   batch            // the newest, without records; its seq is 0 in an empty topic
 	first  batch            // the oldest that is kept
+	wal    *wal             // of loaded's lane
+	ahead  []*batch         // encoded: what the write-ahead log has and the topic's own does not yet, in order
 	subs   []*subscription
 	recent *recent // events that it took lately; nil: not read yet
 	tails  []*tail
@@ -32,9 +34,10 @@ type topic struct {
 	stopped string // why it refuses events
 
 	writing bool      // a batch has its offsets and is not settled yet
+	logging bool      // something is on its way to the topic's log
 	moving  bool      // to another durability class, or away: no batch gets offsets
 	gone    bool      // it was deleted
-	changed sync.Cond // of writing and moving
+	changed sync.Cond // of writing, logging and moving
 }
 
 func newTopic(name string, class fleet.Durability) *topic {
@@ -46,7 +49,7 @@ func newTopic(name string, class fleet.Durability) *topic {
 // holdLocked keeps batches out until releaseLocked, and waits for the one that is being written, which the log has only then.
 func (t *topic) holdLocked() {
 	t.moving = true
-	for t.writing {
+	for t.writing || t.logging {
 		t.changed.Wait()
 	}
 }
@@ -82,6 +85,7 @@ func (t *topic) loadLocked(ctx context.Context, e *engine) error {
 	if err != nil {
 		return fmt.Errorf("reading topic %s: %w", t.name, e.explain(err))
 	}
+	t.last, t.first, t.bytes = batch{}, batch{}, 0
 	if last != nil {
 		first, err := l.batchFrom(ctx, t, 1, false)
 		if err != nil || first == nil {
@@ -91,6 +95,7 @@ func (t *topic) loadLocked(ctx context.Context, e *engine) error {
 		t.head = max(t.head, last.end())
 		t.bytes = last.bytes + uint64(last.size)
 	}
+	t.lookAheadLocked(l.wal)
 	for _, s := range t.subs { // an offset that a cursor knows is never given again
 		t.head = max(t.head, s.floor())
 	}
@@ -98,15 +103,67 @@ func (t *topic) loadLocked(ctx context.Context, e *engine) error {
 	return nil
 }
 
-// appended notes a committed batch. The caller holds t.mu.
+// lookAheadLocked takes up what a write-ahead log has and the topic's own does not.
+func (t *topic) lookAheadLocked(w *wal) {
+	if t.wal != w {
+		t.wal, t.ahead = w, nil
+		if w != nil {
+			t.ahead = w.take(t.name)
+		}
+	}
+	t.dropAheadLocked()
+	for _, a := range t.ahead {
+		t.head = max(t.head, a.end())
+		t.bytes = max(t.bytes, a.bytes+uint64(a.size))
+	}
+}
+
+// dropAheadLocked forgets what the topic's log has by now.
+func (t *topic) dropAheadLocked() {
+	for len(t.ahead) > 0 && t.last.has(t.ahead[0]) {
+		t.ahead = t.ahead[1:]
+	}
+}
+
+// has reports whether a log whose last batch is b has another one of the topic: of markers, which have no records, the newest is enough.
+func (b *batch) has(other *batch) bool {
+	if b.seq == 0 || other.end() > b.end() {
+		return false
+	}
+	return other.count > 0 || !other.time.After(b.time)
+}
+
+// appendedLocked notes a committed batch. The caller holds t.mu.
 func (t *topic) appendedLocked(b *batch) {
 	t.head = b.end()
-	t.bytes = b.bytes + uint64(b.size)
+	t.bytes = max(t.bytes, b.bytes+uint64(b.size))
+	t.stopped = ""
+}
+
+// loggedLocked notes a batch that the topic's log has now. The caller holds t.mu.
+func (t *topic) loggedLocked(b *batch) {
 	t.last = batch{base: b.base, count: b.count, bytes: b.bytes, time: b.time, size: b.size, seq: b.seq}
 	if t.first.seq == 0 {
 		t.first = t.last
 	}
-	t.stopped = ""
+	t.bytes = max(t.bytes, b.bytes+uint64(b.size))
+	t.dropAheadLocked()
+}
+
+// newestLocked is when the topic's newest batch was committed; zero where it has none.
+func (t *topic) newestLocked() time.Time {
+	if n := len(t.ahead); n > 0 {
+		return t.ahead[n-1].time
+	}
+	return timeOf(&t.last)
+}
+
+// oldestLocked is the oldest batch that the topic keeps; the zero value where it has none.
+func (t *topic) oldestLocked() batch {
+	if t.first.seq == 0 && len(t.ahead) > 0 {
+		return *t.ahead[0]
+	}
+	return t.first
 }
 
 // keptBytes is what the topic's batches take on disk. The caller holds t.mu.
@@ -134,17 +191,37 @@ func (b *Broker) passedLocked(t *topic) (offset uint64, slowest string) {
 	return offset, slowest
 }
 
-// read returns the first batch of a topic at or after a sequence with its records, or nil.
-func (b *Broker) read(t *topic, seq uint64) (*batch, error) {
+// read returns the first batch of a topic that ends after an offset, with its records, or nil. It looks in the topic's log from a sequence
+// on: that must not be later than where the offset lies.
+func (b *Broker) read(t *topic, seq, offset uint64) (*batch, error) {
 	e := b.engine.Load()
 	t.mu.Lock()
-	err := t.loadLocked(e.ctx, e)
-	l := t.lane
-	t.mu.Unlock()
-	if err != nil {
+	if err := t.loadLocked(e.ctx, e); err != nil {
+		t.mu.Unlock()
 		return nil, err
 	}
-	return l.batchFrom(e.ctx, t, seq, true)
+	l := t.lane
+	if a := t.aheadAtLocked(offset); a != nil { // else its log has it now, or nothing has
+		defer t.mu.Unlock()
+		return t.openedLocked(a)
+	}
+	t.mu.Unlock()
+	return l.batchWith(e.ctx, t, seq, offset)
+}
+
+// batchWith returns the first batch of a topic's log, from a sequence on, that ends after an offset, with its records, or nil.
+func (l *lane) batchWith(ctx context.Context, t *topic, seq, offset uint64) (*batch, error) {
+	for {
+		m, err := l.events.GetMsg(ctx, max(seq, 1), jetstream.WithGetMsgSubject(l.subject(t.name)))
+		b, err := readBatch(t, m, err, false)
+		if err != nil || b == nil {
+			return nil, err
+		}
+		if b.end() > offset {
+			return readBatch(t, m, nil, true)
+		}
+		seq = b.seq + 1
+	}
 }
 
 // lastBatch returns the newest batch of a topic without its records, or nil.

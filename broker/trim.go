@@ -185,7 +185,7 @@ func (b *Broker) trimSnapshots(now time.Time) error {
 func (b *Broker) trimTopic(ctx context.Context, e *engine, t *topic, cutoff time.Time) error {
 	t.mu.Lock()
 	err := t.loadLocked(ctx, e)
-	old, all := t.first.time.Before(cutoff), t.last.time.Before(cutoff)
+	old, all := t.first.time.Before(cutoff), t.newestLocked().Before(cutoff)
 	marked := t.first.seq == t.last.seq && t.last.count == 0
 	t.mu.Unlock()
 	if err != nil || !old || marked {
@@ -360,6 +360,6 @@ func (b *Broker) purgeTopic(ctx context.Context, name string) error {
 	delete(b.catalog.classes, name)
 	b.mu.Unlock()
 	t.gone = true
-	t.head, t.bytes, t.first, t.last, t.recent = 0, 0, batch{}, batch{}, nil
+	t.head, t.bytes, t.first, t.last, t.recent, t.ahead = 0, 0, batch{}, batch{}, nil, nil
 	return nil
 }

@@ -20,6 +20,14 @@ func messageID(id string) (topic string, offset uint64, ok bool) {
 	return topic, offset, ok && err == nil && topic != ""
 }
 
+// placeOf says where a group lies.
+func placeOf(g *fleet.CommitGroup) string {
+	if g.Sequence == 0 {
+		return "in the write-ahead log"
+	}
+	return fmt.Sprintf("JetStream's message %d", g.Sequence)
+}
+
 // whyMessage tells what became of one message, and of the requests that it made.
 func (a *app) whyMessage(ctx context.Context, c *api.Client, topic string, offset uint64) error {
 	story, err := c.Explain(ctx, topic, offset)
@@ -29,7 +37,7 @@ func (a *app) whyMessage(ctx context.Context, c *api.Client, topic string, offse
 	s, m, g := a.styleOf(a.out), &story.Message, &story.Group
 	fmt.Fprintf(a.out, "%s  message %s of the topic %s\n", m.Published.Local().Format("2006-01-02 15:04:05.000"), s.bold(m.ID), s.bold(m.Topic))
 	fmt.Fprintf(a.out, "%s published it: %s of data, request %s.\n", publisher(m), plural(story.Bytes, "byte"), m.RequestID)
-	fmt.Fprintf(a.out, "It became durable in a group of %s, the first of which is %s (JetStream's message %d).\n", plural(g.Count, "message"), g.First, g.Sequence)
+	fmt.Fprintf(a.out, "It became durable in a group of %s, the first of which is %s (%s).\n", plural(g.Count, "message"), g.First, placeOf(g))
 	if len(story.Subscriptions) == 0 {
 		fmt.Fprintln(a.out, "The topic has no subscription.")
 	}

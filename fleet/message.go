@@ -50,7 +50,7 @@ type MessageStory struct {
 type CommitGroup struct {
 	First    string    `json:"first"` // id of its first message
 	Count    int       `json:"count"`
-	Sequence uint64    `json:"sequence"` // of the JetStream message that holds it
+	Sequence uint64    `json:"sequence"` // of the JetStream message of the topic's log that holds it; 0: only the write-ahead log has it yet
 	Time     time.Time `json:"time"`
 }
 
