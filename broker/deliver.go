@@ -38,8 +38,9 @@ func (b *Broker) attempt(s *subscription, g grant, r *record, to target, deadlin
 	e := r.event(g.idOf(r))
 	seen := &fleet.Observation{
 		Kind: fleet.KindDelivery, RequestID: r.RequestID, Time: start, Duration: time.Since(start),
-		Caller: fleet.Events, Callee: to.service, Protocol: fleet.HTTP, Method: http.MethodPost, Path: to.path,
-		Topic: s.topic.name, Event: e.ID, Subscription: s.name, Delivery: int32(g.attempt), Status: o.status, BytesIn: int64(len(r.Data)), Reason: o.reason,
+		Caller: fleet.Events, Callee: to.service, Protocol: to.protocol(), Method: http.MethodPost, Path: to.path,
+		Topic: s.topic.name, Event: e.ID, Subscription: s.name, Delivery: int32(g.attempt),
+		Status: o.status, GRPCStatus: o.grpcStatus, BytesIn: int64(len(r.Data)), Reason: o.reason,
 		Detail: fmt.Sprintf("attempt %d of event %s%s", g.attempt, e.ID, after(o.text)),
 	}
 	own.note(seen)
@@ -57,7 +58,11 @@ func after(text string) string {
 // post is the exchange with the receiver.
 func (b *Broker) post(ctx context.Context, g grant, r *record, to target, own *traceSpan, deadline time.Duration) outcome {
 	to.project = b.policy.Load().fleet
-	req, err := pushRequest(ctx, g, r, to, own)
+	request := pushRequest
+	if to.grpc {
+		request = callRequest
+	}
+	req, err := request(ctx, g, r, to, own)
 	if err == nil {
 		err = b.authenticate(req, &to)
 	}
@@ -69,6 +74,9 @@ func (b *Broker) post(ctx context.Context, g grant, r *record, to target, own *t
 		return transportOutcome(ctx, err, deadline)
 	}
 	defer resp.Body.Close()
+	if to.grpc {
+		return callOutcome(ctx, resp, deadline)
+	}
 	o := judge(resp, time.Now())
 	if o.fate != acked {
 		head, _ := io.ReadAll(io.LimitReader(resp.Body, errorBytes))
@@ -104,17 +112,24 @@ func judge(resp *http.Response, now time.Time) outcome {
 		return o
 	}
 	o.fate = failed
-	switch fleet.Reason(o.reason) {
-	case fleet.ReasonTimeout, fleet.ReasonUpstreamReset, fleet.ReasonUpstreamMalformed, fleet.ReasonTooLarge, fleet.ReasonTooSlow:
-		return o
-	case "":
+	if !reached(o.reason) {
+		o.fate = unreachable
+	}
+	if o.reason == "" {
 		o.retryAfter = retryAfter(resp.Header.Get("Retry-After"), now)
 		o.hold = resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable
 		o.overload = o.hold
-		return o
 	}
-	o.fate = unreachable
 	return o
+}
+
+// reached reports whether the receiver may have seen what was answered with that Shoal-Reason.
+func reached(reason string) bool {
+	switch fleet.Reason(reason) {
+	case "", fleet.ReasonTimeout, fleet.ReasonUpstreamReset, fleet.ReasonUpstreamMalformed, fleet.ReasonTooLarge, fleet.ReasonTooSlow:
+		return true
+	}
+	return false
 }
 
 // transportOutcome says what an exchange that gave no answer means.

@@ -84,7 +84,10 @@ func place(s *fleet.Service, section string, entry int) string {
 
 func newTarget(s *fleet.Service, sub fleet.Subscription) target {
 	t := target{service: s.Name, host: s.Name, path: sub.Path, version: s.Version, runs: s.Deployed || len(s.Endpoints) > 0,
-		subscription: s.Name + "." + sub.Topic, format: cmp.Or(sub.Format, fleet.FormatCloudEvents)}
+		subscription: s.Name + "." + sub.Topic, grpc: sub.GRPC, format: cmp.Or(sub.Format, fleet.FormatCloudEvents)}
+	if sub.GRPC {
+		t.format = cmp.Or(sub.Format, fleet.FormatData)
+	}
 	if sub.Port != 0 {
 		t.host += ":" + strconv.Itoa(int(sub.Port))
 	}

@@ -28,6 +28,11 @@ func pushRequest(ctx context.Context, g grant, r *record, to target, own *traceS
 	default:
 		eventHeader(header, r.event(g.idOf(r)))
 	}
+	return requestOf(ctx, g, r, to, own, header, body)
+}
+
+// requestOf is a push with the fields that every push has.
+func requestOf(ctx context.Context, g grant, r *record, to target, own *traceSpan, header http.Header, body []byte) (*http.Request, error) {
 	given := map[string]string{"Traceparent": own.traceparent(), "Tracestate": r.Tracestate, "X-Request-Id": r.RequestID}
 	for name, value := range given {
 		if value != "" {

@@ -13,6 +13,7 @@ type target struct {
 	scheme  string // http, also where empty; or https
 	host    string // the service, with a port where the manifest names one
 	path    string // and a query, if any
+	grpc    bool   // path is a method of gRPC, and a push a unary call
 	version uint64 // of the service in the snapshot
 	runs    bool   // false: the service is not deployed, nothing is tried
 
@@ -30,6 +31,13 @@ func (t *target) url() string {
 	return scheme + "://" + t.host + t.path
 }
 
+func (t *target) protocol() fleet.Protocol {
+	if t.grpc {
+		return fleet.GRPC
+	}
+	return fleet.HTTP
+}
+
 // resource is the full name of the subscription.
 func (t *target) resource() string {
 	return "projects/" + t.project + "/subscriptions/" + t.subscription
@@ -45,7 +53,7 @@ func (p *PushConfig) target() (target, error) {
 		return target{}, fmt.Errorf("the endpoint %q is no http or https URL with a host: write http://SERVICE/PATH", p.Endpoint)
 	}
 	switch p.Format {
-	case "", fleet.FormatPubSub, fleet.FormatCloudEvents:
+	case "", fleet.FormatPubSub, fleet.FormatCloudEvents, fleet.FormatData:
 	default:
 		return target{}, fmt.Errorf("format %q: use %s or %s", p.Format, fleet.FormatPubSub, fleet.FormatCloudEvents)
 	}

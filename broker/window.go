@@ -120,7 +120,8 @@ const (
 // outcome is the end of an attempt.
 type outcome struct {
 	fate       fate
-	status     int
+	status     int           // of HTTP
+	grpcStatus int           // of gRPC, where that answered
 	reason     string        // Shoal-Reason, or what went wrong
 	text       string        // a line for people
 	retryAfter time.Duration // the receiver's wish; 0: none

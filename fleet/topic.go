@@ -95,7 +95,9 @@ type Subscription struct {
 	Method string `json:"method,omitempty"` // POST
 	Path   string `json:"path,omitempty"`
 	Port   uint16 `json:"port,omitempty"` // 0: the default port
-	// Format is what a push holds. Default: [FormatCloudEvents].
+	// GRPC: the push is a unary call of gRPC, and Path its method, /package.Service/Method.
+	GRPC bool `json:"grpc,omitempty"`
+	// Format is what a push holds. Default: [FormatCloudEvents], or [FormatData] by gRPC.
 	Format string `json:"format,omitempty"`
 	Pull   bool   `json:"pull,omitempty"` // the service may pull, besides or instead of push
 
@@ -114,6 +116,7 @@ type Subscription struct {
 
 // Formats of a push.
 const (
-	FormatCloudEvents = "cloudevents" // CloudEvents 1.0 in binary mode
-	FormatPubSub      = "pubsub"      // the JSON envelope of Pub/Sub's push
+	FormatCloudEvents = "cloudevents" // CloudEvents 1.0 in binary mode; by gRPC the message io.cloudevents.v1.CloudEvent
+	FormatPubSub      = "pubsub"      // the JSON envelope of Pub/Sub's push; by gRPC the message google.pubsub.v1.PubsubMessage
+	FormatData        = "data"        // by gRPC alone: the data are the method's own request message
 )

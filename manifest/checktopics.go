@@ -14,8 +14,14 @@ func (p *parse) checkSubscription(s *fleet.Subscription, listens bool) {
 	path := "subscribes." + s.Topic
 	fail := func(option, message, hint string) { p.fail(p.where(path+option), message, hint) }
 	if s.Path == "" && !s.Pull {
-		fail("", fmt.Sprintf("`%s` says not where messages go", path), "add `push: POST /events` or `pull: true`")
+		fail("", fmt.Sprintf("`%s` says not where messages go", path), "add `push: POST /events`, `grpc: package.Service/Method` or `pull: true`")
 		return
+	}
+	if s.GRPC && p.has(path+".push") {
+		fail(".grpc", "each message is delivered once: by `push` or by `grpc`", "keep one of the two")
+	}
+	if s.Format == fleet.FormatData && s.Path != "" && !s.GRPC {
+		fail(".format", "`data` is a request of gRPC's, and `push` is of HTTP", "remove it, or deliver by `grpc: package.Service/Method`")
 	}
 	for _, option := range []string{"format", "concurrency"} {
 		if s.Path == "" && p.has(path+"."+option) {
@@ -38,8 +44,27 @@ func (p *parse) checkPush(s *fleet.Subscription, path string, listens bool) {
 		p.fail(p.where("subscribes"), "`subscribes` delivers to a port, and `listen` has none", "add `listen: {8080: http}`, or receive by `pull`")
 		return
 	}
+	if s.GRPC && s.Port == 0 {
+		p.checkGRPCPort(s, path)
+	}
 	if _, ok := p.manifest.Port(s.Port); s.Port != 0 && !ok {
 		p.fail(p.where(path), fmt.Sprintf("the service does not listen on %d", s.Port), fmt.Sprintf("add it to `listen`: `%d: http`", s.Port))
+	}
+}
+
+// checkGRPCPort finds the port of deliveries by gRPC that name none: the only one that is declared for gRPC, else the default port.
+func (p *parse) checkGRPCPort(s *fleet.Subscription, path string) {
+	var ports []uint16
+	for _, port := range p.manifest.Ports {
+		if port.Protocol == fleet.GRPC {
+			ports = append(ports, port.Number)
+		}
+	}
+	if d, ok := p.manifest.DefaultPort(); len(ports) > 1 && (!ok || d.Protocol != fleet.GRPC) {
+		p.fail(p.where(path+".grpc"), "the service has more than one `grpc` port", fmt.Sprintf("name one: `:%d%s`", ports[0], s.Path))
+	}
+	if len(ports) == 1 {
+		s.Port = ports[0]
 	}
 }
 

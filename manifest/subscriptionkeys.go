@@ -3,6 +3,7 @@ package manifest
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -25,14 +26,16 @@ func subscribesKey() key {
 }
 
 func subscriptionKeys() []key {
-	formats := []string{fleet.FormatCloudEvents, fleet.FormatPubSub}
+	formats := []string{fleet.FormatCloudEvents, fleet.FormatPubSub, fleet.FormatData}
 	return []key{
 		{name: "push", shape: one(push()), example: "POST /events", fallback: "nothing is pushed",
 			doc: "The request by which messages are delivered. An answer of 2xx acknowledges."},
+		{name: "grpc", shape: one(grpcPush()), example: "shop.Mailer/OrderPlaced", fallback: "nothing is called",
+			doc: "The gRPC method by which messages are delivered, instead of `push`: `package.Service/Method`, or `:9090/package.Service/Method` for a port other than the only `grpc` one. The status OK acknowledges."},
 		{name: "pull", shape: one(truth()), example: "true", fallback: "false",
 			doc: "The service fetches messages itself, by the Pub/Sub API or by NATS; it may do so besides what is pushed."},
-		{name: "format", shape: one(scalar{want: "`cloudevents` or `pubsub`", accepts: text, enum: formats}), example: "pubsub", fallback: "cloudevents",
-			doc: "What a push holds: a CloudEvent, or what the Pub/Sub API pushes."},
+		{name: "format", shape: one(scalar{want: "`cloudevents`, `pubsub` or `data`", accepts: text, enum: formats}), example: "pubsub", fallback: "cloudevents; for `grpc`, data",
+			doc: "What a push holds: a CloudEvent, or what the Pub/Sub API pushes. A gRPC method takes the message's data as its own request (`data`), an `io.cloudevents.v1.CloudEvent`, or a `google.pubsub.v1.PubsubMessage` (`pubsub`)."},
 		{name: "filter", shape: one(filterText()), example: `'attributes.kind = "gift"'`, fallback: "every message",
 			doc: "The messages to deliver, in the filter language of Pub/Sub. Others count as acknowledged."},
 		{name: "ordering", shape: one(truth()), example: "false", fallback: "true",
@@ -84,6 +87,38 @@ func push() scalar {
 	}}
 }
 
+// grpcPushPattern is a method of gRPC, and before it the port where that is named.
+const grpcPushPattern = `^(:([0-9]{1,5})/)?([A-Za-z_][A-Za-z0-9_.]*/[A-Za-z_][A-Za-z0-9_]*)$`
+
+func grpcPush() scalar {
+	want := "a gRPC method such as shop.Mailer/OrderPlaced"
+	return scalar{want: want, accepts: text, pattern: grpcPushPattern, check: func(s string) (string, string) {
+		if _, path := parseGRPCPush(s); path != "" {
+			return "", ""
+		}
+		right := "it takes `package.Service/Method`, or `:9090/package.Service/Method` for another port"
+		if _, path := parseGRPCPush(strings.TrimPrefix(s, "/")); path != "" && path == s {
+			right = fmt.Sprintf("without the slash at the front: `%s`", s[1:])
+		}
+		return fmt.Sprintf("%s is not a gRPC method", quoted(s)), right
+	}}
+}
+
+// parseGRPCPush returns the port, 0 where none is named, and the path of the calls; empty where s is no method.
+func parseGRPCPush(s string) (port uint16, path string) {
+	m := regexp.MustCompile(grpcPushPattern).FindStringSubmatch(s)
+	if m == nil {
+		return 0, ""
+	}
+	if m[1] == "" {
+		return 0, "/" + m[3]
+	}
+	if port, ok := parsePort(m[2]); ok {
+		return port, "/" + m[3]
+	}
+	return 0, ""
+}
+
 func filterText() scalar {
 	return scalar{want: "a filter such as `attributes.kind = \"gift\"`", accepts: text, pattern: `\S`, check: func(s string) (string, string) {
 		if strings.TrimSpace(s) == "" {
@@ -117,6 +152,10 @@ func setSubscribes(p *parse, n *node) {
 func readSubscription(s *fleet.Subscription, n *node) {
 	if v := n.get("push"); v != nil {
 		s.Method, s.Port, s.Path, _, _ = parseWayIn(v.text, "")
+	}
+	if v := n.get("grpc"); v != nil {
+		s.Method, s.GRPC = "POST", true
+		s.Port, s.Path = parseGRPCPush(v.text)
 	}
 	s.Pull, s.ExactlyOnce = n.get("pull").truth(), n.get("exactly_once").truth()
 	s.Format, s.Filter, s.DeadLetter = n.word("format"), n.word("filter"), n.word("deadletter")

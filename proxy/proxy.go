@@ -15,7 +15,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 	"net/netip"
 	"runtime/debug"
 	"sync"
@@ -127,7 +126,7 @@ type Proxy struct {
 	endpoints map[string]*endpoint
 	loads     map[string]*load
 	listeners map[*listener]struct{}
-	callers   map[string]*http.Transport
+	callers   map[string]*callerTransport
 	peers     map[string]*peer
 	changed   chan struct{} // closed, and made anew, when a table or a dialer changes
 	parking   parking
@@ -151,7 +150,7 @@ func New(c Config) (*Proxy, error) {
 	p := &Proxy{
 		cfg: c.withDefaults(), epoch: time.Now(), watch: w,
 		endpoints: map[string]*endpoint{}, loads: map[string]*load{}, listeners: map[*listener]struct{}{},
-		callers: map[string]*http.Transport{}, peers: map[string]*peer{}, copies: make(chan struct{}, maxCopies),
+		callers: map[string]*callerTransport{}, peers: map[string]*peer{}, copies: make(chan struct{}, maxCopies),
 		changed: make(chan struct{}), parking: newParking(),
 	}
 	p.quiet = sync.NewCond(&p.mu)

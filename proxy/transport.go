@@ -15,23 +15,47 @@ import (
 // Transport returns a RoundTripper whose requests are calls of caller: an operator's, a delivery's, or
 // those of a service that is acted for. A request's URL is http://SERVICE[:PORT]/…; without a port it
 // goes to the default one. Bodies stream both ways. A refusal is a response like any other, with a
-// Shoal-Reason. The same caller gets the same Transport.
+// Shoal-Reason. Calls of gRPC, by their content type, go by HTTP/2. The same caller gets the same Transport.
 func (p *Proxy) Transport(caller string) http.RoundTripper {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := p.callers[caller]
 	if t == nil {
 		l := p.within(caller)
-		t = &http.Transport{
-			DialContext:           func(context.Context, string, string) (net.Conn, error) { return l.open() },
-			DisableCompression:    true,
-			MaxIdleConnsPerHost:   64,
-			IdleConnTimeout:       30 * time.Second,
-			ExpectContinueTimeout: time.Second,
-		}
+		t = &callerTransport{http1: l.transport(), http2: l.transport()}
+		t.http2.Protocols = new(http.Protocols)
+		t.http2.Protocols.SetUnencryptedHTTP2(true)
 		p.callers[caller] = t
 	}
 	return t
+}
+
+// callerTransport takes the requests of a caller in this process to the proxy.
+type callerTransport struct{ http1, http2 *http.Transport }
+
+// RoundTrip makes one call.
+func (t *callerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if isGRPC(r.Header.Get("Content-Type")) {
+		return t.http2.RoundTrip(r)
+	}
+	return t.http1.RoundTrip(r)
+}
+
+// CloseIdleConnections lets go of connections without a call.
+func (t *callerTransport) CloseIdleConnections() {
+	t.http1.CloseIdleConnections()
+	t.http2.CloseIdleConnections()
+}
+
+// transport is one whose connections l serves.
+func (l *listener) transport() *http.Transport {
+	return &http.Transport{
+		DialContext:           func(context.Context, string, string) (net.Conn, error) { return l.open() },
+		DisableCompression:    true,
+		MaxIdleConnsPerHost:   64,
+		IdleConnTimeout:       30 * time.Second,
+		ExpectContinueTimeout: time.Second,
+	}
 }
 
 // within is a listener for callers in this process.

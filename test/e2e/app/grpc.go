@@ -10,11 +10,14 @@ import (
 	"net/http"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	grpchealth "google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // serveGRPC serves the health protocol, one unary and one streaming method.
@@ -25,6 +28,7 @@ func serveGRPC(port string) {
 	}
 	srv := grpc.NewServer()
 	grpc_health_v1.RegisterHealthServer(srv, grpchealth.NewServer())
+	srv.RegisterService(&mailer, nil)
 	log.Fatal(srv.Serve(l))
 }
 
@@ -51,4 +55,24 @@ func checkGRPC(w http.ResponseWriter, r *http.Request) {
 		answer, err = stream.Recv()
 	}
 	fmt.Fprintf(w, "stream %s %s\n", answer.GetStatus(), status.Code(err))
+}
+
+// mailer takes events: `rpc Placed(google.protobuf.StringValue) returns (google.protobuf.Empty)`.
+var mailer = grpc.ServiceDesc{ServiceName: "shop.Mailer", HandlerType: (*any)(nil), Methods: []grpc.MethodDesc{{MethodName: "Placed", Handler: placed}}}
+
+func placed(_ any, ctx context.Context, read func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+	var order wrapperspb.StringValue
+	if err := read(&order); err != nil {
+		return nil, err
+	}
+	head, _ := metadata.FromIncomingContext(ctx)
+	line := fmt.Sprintf("%v %v %s\n", head["shoal-caller"], head["ce-source"], order.Value)
+	mu.Lock()
+	defer mu.Unlock()
+	if refusing.Load() {
+		seen = append(seen, "refused "+line)
+		return nil, status.Error(codes.ResourceExhausted, "not now")
+	}
+	seen = append(seen, "taken "+line)
+	return &emptypb.Empty{}, nil
 }
