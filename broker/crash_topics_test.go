@@ -107,7 +107,7 @@ func (l *floodLedger) topic(k *bench, name string) {
 		l.t.Fatal(err)
 	}
 	next := make(map[string]int)
-	for _, d := range take(l.t, k.receiver("check-"+name, broker.ReceiverConfig{MaxMessages: 1 << 20, MaxBytes: 1 << 30}), int(k.subscription("check-"+name).Lag)) {
+	for _, d := range k.drain("check-" + name) {
 		key, number, _ := strings.Cut(string(d.Data), " ")
 		n, err := strconv.Atoi(number)
 		if err != nil {
@@ -125,6 +125,18 @@ func (l *floodLedger) topic(k *bench, name string) {
 	}
 }
 
+// drain takes and acknowledges all that a subscription has to get.
+func (k *bench) drain(subscription string) (all []broker.Delivery) {
+	k.t.Helper()
+	r := k.receiver(subscription, broker.ReceiverConfig{})
+	for left := int(k.subscription(subscription).Lag); left > 0; left -= min(left, 1000) {
+		got := take(k.t, r, min(left, 1000))
+		k.ack(subscription, nil, got...)
+		all = append(all, got...)
+	}
+	return all
+}
+
 // brief reads the topic that was deleted again and again.
 func (l *floodLedger) brief(k *bench) {
 	l.t.Helper()
@@ -134,7 +146,7 @@ func (l *floodLedger) brief(k *bench) {
 	} else if err != nil {
 		l.t.Fatal(err)
 	}
-	for _, d := range take(l.t, k.receiver(c.Name, broker.ReceiverConfig{}), int(k.subscription(c.Name).Lag)) {
+	for _, d := range k.drain(c.Name) {
 		if l.dead[string(d.Data)] {
 			l.t.Errorf("a message of life %s came back, which was deleted", d.Data)
 		}

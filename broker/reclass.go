@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -161,10 +162,28 @@ func (l *lane) purge(ctx context.Context, name string) error {
 			return fmt.Errorf("removing what is ahead of topic %s: %w", name, err)
 		}
 	}
-	if err := l.events.Purge(ctx, jetstream.WithPurgeSubject(l.subject(name))); err != nil {
+	err := l.events.Purge(ctx, jetstream.WithPurgeSubject(l.subject(name)))
+	if err == nil && l.wal != nil {
+		err = l.seal(ctx, name)
+	}
+	if err != nil {
 		return fmt.Errorf("removing the old copy of topic %s: %w", name, l.engine.explain(err))
 	}
 	return nil
+}
+
+// seal makes a removal durable. JetStream syncs what it writes, along with what it noted before as removed; not a removal by itself. Else a power cut could
+// bring the old log back, and what the write-ahead log has of the new one would seem to be there already.
+func (l *lane) seal(ctx context.Context, name string) error {
+	marker := batch{time: time.Now()}
+	seq, err := l.store([]message{{l.subject(name), marker.encode(nil)}})
+	if quotaExceeded(err) {
+		return nil // then nothing was removed
+	}
+	if err == nil {
+		err = l.events.DeleteMsg(ctx, seq)
+	}
+	return err
 }
 
 // relocate reads on in another log, from the same offset. What is in flight comes again.
