@@ -15,7 +15,7 @@ const Megabyte = 1 << 20
 
 // Upstream serves on an address until ctx ends, as cheaply as it can. protocol is http or http2 (100 bytes
 // of body for each request), grpc (100 bytes for each unary call, by grpc-go), large (HTTP/1.1, a megabyte)
-// or tcp (what comes goes back).
+// or tcp (bytes both ways, until the client's end).
 func Upstream(ctx context.Context, listen, protocol string) error {
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
@@ -29,7 +29,7 @@ func Upstream(ctx context.Context, listen, protocol string) error {
 		large := oneAnswer(Megabyte)
 		return accept(l, func(c net.Conn) { answerEach(c, large) })
 	case "tcp":
-		return accept(l, func(c net.Conn) { _, _ = io.Copy(c, c) })
+		return accept(l, bothWays)
 	case "http2":
 		return accept(l, func(c net.Conn) { serveHTTP2(ctx, c) })
 	case "grpc":
@@ -49,6 +49,27 @@ func accept(l net.Listener, serve func(net.Conn)) error {
 			defer c.Close()
 			serve(c)
 		}()
+	}
+}
+
+// bothWays sends while it takes what comes, and ends when that does. It is no echo, which reads only what it
+// can write: of that, and of a kernel that takes no acknowledgement from who overruns its window while there is
+// something to read, a connection may stand still for good (decision 40).
+func bothWays(c net.Conn) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = io.Copy(io.Discard, c) // a connection that breaks ends, too
+	}()
+	for block := make([]byte, 64<<10); ; {
+		select {
+		case <-ended:
+			return
+		default:
+		}
+		if _, err := c.Write(block); err != nil {
+			return
+		}
 	}
 }
 

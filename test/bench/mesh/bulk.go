@@ -144,7 +144,7 @@ func (b bulk) pull(ctx context.Context, address string, until time.Time) (int64,
 	defer c.Close()
 	_ = c.SetDeadline(until.Add(10 * time.Second))
 	if b.mode == "tcp" {
-		return echoed(c, until)
+		return bothWays(c, until)
 	}
 	total := int64(0)
 	for r := bufio.NewReaderSize(c, 64<<10); time.Now().Before(until); {
@@ -164,15 +164,15 @@ func (b bulk) pull(ctx context.Context, address string, until time.Time) (int64,
 	return total, nil
 }
 
-// echoed sends without end and counts what comes back.
-func echoed(c net.Conn, until time.Time) (int64, error) {
+// bothWays sends until the time given, and counts what comes meanwhile and until the server has seen that end.
+func bothWays(c net.Conn, until time.Time) (int64, error) {
 	go func() {
 		for block := make([]byte, 64<<10); time.Now().Before(until); {
 			if _, err := c.Write(block); err != nil {
 				return
 			}
 		}
-		_ = c.(*net.TCPConn).CloseWrite() // the end comes back as the end of what is read
+		_ = c.(*net.TCPConn).CloseWrite() // the server ends with it
 	}()
 	return io.Copy(io.Discard, c)
 }
