@@ -106,7 +106,8 @@ func (s *http2Stream) answer(e h2.Event) {
 	if s.grpc && !e.End {
 		x.rest() // nothing tells a stream from a unary call, whose answer comes with its head
 	}
-	if !s.grpc && (h.Length < 0 || h.Length > bodyTimeout) && x.obs.Method != "HEAD" {
+	refused := x.obs.Reason != "" // by a peer, whose refusal may come at the deadline
+	if !s.grpc && (h.Length < 0 || h.Length > bodyTimeout || refused) && x.obs.Method != "HEAD" {
 		s.silence = true
 		x.rest()
 		s.arm(time.Now().Add(x.route.idle))

@@ -94,10 +94,7 @@ func (c *meshCall) relay(x *exchange) outcome {
 	}
 	out = append(out, '\r', '\n')
 	x.noteLength(h.Length)
-	stream := h.Length < 0 && !ended || h.Length > bodyTimeout
-	if stream {
-		x.rest()
-	}
+	stream := h.Length < 0 && !ended || h.Length > bodyTimeout || x.obs.Reason != "" // a peer's refusal may come at the deadline
 	s.begun = true
 	if stream {
 		x.rest()
@@ -228,8 +225,7 @@ func (c *meshCall) over(x *exchange, early bool, err error) outcome {
 		return outcome{}
 	}
 	c.end(x)
-	s.keep = false
-	abort(s.conn) // the caller must not take what it has for the whole
+	s.breakOff()
 	return meshOutcome(err, true)
 }
 

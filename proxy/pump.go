@@ -49,6 +49,7 @@ func (s *session) startPump(x *exchange, to sink) {
 	pm.done = make(chan struct{})
 	pm.stopped.Store(false)
 	pm.lost = false
+	pm.awaits.Store(!pm.body.Done()) // from now on, whenever its goroutine begins
 	s.disarm()
 	go pm.run(to, x.route.idle)
 }
@@ -180,7 +181,7 @@ func (s *session) endBody() {
 		b.w += copy(b.room(len(b.b)), s.pump.rest)
 	}
 	s.pump = nil
-	if !finished && s.begun && !s.inside && !s.gone.Load() {
+	if !finished && s.begun && !s.broke && !s.inside && !s.gone.Load() {
 		s.linger()
 	}
 }

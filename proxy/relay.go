@@ -156,11 +156,15 @@ func (s *session) until(x *exchange) time.Time {
 	return time.Now().Add(x.route.idle)
 }
 
-// broken ends an exchange whose answer stopped in its middle. The caller must not take what it has for
-// the whole: its connection is reset.
-func (s *session) broken(x *exchange, u *upstream, err error) outcome {
-	s.keep = false
+// breakOff has the connection end by a reset: the caller must not take what it has of an answer for the whole.
+func (s *session) breakOff() {
+	s.keep, s.broke = false, true
 	abort(s.conn)
+}
+
+// broken ends an exchange whose answer stopped in its middle.
+func (s *session) broken(x *exchange, u *upstream, err error) outcome {
+	s.breakOff()
 	s.abandon(x, u)
 	o := outcome{reason: fleet.ReasonUpstreamReset, begun: true, detail: "broke off in the middle of its answer"}
 	switch {

@@ -45,6 +45,7 @@ type session struct {
 
 	keep    bool // the connection goes on after this exchange
 	begun   bool // bytes of an answer were written
+	broke   bool // in the middle of an answer, and the connection ends by a reset
 	gone    atomic.Bool
 	stalled atomic.Bool // what exchange.stalled points to
 	closing atomic.Bool
