@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/proxy"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -89,7 +90,7 @@ func TestDeadlineEndsTheWork(t *testing.T) {
 
 // The callee's own end of a gRPC call reaches the caller as it is.
 func TestCancellationFromTheCallee(t *testing.T) {
-	s := newStand(t, "gRPC", nil, "a")
+	s := newStand(t, proxy.Config{}, "gRPC", nil, "a")
 	s.behave("a", reply{code: codes.Canceled})
 	if r := s.unsafe(); r.code != codes.Canceled || status.Code(r.err) != codes.OK {
 		t.Errorf("%+v", r)

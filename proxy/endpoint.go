@@ -27,6 +27,7 @@ type endpoint struct {
 	limiter limiter
 	since   atomic.Int64  // when it began to take calls: nanoseconds since p.epoch
 	serving bool          // in the last table; guarded by p.mu
+	in      *table        // the last one that has a place here; guarded by p.mu
 	newer   atomic.Uint32 // the port on which it speaks HTTP/2 only; 0: none that is known
 
 	mu    sync.Mutex // guards pools

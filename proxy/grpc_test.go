@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/proxy"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -69,7 +70,7 @@ func TestGRPCCompression(t *testing.T) {
 // An instance that says UNAVAILABLE with grpc-retry-pushback-ms is asked again as it says: gRFC A6.
 func TestGRPCPushback(t *testing.T) {
 	t.Run("later", func(t *testing.T) {
-		s := newStand(t, "gRPC", nil, "a", "b")
+		s := newStand(t, proxy.Config{}, "gRPC", nil, "a", "b")
 		s.behave("a", reply{code: codes.Unavailable, pushback: "60000"})
 		var told []result
 		for range 30 {
@@ -86,7 +87,7 @@ func TestGRPCPushback(t *testing.T) {
 	})
 	for pushback, repeated := range map[string]bool{"0": true, "-1": false, "soon": false} {
 		t.Run(pushback, func(t *testing.T) {
-			s := newStand(t, "gRPC", nil, "a", "b")
+			s := newStand(t, proxy.Config{}, "gRPC", nil, "a", "b")
 			s.behave("a", reply{code: codes.Unavailable, pushback: pushback})
 			asked, failed := 0, 0
 			for ; s.asked("a") == 0; asked++ {
@@ -103,7 +104,7 @@ func TestGRPCPushback(t *testing.T) {
 
 // A client with a policy of its own waits as long as the application says.
 func TestGRPCPushbackReachesTheClient(t *testing.T) {
-	s := newStand(t, "gRPC", nil, "a")
+	s := newStand(t, proxy.Config{}, "gRPC", nil, "a")
 	s.behave("a", reply{code: codes.Unavailable, pushback: "20"})
 	policy := `{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 3, "initialBackoff": "60s", "maxBackoff": "60s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`
 	cc := must(grpc.NewClient("passthrough:///"+s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultServiceConfig(policy)))
@@ -121,7 +122,7 @@ func TestGRPCDeadlineAfterAWait(t *testing.T) {
 	wait := func(stock, _ *fleet.Service) {
 		stock.Faults = []fleet.Fault{{ID: "slow", From: fleet.Anyone, To: "inventory", Delay: fleet.Duration(300 * time.Millisecond), Percent: 100, Until: time.Now().Add(time.Hour)}}
 	}
-	s := newStand(t, "gRPC", wait, "a")
+	s := newStand(t, proxy.Config{}, "gRPC", wait, "a")
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	if ms, err := strconv.Atoi(s.call(ctx, "POST", "").timeout); err != nil || ms > 4700 {

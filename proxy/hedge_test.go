@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/proxy"
 )
 
 func hedged(after time.Duration) func(inventory, orders *fleet.Service) {
@@ -157,7 +158,7 @@ func testHedgingUnderLoad(s *stand) {
 
 // Hedges stay within the callee's budget.
 func TestHedgesAreBudgeted(t *testing.T) {
-	s := newStand(t, "HTTP/1.1", hedged(time.Millisecond), "a", "b")
+	s := newStand(t, proxy.Config{}, "HTTP/1.1", hedged(time.Millisecond), "a", "b")
 	s.behave("a", reply{after: 4 * time.Millisecond})
 	s.behave("b", reply{after: 4 * time.Millisecond})
 	const calls = 600

@@ -11,24 +11,20 @@ import (
 
 // line is where exchanges wait for a callee whose instances all work on as much as their limits allow. It
 // is short and nobody stays long: a burst is smoothed, and overload is refused while a refusal is still
-// of use. Once the line has not been empty for standingAfter it is a standing queue, which only adds
+// of use. Once the line has not been empty for half of its limit it is a standing queue, which only adds
 // delay (Nichols and Jacobson, Controlling Queue Delay, ACM Queue 2012): waiting is cut to a tenth, and the
 // latest comer goes first, since its caller most likely still waits (adaptive LIFO: Maurer, Fail at
 // Scale, ACM Queue 2015).
 type line struct {
-	length atomic.Int32 // what who leaves looks at
+	limit  time.Duration // for which one may wait
+	length atomic.Int32  // what who leaves looks at
 
 	mu      sync.Mutex // guards all below
 	waiters []*waiter  // the longest wait first
 	since   int64      // when it was last empty: nanoseconds since the proxy's epoch
 }
 
-const (
-	lineLength    = 1000
-	lineTime      = time.Second
-	standingAfter = 500 * time.Millisecond
-	standingTime  = 100 * time.Millisecond
-)
+const lineLength = 1000
 
 // waiter is an exchange in line. wake has room for one.
 type waiter struct{ wake chan struct{} }
@@ -44,9 +40,9 @@ func (l *line) join(w *waiter, again bool, now int64) (patience time.Duration, o
 	if len(l.waiters) >= lineLength {
 		return 0, false
 	}
-	patience = lineTime
+	patience = l.limit
 	if l.standing(now) {
-		patience = standingTime
+		patience /= 10
 	}
 	if again && !l.standing(now) {
 		l.waiters = slices.Insert(l.waiters, 0, w)
@@ -58,7 +54,7 @@ func (l *line) join(w *waiter, again bool, now int64) (patience time.Duration, o
 }
 
 func (l *line) standing(now int64) bool {
-	return len(l.waiters) > 0 && now-l.since > int64(standingAfter)
+	return len(l.waiters) > 0 && now-l.since > int64(l.limit/2)
 }
 
 // next gives a turn to one who waits, if anybody does.

@@ -8,12 +8,12 @@ import (
 // The line is first come, first served, until it has stood for too long: then the latest goes first, and
 // nobody waits for long.
 func TestLineTurnsAround(t *testing.T) {
-	var l line
+	l := line{limit: time.Second}
 	w := func() *waiter { return &waiter{wake: make(chan struct{}, 1)} }
 	first, second, third := w(), w(), w()
 	woken := func(w *waiter) bool { return len(w.wake) == 1 }
 	for _, one := range []*waiter{first, second} {
-		if d, ok := l.join(one, false, 0); !ok || d != lineTime {
+		if d, ok := l.join(one, false, 0); !ok || d != time.Second {
 			t.Fatal(d, ok)
 		}
 	}
@@ -21,8 +21,8 @@ func TestLineTurnsAround(t *testing.T) {
 	if !woken(first) || woken(second) {
 		t.Error("the first was not served first")
 	}
-	now := int64(standingAfter) + 1
-	if d, ok := l.join(third, false, now); !ok || d != standingTime {
+	now := int64(time.Second/2) + 1
+	if d, ok := l.join(third, false, now); !ok || d != time.Second/10 {
 		t.Errorf("in a standing queue one may wait for %v", d)
 	}
 	l.next(now)
@@ -30,14 +30,14 @@ func TestLineTurnsAround(t *testing.T) {
 		t.Error("the latest was not served first")
 	}
 	l.next(now)
-	if d, _ := l.join(w(), false, now+int64(time.Minute)); d != lineTime || !woken(second) {
+	if d, _ := l.join(w(), false, now+int64(time.Minute)); d != time.Second || !woken(second) {
 		t.Errorf("the line was empty, and one may wait for %v", d)
 	}
 }
 
 // A turn that comes to somebody who has given up goes to the next.
 func TestLineLosesNoTurn(t *testing.T) {
-	var l line
+	l := line{limit: time.Second}
 	gone, next := &waiter{wake: make(chan struct{}, 1)}, &waiter{wake: make(chan struct{}, 1)}
 	l.join(gone, false, 0)
 	l.join(next, false, 0)
@@ -53,7 +53,7 @@ func TestLineLosesNoTurn(t *testing.T) {
 }
 
 func TestLineIsShort(t *testing.T) {
-	var l line
+	l := line{limit: time.Second}
 	for range lineLength {
 		if _, ok := l.join(&waiter{wake: make(chan struct{}, 1)}, false, 0); !ok {
 			t.Fatal("full too early")

@@ -19,6 +19,7 @@ import (
 type peer struct {
 	p    *Proxy
 	node string
+	in   *table // the last one that has a place there; guarded by p.mu
 
 	calls http2Link
 	bulk  http2Link // large bodies and tunnels, which would make small calls wait for the socket
@@ -71,14 +72,8 @@ func (p *Proxy) joinLocked(pl *place) {
 
 // retirePeersLocked lets the connections to processes where t has no place end with their streams.
 func (p *Proxy) retirePeersLocked(t *table) {
-	known := map[*peer]bool{}
-	for _, s := range t.services {
-		for _, pl := range s.places {
-			known[pl.via] = true
-		}
-	}
 	for node, v := range p.peers {
-		if !known[v] {
+		if v.in != t {
 			delete(p.peers, node)
 			v.retired.Store(true)
 			v.each((*h2.Conn).Shutdown)

@@ -56,6 +56,7 @@ type Config struct {
 	Idle        time.Duration // of silence on a streamed answer or a kept connection; 0: 5 min
 	Park        time.Duration // without a request, after which a connection gives its goroutine back; 0: 3 s
 	Patience    time.Duration // for which an external address that refuses connections is tried; 0: 5 s
+	Line        time.Duration // for which a call stands in line while its callee has no room; 0: 1 s
 	Grace       time.Duration // for which exchanges may go on once Run's context has ended; 0: 10 s
 }
 
@@ -81,6 +82,7 @@ func (c Config) withDefaults() Config {
 	setDuration(&c.Idle, 5*time.Minute)
 	setDuration(&c.Park, 3*time.Second)
 	setDuration(&c.Patience, 5*time.Second)
+	setDuration(&c.Line, time.Second)
 	setDuration(&c.Grace, 10*time.Second)
 	return c
 }
@@ -111,6 +113,8 @@ type Proxy struct {
 	epoch time.Time
 	table atomic.Pointer[table]
 	watch *watcher
+
+	brokers []*service // that every table has
 
 	stopping atomic.Bool   // nothing idle is kept
 	copies   chan struct{} // held by each copy on its way
@@ -155,6 +159,10 @@ func New(c Config) (*Proxy, error) {
 	}
 	p.quiet = sync.NewCond(&p.mu)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.mu.Lock()
+	p.brokers = p.brokersLocked()
+	p.mu.Unlock()
+	p.table.Store(&table{p: p, routes: &routes{}})
 	p.Install(&fleet.Snapshot{})
 	return p, nil
 }

@@ -173,44 +173,75 @@ func (r *rate) divideLocked(gain int64) int64 {
 	return gain
 }
 
-// rateLocked gives a service the rate that its manifest declares, or this process's share of it. The
-// bucket outlives snapshots.
-func (t *table) rateLocked(s *service) {
-	declared := s.Manifest.Rate
-	if declared == nil {
-		s.load.rate = nil
-		return
+// ratesLocked gives each service the rate that its manifest declares, or this process's share of it. Shares
+// depend on who else calls, so that they are looked at in every table.
+func (t *table) ratesLocked() {
+	var all *callers
+	for _, s := range t.services {
+		if s.Manifest.Rate == nil {
+			continue
+		}
+		if all == nil {
+			all = t.callers()
+		}
+		t.rateLocked(s, all)
 	}
-	here, everywhere := t.callers(s)
+}
+
+// rateLocked gives s its rate; in its place another, where that is not the same as before, since older tables have
+// s. The bucket outlives snapshots.
+func (t *table) rateLocked(s *service, all *callers) {
+	declared := s.Manifest.Rate
+	here, everywhere := all.of(s)
 	part := float64(max(here, 1)) / float64(max(everywhere, here, 1))
 	perSecond, burst := declared.PerSecond()*part, max(int(float64(declared.Burst)*part), 1)
 	if s.load.rate == nil {
 		s.load.rate = newRate(perSecond, burst, t.p.now())
 	}
 	s.load.rate.set(perSecond, burst)
-	s.rate, s.rateElsewhere = s.load.rate, here < everywhere
+	if s.rate == s.load.rate && s.rateElsewhere == (here < everywhere) {
+		return
+	}
+	rated := *s
+	rated.rate, rated.rateElsewhere = s.load.rate, here < everywhere
+	t.add(&rated)
 }
 
-// callers counts the instances that may call s: those of this node, and all. The gateway is one on every
-// node.
-func (t *table) callers(s *service) (here, everywhere int) {
+// callers counts the instances that may call each service: those of this node, and all.
+type callers struct {
+	here, everywhere map[string]int
+	node             bool // some instance is on this node
+	nodes            int  // that have instances
+}
+
+func (t *table) callers() *callers {
+	all := &callers{here: map[string]int{}, everywhere: map[string]int{}}
 	nodes := map[string]bool{}
 	for _, c := range t.services {
-		calls := slices.ContainsFunc(c.Manifest.Calls, func(call fleet.Call) bool { return call.Service == s.Name })
+		here, everywhere := 0, 0
 		for _, e := range c.Endpoints {
 			if e.Node == "" {
 				continue
 			}
 			nodes[e.Node] = true
-			if calls {
-				everywhere++
-				here += one(e.Node == t.p.cfg.Node)
-			}
+			everywhere++
+			here += one(e.Node == t.p.cfg.Node)
+		}
+		for _, call := range c.Manifest.Calls {
+			all.here[call.Service] += here
+			all.everywhere[call.Service] += everywhere
 		}
 	}
+	all.node, all.nodes = nodes[t.p.cfg.Node], len(nodes)
+	return all
+}
+
+// of counts those that may call s. The gateway is one on every node.
+func (all *callers) of(s *service) (here, everywhere int) {
+	here, everywhere = all.here[s.Name], all.everywhere[s.Name]
 	if len(s.Manifest.Expose) > 0 {
-		everywhere += len(nodes)
-		here += one(nodes[t.p.cfg.Node])
+		here += one(all.node)
+		everywhere += all.nodes
 	}
 	return here, everywhere
 }

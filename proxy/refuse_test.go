@@ -18,18 +18,18 @@ import (
 func hello(rw http.ResponseWriter, r *http.Request) { io.WriteString(rw, "hello") }
 
 func TestRefusals(t *testing.T) {
+	ledger := service("ledger", 19)
+	ledger.Manifest.Allow = []fleet.Allow{{Caller: "web"}}
 	w := newWorld(t, proxy.Config{},
 		inventory(),
 		service("payments", 18),
-		service("ledger", 19),
+		ledger,
 		&fleet.Service{Name: "search", Index: 20, Manifest: fleet.Manifest{Service: "search", Ports: []fleet.Port{{Number: 80, Protocol: fleet.HTTP}}}},
 		orders(func(s *fleet.Service) {
 			s.Manifest.Calls = append(s.Manifest.Calls, fleet.Call{Service: "ledger"}, fleet.Call{Service: "search"})
 			s.Manifest.Needs = []fleet.Need{{Name: "db", Port: 5432}}
 		}),
 	)
-	w.snapshot.Services[2].Manifest.Allow = []fleet.Allow{{Caller: "web"}}
-	w.install(w.snapshot.Services...)
 	for _, c := range []struct {
 		host   string
 		port   uint16

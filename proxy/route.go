@@ -28,11 +28,6 @@ func (to target) String() string {
 	return net.JoinHostPort(to.host, strconv.Itoa(int(to.port)))
 }
 
-type routeKey struct {
-	caller string
-	to     target
-}
-
 // route is all that a table knows of one caller calling one target: resolved once, so that a call
 // only looks.
 type route struct {
@@ -67,24 +62,8 @@ type route struct {
 	hedge    time.Duration  // 0: never
 
 	timeoutText string // timeout in milliseconds, as applications are told
-}
 
-// maxRoutes bounds what one table keeps: names that applications make up must not fill the memory.
-const maxRoutes = 16 << 10
-
-// route returns what the table knows of caller calling to; always the same for the same arguments.
-func (t *table) route(caller string, to target) *route {
-	key := routeKey{caller, to}
-	if r, ok := t.routes.Load(key); ok {
-		return r.(*route)
-	}
-	r := t.resolve(caller, to)
-	t.finish(r)
-	if t.kept.Add(1) > maxRoutes {
-		return r
-	}
-	kept, _ := t.routes.LoadOrStore(key, r)
-	return kept.(*route)
+	madeOf []*service // all that it was resolved from; nil: it holds for its table only
 }
 
 // finish resolves what depends on where a route leads in the end.

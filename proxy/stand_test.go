@@ -53,12 +53,16 @@ var protocols = []string{"HTTP/1.1", "HTTP/2", "gRPC"}
 
 // everywhere runs a test in each protocol, with instances of inventory.
 func everywhere(t *testing.T, test func(s *stand), edit func(inventory, orders *fleet.Service), names ...string) {
+	everywhereWith(t, proxy.Config{}, test, edit, names...)
+}
+
+func everywhereWith(t *testing.T, c proxy.Config, test func(s *stand), edit func(inventory, orders *fleet.Service), names ...string) {
 	for _, protocol := range protocols {
-		t.Run(protocol, func(t *testing.T) { test(newStand(t, protocol, edit, names...)) })
+		t.Run(protocol, func(t *testing.T) { test(newStand(t, c, protocol, edit, names...)) })
 	}
 }
 
-func newStand(t *testing.T, protocol string, edit func(inventory, orders *fleet.Service), names ...string) *stand {
+func newStand(t *testing.T, c proxy.Config, protocol string, edit func(inventory, orders *fleet.Service), names ...string) *stand {
 	stock, caller := inventory(instances(names...)), orders()
 	if protocol == "gRPC" {
 		stock.Manifest.Ports[0].Protocol = fleet.GRPC
@@ -66,7 +70,7 @@ func newStand(t *testing.T, protocol string, edit func(inventory, orders *fleet.
 	if edit != nil {
 		edit(stock, caller)
 	}
-	s := newStandIn(newWorld(t, proxy.Config{}, stock, caller), protocol)
+	s := newStandIn(newWorld(t, c, stock, caller), protocol)
 	for _, name := range names {
 		s.start(name)
 	}

@@ -4,24 +4,24 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/shoalrun/shoal/fleet"
 )
 
-// table is one snapshot, compiled. It is immutable but for routes, which fills as they are used.
+// table is one snapshot, compiled. It is immutable but for routes, which fills as they are used. What has not
+// changed it shares with the table before it.
 type table struct {
 	p        *Proxy
 	snapshot *fleet.Snapshot
 	services map[string]*service
 	indexes  map[uint16]*service
 
-	routes sync.Map // routeKey -> *route
-	kept   atomic.Int64
+	routes *routes
+	before *routes // of the table before
 }
 
-// service is one service as the table has it.
+// service is one service as tables have it, from one change of it to the next.
 type service struct {
 	*fleet.Service
 	places        []*place
@@ -49,20 +49,33 @@ const (
 	natsIndex   = 3
 )
 
-// compileLocked builds the table of s. What endpoints know is kept by instance id.
-func (p *Proxy) compileLocked(s *fleet.Snapshot) *table {
-	t := &table{p: p, snapshot: s, services: map[string]*service{}, indexes: map[uint16]*service{}}
+// compileLocked builds the table of s. Of the table in force it takes over every service that s has as the very
+// same value, so that a change costs what it changes. What endpoints know is kept by instance id.
+func (p *Proxy) compileLocked(s *fleet.Snapshot, old *table) *table {
+	n := len(s.Services) + len(p.brokers)
+	t := &table{p: p, snapshot: s, services: make(map[string]*service, n), indexes: make(map[uint16]*service, n), routes: &routes{}, before: old.routes}
 	for _, fs := range s.Services {
-		t.add(p.serviceLocked(fs))
+		compiled := old.services[fs.Name]
+		if compiled == nil || compiled.Service != fs {
+			compiled = p.serviceLocked(fs)
+		}
+		t.add(compiled)
 	}
-	http := []fleet.Port{{Number: 80, Protocol: fleet.HTTP, Default: true}, {Number: 8085, Protocol: fleet.HTTP}}
-	t.add(p.brokerLocked(fleet.Events, eventsIndex, http))
-	t.add(p.brokerLocked(fleet.Pubsub, pubsubIndex, http))
-	t.add(p.brokerLocked(fleet.NATS, natsIndex, []fleet.Port{{Number: 4222, Protocol: fleet.TCP, Default: true}}))
-	for _, s := range t.services {
-		t.rateLocked(s)
+	for _, b := range p.brokers {
+		t.add(b)
 	}
+	t.ratesLocked()
 	return t
+}
+
+// brokersLocked makes the services that stand for the broker's names, which no snapshot has.
+func (p *Proxy) brokersLocked() []*service {
+	http := []fleet.Port{{Number: 80, Protocol: fleet.HTTP, Default: true}, {Number: 8085, Protocol: fleet.HTTP}}
+	return []*service{
+		p.brokerLocked(fleet.Events, eventsIndex, http),
+		p.brokerLocked(fleet.Pubsub, pubsubIndex, http),
+		p.brokerLocked(fleet.NATS, natsIndex, []fleet.Port{{Number: 4222, Protocol: fleet.TCP, Default: true}}),
+	}
 }
 
 func (t *table) add(s *service) {
@@ -72,6 +85,9 @@ func (t *table) add(s *service) {
 
 func (p *Proxy) serviceLocked(fs *fleet.Service) *service {
 	s := &service{Service: fs, load: p.loadLocked(fs.Name), aliases: map[string]string{}}
+	if fs.Manifest.Rate == nil {
+		s.load.rate = nil
+	}
 	for _, e := range fs.Endpoints {
 		if e.Worker != "" {
 			continue // speaks for the service, and takes no calls
@@ -119,7 +135,7 @@ func (e *endpoint) arrive(serving bool) {
 func (p *Proxy) loadLocked(name string) *load {
 	l := p.loads[name]
 	if l == nil {
-		l = &load{budget: newBudget(p.now())}
+		l = &load{budget: newBudget(p.now()), line: line{limit: p.cfg.Line}}
 		p.loads[name] = l
 	}
 	return l
@@ -136,27 +152,35 @@ func (p *Proxy) endpointLocked(instance string) *endpoint {
 }
 
 // Install makes s the picture that every later exchange sees; those in progress go on with the one
-// that they began with. s must not change afterwards.
+// that they began with. s must not change afterwards, nor may its services: one that comes again in a later
+// snapshot, as the same pointer, counts as unchanged, and costs nothing.
 func (p *Proxy) Install(s *fleet.Snapshot) {
 	p.mu.Lock()
-	t := p.compileLocked(s)
+	t := p.compileLocked(s, p.table.Load())
 	p.table.Store(t)
+	t.markLocked()
 	p.retireLocked(t)
 	p.retirePeersLocked(t)
 	p.mu.Unlock()
 	p.wake()
 }
 
-// retireLocked forgets the endpoints that neither the table nor a dialer knows any more.
-func (p *Proxy) retireLocked(t *table) {
-	known := map[*endpoint]bool{}
+// markLocked notes with endpoints and peers that t has places there.
+func (t *table) markLocked() {
 	for _, s := range t.services {
 		for _, pl := range s.places {
-			known[pl.endpoint] = true
+			pl.endpoint.in = t
+			if pl.via != nil {
+				pl.via.in = t
+			}
 		}
 	}
+}
+
+// retireLocked forgets the endpoints that neither the table nor a dialer knows any more.
+func (p *Proxy) retireLocked(t *table) {
 	for id, e := range p.endpoints {
-		if !known[e] && e.dialer.Load() == nil && e.busy.all() == 0 && !e.draining.Load() {
+		if e.in != t && e.dialer.Load() == nil && e.busy.all() == 0 && !e.draining.Load() {
 			delete(p.endpoints, id)
 			e.draining.Store(true) // what an exchange of an older table still has is closed, not kept
 			e.closeIdle(p.epoch.Add(1 << 62))
