@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -232,21 +233,25 @@ func exposed(services []fleet.ServiceStatus, snapshot *fleet.Snapshot, gateway s
 	}
 }
 
-// watchInterval is the least time between two messages of `status --watch`.
-const watchInterval = 100 * time.Millisecond
+// Between two looks of `status --watch`, and of a foreground `up`, there is a pause: of watchInterval, and of watchShare times what the last
+// look took, so that thousands of topics do not make watching a load; at most watchLongest.
+const (
+	watchInterval = 100 * time.Millisecond
+	watchShare    = 50
+	watchLongest  = 2 * time.Second
+)
 
 // watch sends the status whenever it has changed.
 func (h *hub) watch(ctx context.Context, send func(fleet.Status) error) error {
-	tick := time.NewTicker(watchInterval)
-	defer tick.Stop()
-	var last string
-	for {
+	var last fleet.Status
+	for first := true; ; first = false {
+		began := time.Now()
 		s, err := h.status(ctx)
 		if err != nil {
 			return err
 		}
-		if now := fmt.Sprintf("%+v", s); now != last {
-			last = now
+		if first || !reflect.DeepEqual(s, last) {
+			last = s
 			if err := send(s); err != nil {
 				return err
 			}
@@ -254,7 +259,7 @@ func (h *hub) watch(ctx context.Context, send func(fleet.Status) error) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-tick.C:
+		case <-time.After(min(max(watchInterval, watchShare*time.Since(began)), watchLongest)):
 		}
 	}
 }

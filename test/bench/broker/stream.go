@@ -16,8 +16,12 @@ import (
 	"github.com/shoalrun/shoal/test/bench/rows"
 )
 
-// pulled is how many messages a puller asks for at once; the official client's own number.
-const pulled = 1000
+// pulled is how many messages a puller asks for at once, and outstanding how many it may have that are not acknowledged. The official client
+// sends its acknowledgements every 100 ms, so that its own limit of 1,000 would allow it no more than 10,000 messages a second.
+const (
+	pulled      = 1000
+	outstanding = 10_000
+)
 
 // flow is messages that are published and pulled at the same time.
 type flow struct {
@@ -83,8 +87,10 @@ func pubsubFlow(ctx context.Context, c *pubsub.Client) (*flow, error) {
 	}
 	p := newPublisher(c, osTopic)
 	f := &flow{ended: make(chan error, 1), publish: func(ctx context.Context, until time.Time) (int, error) { return publishBatches(ctx, p, until) }}
+	s := c.Subscriber(sub.Name)
+	s.ReceiveSettings.MaxOutstandingMessages = outstanding
 	go func() {
-		f.ended <- c.Subscriber(sub.Name).Receive(ctx, func(_ context.Context, m *pubsub.Message) {
+		f.ended <- s.Receive(ctx, func(_ context.Context, m *pubsub.Message) {
 			m.Ack()
 			f.received.Add(1)
 		})
@@ -102,7 +108,7 @@ func rawFlow(ctx context.Context, o options) (*flow, error) {
 	if err != nil {
 		return nil, err
 	}
-	consumer, err := r.CreateConsumer(ctx, "RAW", jetstream.ConsumerConfig{Durable: "bench", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: pulled})
+	consumer, err := r.CreateConsumer(ctx, "RAW", jetstream.ConsumerConfig{Durable: "bench", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: outstanding})
 	if err != nil {
 		return nil, err
 	}
