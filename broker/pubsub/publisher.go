@@ -40,12 +40,13 @@ func (p *publisher) Publish(ctx context.Context, req *pubsubpb.PublishRequest) (
 	if size := proto.Size(req); size > maxRequestBytes {
 		return nil, invalid("messages", "the request has %d bytes; at most 10 MB are allowed: publish fewer messages at once, or store data elsewhere and publish where it lies", size)
 	}
+	of := publishOf(ctx)
 	messages := make([]broker.Message, 0, len(req.GetMessages()))
 	for i, m := range req.GetMessages() {
 		if err := checkAttributes(i, m.GetAttributes()); err != nil {
 			return nil, err
 		}
-		messages = append(messages, newMessage(ctx, m))
+		messages = append(messages, of.message(m))
 	}
 	ids, err := p.broker().PublishMessages(ctx, callerOf(ctx), n.id, messages)
 	if err != nil {
@@ -54,10 +55,17 @@ func (p *publisher) Publish(ctx context.Context, req *pubsubpb.PublishRequest) (
 	return &pubsubpb.PublishResponse{MessageIds: ids}, nil
 }
 
-func newMessage(ctx context.Context, m *pubsubpb.PubsubMessage) broker.Message {
+// request is what the headers of a publish tell of all its messages.
+type request struct{ id, traceparent, tracestate string }
+
+func publishOf(ctx context.Context) request {
+	return request{header(ctx, "x-request-id"), header(ctx, "traceparent"), header(ctx, "tracestate")}
+}
+
+func (r request) message(m *pubsubpb.PubsubMessage) broker.Message {
 	return broker.Message{
 		Data: m.GetData(), Attributes: m.GetAttributes(), OrderingKey: m.GetOrderingKey(),
-		RequestID: header(ctx, "x-request-id"), Traceparent: header(ctx, "traceparent"), Tracestate: header(ctx, "tracestate"),
+		RequestID: r.id, Traceparent: r.traceparent, Tracestate: r.tracestate,
 	}
 }
 

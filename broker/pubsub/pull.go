@@ -3,6 +3,7 @@ package pubsub
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
@@ -70,7 +71,8 @@ func (s *subscriber) received(ctx context.Context, id string, got []broker.Deliv
 	for i := range got {
 		d := &got[i]
 		m := &pubsubpb.ReceivedMessage{AckId: d.AckID, Message: &pubsubpb.PubsubMessage{
-			Data: d.Data, Attributes: traced(&d.Message), MessageId: d.ID, PublishTime: timestamppb.New(d.PublishTime), OrderingKey: d.OrderingKey,
+			Data: d.Data, Attributes: maps.Collect(attributes(&d.Message)), MessageId: d.ID, PublishTime: timestamppb.New(d.PublishTime),
+			OrderingKey: legible(d.OrderingKey),
 		}}
 		if c.DeadLetter != nil {
 			m.DeliveryAttempt = int32(d.Attempt)
@@ -78,19 +80,6 @@ func (s *subscriber) received(ctx context.Context, id string, got []broker.Deliv
 		out = append(out, m)
 	}
 	return out
-}
-
-// traced returns a message's attributes with its delivery's trace, where the official clients look for it when they are asked to trace.
-func traced(m *broker.Message) map[string]string {
-	if m.Attributes == nil {
-		m.Attributes = make(map[string]string, 2)
-	}
-	m.Attributes[broker.ClientTraceparent] = m.Traceparent
-	delete(m.Attributes, broker.ClientTracestate)
-	if m.Tracestate != "" {
-		m.Attributes[broker.ClientTracestate] = m.Tracestate
-	}
-	return m.Attributes
 }
 
 func (s *subscriber) Acknowledge(ctx context.Context, req *pubsubpb.AcknowledgeRequest) (*emptypb.Empty, error) {

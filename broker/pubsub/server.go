@@ -80,7 +80,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 // newRPC makes the gRPC server, with every service.
 func (s *Server) newRPC() *grpc.Server {
 	g := grpc.NewServer(
-		grpc.Creds(introduced{}),
+		grpc.Creds(introduced{}), grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: clientsMayBe, PermitWithoutStream: true}),

@@ -85,7 +85,7 @@ func streamDeadline(seconds int32) (time.Duration, error) {
 
 // deliver sends messages as they come, and heartbeats when none do.
 func (st *stream) deliver(ctx context.Context) error {
-	if err := st.send(ctx, &pubsubpb.StreamingPullResponse{}); err != nil {
+	if err := st.give(ctx, nil); err != nil {
 		return err
 	}
 	for {
@@ -98,24 +98,26 @@ func (st *stream) deliver(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err := st.send(ctx, &pubsubpb.StreamingPullResponse{ReceivedMessages: st.received(ctx, st.name.id, got)}); err != nil {
+		if err := st.give(ctx, got); err != nil {
 			return err
 		}
 	}
 }
 
-// send adds to an answer what the subscription is like: it can change while the stream is open.
-func (st *stream) send(ctx context.Context, r *pubsubpb.StreamingPullResponse) error {
+// give sends deliveries; none of them are a heartbeat. An answer tells what the subscription is like, too: it can change while the stream is
+// open.
+func (st *stream) give(ctx context.Context, got []broker.Delivery) error {
 	c, err := st.broker().Subscription(ctx, st.name.id)
 	if err != nil {
 		return err
 	}
-	r.SubscriptionProperties = &pubsubpb.StreamingPullResponse_SubscriptionProperties{
-		ExactlyOnceDeliveryEnabled: c.ExactlyOnce, MessageOrderingEnabled: c.Ordering,
-	}
+	return st.send(encodeDeliveries(got, &c))
+}
+
+func (st *stream) send(answer any) error {
 	st.sending.Lock()
 	defer st.sending.Unlock()
-	return st.Send(r)
+	return st.SendMsg(answer)
 }
 
 // listen reads what the client says.
@@ -168,10 +170,14 @@ func (st *stream) obey(ctx context.Context, req *pubsubpb.StreamingPullRequest) 
 	if answer.AcknowledgeConfirmation == nil && answer.ModifyAckDeadlineConfirmation == nil {
 		return nil
 	}
-	if c, err := st.broker().Subscription(ctx, st.name.id); err != nil || !c.ExactlyOnce {
+	c, err := st.broker().Subscription(ctx, st.name.id)
+	if err != nil || !c.ExactlyOnce {
 		return err
 	}
-	return st.send(ctx, answer)
+	answer.SubscriptionProperties = &pubsubpb.StreamingPullResponse_SubscriptionProperties{
+		ExactlyOnceDeliveryEnabled: true, MessageOrderingEnabled: c.Ordering,
+	}
+	return st.send(answer)
 }
 
 // modify changes deadlines, those that are alike together.
