@@ -184,13 +184,14 @@ func (b *Broker) commitRecords(ctx context.Context, topicName string, records []
 
 // observePublish tells of each record, under its id.
 func (b *Broker) observePublish(start time.Time, records []*record, ids []string, learned *fleet.Learned, err error) {
+	took, o := time.Since(start), new(fleet.Observation)
 	for i, r := range records {
 		id := r.ID
 		if i < len(ids) {
 			id = ids[i]
 		}
-		o := &fleet.Observation{
-			Kind: fleet.KindPublish, RequestID: r.RequestID, Time: start, Duration: time.Since(start),
+		*o = fleet.Observation{
+			Kind: fleet.KindPublish, RequestID: r.RequestID, Time: start, Duration: took,
 			Caller: r.caller, Callee: fleet.Events, Protocol: fleet.HTTP, Method: http.MethodPost, Path: "/" + r.Topic,
 			Topic: r.Topic, Event: id, Status: http.StatusAccepted, BytesIn: int64(len(r.Data)), Learned: learned, Detail: "event " + id,
 		}

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"strings"
 	"sync"
@@ -214,28 +213,24 @@ type ackID struct {
 }
 
 func (a ackID) String() string {
-	return fmt.Sprintf("%x-%x.%d.%d", a.epoch, a.turn, a.offset, a.delivery)
+	out := make([]byte, 0, 64)
+	out = append(strconv.AppendUint(out, a.epoch, 16), '-')
+	out = append(strconv.AppendUint(out, a.turn, 16), '.')
+	out = append(strconv.AppendUint(out, a.offset, 10), '.')
+	return string(strconv.AppendUint(out, a.delivery, 10))
 }
 
 // parseAckID reads what String wrote.
 func parseAckID(s string) (a ackID, ok bool) {
 	epoch, rest, _ := strings.Cut(s, "-")
-	parts := strings.Split(rest, ".")
-	if len(parts) != 3 {
-		return a, false
-	}
-	for _, n := range []struct {
-		text string
-		base int
-		into *uint64
-	}{{epoch, 16, &a.epoch}, {parts[0], 16, &a.turn}, {parts[1], 10, &a.offset}, {parts[2], 10, &a.delivery}} {
-		v, err := strconv.ParseUint(n.text, n.base, 64)
-		if err != nil {
-			return a, false
-		}
-		*n.into = v
-	}
-	return a, true
+	turn, rest, _ := strings.Cut(rest, ".")
+	offset, delivery, _ := strings.Cut(rest, ".")
+	var errs [4]error
+	a.epoch, errs[0] = strconv.ParseUint(epoch, 16, 64)
+	a.turn, errs[1] = strconv.ParseUint(turn, 16, 64)
+	a.offset, errs[2] = strconv.ParseUint(offset, 10, 64)
+	a.delivery, errs[3] = strconv.ParseUint(delivery, 10, 64)
+	return a, errs == [4]error{}
 }
 
 // Ack acknowledges deliveries of a subscription and returns one result per id: nil, [ErrAckID] or [ErrAckLater]. Late

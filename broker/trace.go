@@ -92,7 +92,8 @@ func (r *record) deliverySpan(begin *observe.Sampler, before fleet.SpanID) trace
 }
 
 func (s *traceSpan) traceparent() string {
-	return string(observe.AppendTraceparent(nil, s.ID, s.id, s.Sampled))
+	var text [observe.TraceparentSize]byte
+	return string(observe.AppendTraceparent(text[:0], s.ID, s.id, s.Sampled))
 }
 
 // note puts the span into a record.
