@@ -100,7 +100,7 @@ func (b *Broker) keep(kind, name string, value any) error {
 		_, err = b.engine.Load().store([]message{{catalogPrefix + kind + "." + token(name), data}})
 	}
 	if err != nil {
-		return unavailable("%s %s is not saved: %v", kind, name, err)
+		return unsaved(err, "%s %s is not saved", kind, name)
 	}
 	return nil
 }
@@ -108,7 +108,7 @@ func (b *Broker) keep(kind, name string, value any) error {
 // erase removes a resource for good: nothing takes its place in the catalog, since JetStream syncs what it writes, and not what it removes.
 func (b *Broker) erase(kind, name string) error {
 	if err := b.engine.Load().storeNothing(catalogPrefix + kind + "." + token(name)); err != nil {
-		return unavailable("%s %s is not removed: %v", kind, name, err)
+		return unsaved(err, "%s %s is not removed", kind, name)
 	}
 	return nil
 }

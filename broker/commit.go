@@ -338,9 +338,7 @@ func (b *Broker) refusalLocked(t *topic, err error) error {
 	if errors.Is(err, errClosed) {
 		return &Error{Status: http.StatusServiceUnavailable, Reason: fleet.ReasonStorageFailed, Text: "the broker is shutting down; publish again once it is back"}
 	}
-	var write *writeError
-	var full *fullError
-	if errors.As(err, &full) || errors.As(err, &write) && write.full() || quotaExceeded(err) {
+	if full(err) {
 		return &Error{Status: http.StatusInsufficientStorage, Reason: fleet.ReasonStorageFull,
 			Text: fmt.Sprintf("topic %s takes no events: %v.\nNothing that was acknowledged is lost. Publishing goes on by itself when there is room again", t.name, err)}
 	}

@@ -62,6 +62,23 @@ func precondition(format string, v ...any) *Error {
 	return &Error{Status: http.StatusPreconditionFailed, Text: fmt.Sprintf(format, v...)}
 }
 
+// unsaved is a change that could not be written, as format and v say.
+func unsaved(err error, format string, v ...any) *Error {
+	text := fmt.Sprintf(format, v...)
+	if full(err) {
+		return &Error{Status: http.StatusInsufficientStorage, Reason: fleet.ReasonStorageFull,
+			Text: fmt.Sprintf("%s: %v.\nMake room on the disk, and try again: no restart is needed", text, err)}
+	}
+	return unavailable("%s: %v", text, err)
+}
+
+// full reports whether a write failed for want of space, by a quota or on the disk.
+func full(err error) bool {
+	var write *writeError
+	var quota *fullError
+	return errors.As(err, &quota) || errors.As(err, &write) && write.full() || quotaExceeded(err)
+}
+
 func unavailable(format string, v ...any) *Error {
 	return &Error{Status: http.StatusServiceUnavailable, Reason: fleet.ReasonStorageFailed, Text: fmt.Sprintf(format, v...)}
 }

@@ -161,9 +161,11 @@ func (n *conn) refusedPublish(one publication, err error) {
 
 // errCode is the code of JetStream's that says what the status does.
 func errCode(status int) int {
-	switch status / 100 {
-	case 4:
+	switch {
+	case status/100 == 4:
 		return 10003 // JSBadRequestErr
+	case status == http.StatusInsufficientStorage:
+		return 10047 // JSStorageResourcesExceededErr
 	}
 	return 10008 // JSClusterNotAvailErr: try again
 }
