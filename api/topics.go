@@ -57,7 +57,7 @@ type Redrive struct {
 // Topics is what the hub answers of topics. It is part of [Server].
 type Topics struct {
 	Tail    func(ctx context.Context, r TailRequest, send func(fleet.Message) error) error
-	Explain func(ctx context.Context, topic string, offset uint64) (fleet.MessageStory, error)
+	Explain func(ctx context.Context, id string) (fleet.Explained, error)
 	Replay  func(ctx context.Context, r ReplayRequest) (Replayed, error)
 
 	DeadLetters     func(ctx context.Context, r DeadLettersRequest) (page []fleet.DeadLetter, next string, err error)
@@ -82,12 +82,12 @@ func (r rpc) Explain(ctx context.Context, req *connect.Request[pb.ExplainRequest
 	if r.s.Explain == nil {
 		return nil, r.s.missing("why")
 	}
-	story, err := r.s.Explain(ctx, req.Msg.Topic, req.Msg.Offset)
+	explained, err := r.s.Explain(ctx, req.Msg.Id)
 	if err != nil {
 		return nil, refuse(err)
 	}
-	b, err := json.Marshal(story)
-	return answer(&pb.ExplainResponse{StoryJson: b}, err)
+	b, err := json.Marshal(explained)
+	return answer(&pb.ExplainResponse{ExplainedJson: b}, err)
 }
 
 func (r rpc) Replay(ctx context.Context, req *connect.Request[pb.ReplayRequest]) (*connect.Response[pb.ReplayResponse], error) {

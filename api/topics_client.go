@@ -16,13 +16,14 @@ func (c *Client) Tail(ctx context.Context, t TailRequest, each func(fleet.Messag
 	return c.onlyHub(ctx, "tail", receive(stream, err, func(m *pb.TailResponse) error { return decode(m.MessageJson, each) }))
 }
 
-// Explain says what became of one message.
-func (c *Client) Explain(ctx context.Context, topic string, offset uint64) (story fleet.MessageStory, err error) {
-	res, err := c.hub.rpc.Explain(ctx, connect.NewRequest(&pb.ExplainRequest{Topic: topic, Offset: offset}))
+// Explain says what became of the messages that an id stands for: TOPIC:OFFSET, or the id of an event, a request, a trace, or of a message
+// that is scheduled. Where the log has none it returns none.
+func (c *Client) Explain(ctx context.Context, id string) (out fleet.Explained, err error) {
+	res, err := c.hub.rpc.Explain(ctx, connect.NewRequest(&pb.ExplainRequest{Id: id}))
 	if err != nil {
-		return story, c.onlyHub(ctx, "why", err)
+		return out, c.onlyHub(ctx, "why", err)
 	}
-	return story, json.Unmarshal(res.Msg.StoryJson, &story)
+	return out, json.Unmarshal(res.Msg.ExplainedJson, &out)
 }
 
 // Replay lets a subscription go back, or forth, to a time.

@@ -29,6 +29,7 @@ type Broker struct {
 	engine    atomic.Pointer[engine]
 	policy    atomic.Pointer[policy]
 	commits   [len(classes)]commits
+	timings   [len(classes)]timings
 	flush     flusher
 	settler   settler
 	bodies    *semaphore.Weighted // bytes of publishes in memory

@@ -142,9 +142,13 @@ func (b *Broker) commit(class fleet.Durability, groups []*group) {
 	if len(ready) == 0 {
 		return
 	}
+	start := time.Now()
 	err = b.write(e, l, class, ready)
 	if errors.Is(err, nats.ErrNoResponders) { // JetStream switched itself off
 		e.fail(&writeError{"JetStream does not answer any more: it is out of resources"})
+	}
+	if err == nil {
+		b.committed(class, ready, time.Since(start))
 	}
 	for _, g := range ready {
 		if err != nil {

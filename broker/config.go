@@ -16,6 +16,10 @@ type Config struct {
 	Dir string // the folder of JetStream's files, used by one process at a time; required
 	// Observe is told of every publish and every delivery attempt. It must not keep the value. nil: nobody is.
 	Observe func(*fleet.Observation)
+	// Committed is told of every commit group: its topic's durability, its messages, how long it was written. nil: nobody is.
+	Committed func(class fleet.Durability, messages int, took time.Duration)
+	// Acknowledged is told how long after its commit a subscription's message was acknowledged. nil: nobody is.
+	Acknowledged func(subscription string, after time.Duration)
 	// Transport gives the way out for calls made as caller. Run asks for it once. nil: nothing is reachable.
 	Transport func(caller string) http.RoundTripper
 	// Check says why data may not be published to a topic with a schema; else which attributes tell subscribers how to read it.
@@ -66,6 +70,12 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Observe == nil {
 		c.Observe = func(*fleet.Observation) {}
+	}
+	if c.Committed == nil {
+		c.Committed = func(fleet.Durability, int, time.Duration) {}
+	}
+	if c.Acknowledged == nil {
+		c.Acknowledged = func(string, time.Duration) {}
 	}
 	if c.Transport == nil {
 		c.Transport = func(string) http.RoundTripper { return noTransport{} }

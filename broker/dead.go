@@ -35,7 +35,7 @@ type DeadLetter struct {
 
 func newLetter(s *subscription, g grant, r *record, failures []Failure, now time.Time) *DeadLetter {
 	return &DeadLetter{Subscription: s.name, Topic: s.topic.name, Offset: g.offset, Time: now, Attempts: g.attempt,
-		Failures: failures, Caller: r.caller, Record: r.encode()}
+		Failures: failures, Caller: r.caller, Record: dated(r.encode(), r.time)}
 }
 
 // read fills in what is not stored.
@@ -143,6 +143,9 @@ func (b *Broker) has(topicName string) bool {
 	return ok
 }
 
+// deadLetterPrefix begins the attributes that a dead-letter topic's messages have besides their own.
+const deadLetterPrefix = "CloudPubSubDeadLetter"
+
 // forward publishes a dead letter to its policy's topic, with the attributes that Pub/Sub documents
 // (https://cloud.google.com/pubsub/docs/handling-failures#how_dead_letter_topics_work).
 func (b *Broker) forward(s *subscription, g grant, r *record, topicName string, last fleet.SpanID) error {
@@ -158,7 +161,7 @@ func (b *Broker) forward(s *subscription, g grant, r *record, topicName string, 
 		"SourceSubscriptionProject": b.policy.Load().fleet,
 		"SourceTopicPublishTime":    r.time.UTC().Format(time.RFC3339Nano),
 	} {
-		dead.Attributes["CloudPubSubDeadLetter"+name] = value
+		dead.Attributes[deadLetterPrefix+name] = value
 	}
 	dead.Event = Event{Topic: topicName, Data: r.Data, Attributes: dead.Attributes, RequestID: r.RequestID, Traceparent: r.Traceparent, Tracestate: r.Tracestate}
 	_, err := b.commitRecords(b.delivering, topicName, []*record{&dead})
@@ -262,7 +265,7 @@ func (b *Broker) EditDeadLetter(ctx context.Context, id string, change func(*Mes
 	if err != nil {
 		return nil, err
 	}
-	d.Record = r.encode()
+	d.Record = dated(r.encode(), r.time)
 	if err := b.keepLetter(d); err != nil {
 		return nil, unavailable("dead letter %s is not changed: %v", id, err)
 	}

@@ -272,6 +272,9 @@ func (s *subscription) ackLocked(id string, now time.Time) error {
 	}
 	if changed {
 		s.delivered++
+		if l != nil {
+			s.b.config.Acknowledged(s.name, now.Sub(l.at))
+		}
 		s.dirty = true
 		s.b.flush.poke()
 	}

@@ -2,7 +2,9 @@ package broker
 
 import (
 	"context"
+	"slices"
 	"strconv"
+	"time"
 
 	"github.com/shoalrun/shoal/fleet"
 )
@@ -19,16 +21,104 @@ func (b *Broker) Story(ctx context.Context, topicName string, offset uint64) (fl
 		return fleet.MessageStory{}, err
 	}
 	r := got.records[offset-got.base]
-	id := strconv.FormatUint(offset, 10)
-	m := r.message(id)
-	out := fleet.MessageStory{Message: m.Shown(topicName), Bytes: len(r.Data), Group: got.groupOf(offset)}
-	out.Message.Data = nil
-	for _, s := range b.subscriptions() {
-		if s.topic == t && (r.only == "" || r.only == s.name) {
-			out.Subscriptions = append(out.Subscriptions, b.fate(ctx, s, offset))
+	if r.origin > 0 {
+		if first, err := b.Story(ctx, topicName, r.origin-1); err == nil { // a redriven message is a part of the first one's story
+			return first, nil
 		}
 	}
+	out := b.storyOf(got, r, offset)
+	out.Scheduled, out.Group.Took = r.published, b.took(t.durability(), r.time)
+	for _, s := range b.subscriptions() {
+		if s.topic == t && (r.only == "" || r.only == s.name) {
+			out.Subscriptions = append(out.Subscriptions, b.fate(ctx, s, got, offset))
+		}
+	}
+	b.follow(ctx, &out, t, got, offset)
 	return out, nil
+}
+
+// storyOf begins the story of a record.
+func (b *Broker) storyOf(in *batch, r *record, offset uint64) fleet.MessageStory {
+	m := r.message(strconv.FormatUint(offset, 10))
+	out := fleet.MessageStory{Message: m.Shown(r.Topic), Bytes: len(r.Data), Group: in.groupOf(offset)}
+	out.Message.Data = nil
+	return out
+}
+
+// followTime bounds how long the log is read for what a message was committed again as.
+const followTime = 500 * time.Millisecond
+
+// follow finds what a message was committed again as: redriven, or in a dead-letter topic. Copies have their publish's span in common.
+func (b *Broker) follow(ctx context.Context, out *fleet.MessageStory, t *topic, in *batch, offset uint64) {
+	r := in.records[offset-in.base]
+	ctx, cancel := context.WithTimeout(ctx, followTime)
+	defer cancel()
+	wanted := map[*topic]bool{t: true}
+	for _, s := range b.subscriptions() {
+		s.mu.Lock()
+		if p := s.config.DeadLetter; s.topic == t && p != nil && p.Topic != "" {
+			wanted[b.topic(p.Topic)] = true
+		}
+		s.mu.Unlock()
+	}
+	t.mu.Lock()
+	ended := t.last.seq // where the log of what is ahead of it goes on
+	t.mu.Unlock()
+	if in.seq > 0 {
+		ended = in.seq
+	}
+	for of := range wanted {
+		from, seq := offset+1, ended
+		var err error
+		if of != t {
+			from, seq, err = b.offsetAt(ctx, of, r.time)
+		}
+		if err == nil {
+			err = b.eachFrom(ctx, of, from, seq, func(in *batch, offset uint64, c *record) {
+				if c.Traceparent == r.Traceparent && c.RequestID == r.RequestID {
+					out.Copies = append(out.Copies, b.copied(ctx, of, in, offset, c))
+				}
+			})
+		}
+		out.Partial = out.Partial || err != nil
+	}
+	slices.SortFunc(out.Copies, func(x, y fleet.MessageCopy) int { return x.Time.Compare(y.Time) })
+}
+
+// copied tells of a message that was committed again.
+func (b *Broker) copied(ctx context.Context, t *topic, in *batch, offset uint64, r *record) fleet.MessageCopy {
+	c := fleet.MessageCopy{Topic: t.name, ID: strconv.FormatUint(offset, 10), Time: r.time}
+	if r.only == "" {
+		c.From = r.Attributes[deadLetterPrefix+"SourceSubscription"]
+		return c
+	}
+	b.mu.Lock()
+	s := b.subs[r.only]
+	b.mu.Unlock()
+	if s != nil {
+		f := b.fate(ctx, s, in, offset)
+		c.Fate = &f
+	}
+	return c
+}
+
+// eachFrom calls each with the records of a topic from an offset on, which lies at a sequence of its log or later.
+func (b *Broker) eachFrom(ctx context.Context, t *topic, from, seq uint64, each func(in *batch, offset uint64, r *record)) error {
+	for {
+		in, err := b.read(t, seq, from)
+		if err != nil || in == nil {
+			return err
+		}
+		for i, r := range in.records {
+			if offset := in.base + uint64(i); offset >= from {
+				each(in, offset, r)
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		from, seq = in.end(), in.seq+1
+	}
 }
 
 // batchOf returns the batch that holds an offset, with its records.
@@ -73,14 +163,25 @@ func (b *batch) groupOf(offset uint64) fleet.CommitGroup {
 }
 
 // fate says where a subscription stands with a message.
-func (b *Broker) fate(ctx context.Context, s *subscription, offset uint64) fleet.MessageFate {
+func (b *Broker) fate(ctx context.Context, s *subscription, in *batch, offset uint64) fleet.MessageFate {
 	f := s.fate(offset)
 	letter, err := b.DeadLetter(ctx, letterID(s.name, offset))
 	if f.State == fleet.FateSettled && err == nil {
 		f.State, f.Attempt = fleet.FateDead, letter.Attempts
 		f.Failures = shownFailures(letter.Failures)
 	}
+	if f.State == fleet.FateSettled && !s.wants(in, offset) {
+		f.State = fleet.FateFiltered
+	}
 	return f
+}
+
+// wants reports whether a subscription's filter lets a record pass.
+func (s *subscription) wants(in *batch, offset uint64) bool {
+	s.mu.Lock()
+	match := s.window.limits.filter
+	s.mu.Unlock()
+	return match == nil || match(in).has(int(offset-in.base))
 }
 
 func (s *subscription) fate(offset uint64) fleet.MessageFate {

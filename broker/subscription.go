@@ -308,6 +308,7 @@ func (s *subscription) endLocked(l *lease, o outcome, now time.Time) {
 	case acked:
 		s.delivered++
 		s.usedLocked(now)
+		s.b.config.Acknowledged(s.name, now.Sub(l.at))
 	case expired:
 		s.lost++
 	case failed, buried:

@@ -46,6 +46,12 @@ func newTopic(name string, class fleet.Durability) *topic {
 	return t
 }
 
+func (t *topic) durability() fleet.Durability {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.class
+}
+
 // holdLocked keeps batches out until releaseLocked, and waits for the one that is being written, which the log has only then.
 func (t *topic) holdLocked() {
 	t.moving = true

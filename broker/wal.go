@@ -149,6 +149,15 @@ func (w *wal) await() error {
 	return nil
 }
 
+// names returns of which topics the log holds batches.
+func (w *wal) names() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := maps.Clone(w.topics[0])
+	maps.Copy(all, w.topics[1])
+	return slices.Sorted(maps.Keys(all))
+}
+
 // held returns how many bytes the log holds.
 func (w *wal) held() int {
 	w.mu.Lock()

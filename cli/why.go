@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,18 +14,19 @@ import (
 
 func (a *app) why() *cobra.Command {
 	return &cobra.Command{
-		Use: "why [REQUEST-ID|TRACE-ID|TOPIC:MESSAGE-ID]", Short: "Explain one request, trace or message, or the latest refusals and failures", Args: within(0, 1),
+		Use: "why [REQUEST-ID|TRACE-ID|TOPIC:MESSAGE-ID|EVENT-ID]", Short: "Explain one request, trace or message, or the latest refusals and failures", Args: within(0, 1),
+		Example: "  shoal why 018f3a…\n  shoal why orders.placed:7\n  shoal why /orders/e-7   (the source and id of a CloudEvent, or its id alone)",
 		RunE: a.asking(func(ctx context.Context, c *api.Client, args []string) error {
 			id := strings.Join(args, "")
-			if topic, offset, ok := messageID(id); ok {
-				return a.whyMessage(ctx, c, topic, offset)
+			if messageID(id) {
+				return a.whyMessage(ctx, c, id)
 			}
 			seen, err := c.Why(ctx, id)
 			if err != nil {
 				return err
 			}
-			if len(seen) == 0 && id != "" {
-				return fmt.Errorf("request %s is not among those that are remembered: the data path keeps the latest ones, so ask sooner, or watch with `shoal tap`", id)
+			if id != "" && (len(seen) == 0 || slices.ContainsFunc(seen, ofMessage)) {
+				return a.whyEither(ctx, c, id, seen)
 			}
 			if len(seen) == 0 {
 				fmt.Fprintln(a.out, "nothing was refused and nothing failed, as far as is remembered")
@@ -138,7 +140,7 @@ func decided(d fleet.Decisions) (words []string) {
 func opening(o *fleet.Observation) string {
 	switch o.Kind {
 	case fleet.KindDelivery:
-		return fmt.Sprintf("The broker delivered an event of %s to %s (%s %s).", o.Topic, o.Callee, o.Method, o.Path)
+		return deliveryOpening(o)
 	case fleet.KindMirror:
 		return fmt.Sprintf("A copy of a call of %s went to %s: %s %s", caller(o), o.Callee, o.Method, o.Path)
 	case fleet.KindPublish:
@@ -152,6 +154,28 @@ func opening(o *fleet.Observation) string {
 		return fmt.Sprintf("%s asked for %s %s", caller(o), o.Method, o.Path)
 	}
 	return strings.TrimRight(fmt.Sprintf("%s called %s: %s %s", caller(o), o.Callee, o.Method, o.Path), " :")
+}
+
+// deliveryOpening tells of a push, or of a pull.
+func deliveryOpening(o *fleet.Observation) string {
+	if o.Method == "" {
+		return fmt.Sprintf("%s pulled a message of %s from its subscription %s, attempt %d%s.", o.Callee, o.Topic, o.Subscription, o.Delivery, extensions(o))
+	}
+	return fmt.Sprintf("The broker delivered an event of %s to %s (%s %s).", o.Topic, o.Callee, o.Method, o.Path)
+}
+
+func extensions(o *fleet.Observation) string {
+	if o.Extended == 0 {
+		return ""
+	}
+	return ", and asked for more time " + times(int(o.Extended))
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return plural(n, "time")
 }
 
 // caller names the built-in identities as a person would.

@@ -44,6 +44,33 @@ type MessageStory struct {
 	Group   CommitGroup `json:"group"`
 	// Subscriptions are those of its topic, sorted by name.
 	Subscriptions []MessageFate `json:"subscriptions"`
+
+	// Scheduled is when it was published, where it waited in the schedule until its commit, or waits there yet: Pending.
+	Scheduled time.Time `json:"scheduled,omitzero"`
+	Pending   bool      `json:"pending,omitempty"`
+	// Copies are what it was committed again as: by redrives, and in dead-letter topics. Partial says that not all of the log was read for them.
+	Copies  []MessageCopy `json:"copies,omitempty"`
+	Partial bool          `json:"partial,omitempty"`
+	// Seen is what the hub remembers of its publish and of its deliveries, oldest first.
+	Seen []Observation `json:"seen,omitempty"`
+}
+
+// MessageCopy is a message that was committed again.
+type MessageCopy struct {
+	Topic string    `json:"topic"`
+	ID    string    `json:"id"` // its place in that topic
+	Time  time.Time `json:"time"`
+	// From is the subscription that gave it up, in a dead-letter topic. Where it is empty it was redriven, to the one of Fate.
+	From string       `json:"from,omitempty"`
+	Fate *MessageFate `json:"fate,omitempty"`
+}
+
+// Explained are the messages that an id stands for.
+type Explained struct {
+	Stories []MessageStory `json:"stories"`
+	More    int            `json:"more,omitempty"` // that were left out: of a request that published many
+	// Since is how far back the log was read, where that is not all of it.
+	Since time.Time `json:"since,omitzero"`
 }
 
 // CommitGroup is the batch of messages that became durable at once.
@@ -52,6 +79,8 @@ type CommitGroup struct {
 	Count    int       `json:"count"`
 	Sequence uint64    `json:"sequence"` // of the JetStream message of the topic's log that holds it; 0: only the write-ahead log has it yet
 	Time     time.Time `json:"time"`
+	// Took is how long it was written, synced where its topic's durability is `disk`. The hub knows it of the last thousand groups; else 0.
+	Took time.Duration `json:"took_ns,omitempty"`
 }
 
 // MessageFate is what became of a message in one subscription.
@@ -65,9 +94,10 @@ type MessageFate struct {
 
 // The fates of a message in a subscription.
 const (
-	FateSettled = "settled"     // acknowledged, or not for this subscription: filtered out, or from before it
-	FateDead    = "dead letter" // given up, and kept as a dead letter
-	FateFlying  = "in flight"   // being delivered
-	FateWaiting = "waits"       // for its next attempt
-	FateQueued  = "queued"      // not delivered yet
+	FateSettled  = "settled"     // acknowledged, or from before the subscription
+	FateFiltered = "filtered"    // the subscription's filter keeps it back
+	FateDead     = "dead letter" // given up, and kept as a dead letter
+	FateFlying   = "in flight"   // being delivered
+	FateWaiting  = "waits"       // for its next attempt
+	FateQueued   = "queued"      // not delivered yet
 )

@@ -13,7 +13,7 @@ import (
 // topics answers the verbs about topics, subscriptions and dead letters.
 func (h *hub) topics() api.Topics {
 	return api.Topics{
-		Tail: h.tail, Explain: h.broker.Story, Replay: h.replay,
+		Tail: h.tail, Explain: h.explain, Replay: h.replay,
 		DeadLetters: h.deadLetters, EditDeadLetter: h.editDeadLetter, DropDeadLetters: h.dropDeadLetters, Redrive: h.redrive,
 	}
 }
@@ -32,6 +32,20 @@ func (h *hub) tail(ctx context.Context, r api.TailRequest, send func(fleet.Messa
 		m.Missed = t.Missed
 		return send(m)
 	})
+}
+
+// explain tells the stories of messages, with what is remembered of their publishes and deliveries.
+func (h *hub) explain(ctx context.Context, id string) (fleet.Explained, error) {
+	out, err := h.broker.Explain(ctx, id)
+	for i := range out.Stories {
+		s := &out.Stories[i]
+		for _, o := range h.recorder.Find(s.Message.RequestID) {
+			if o.Topic == s.Message.Topic && (o.Event == s.Message.ID || o.Event == s.Message.Attributes["ce-id"]) {
+				s.Seen = append(s.Seen, o)
+			}
+		}
+	}
+	return out, err
 }
 
 func (h *hub) replay(ctx context.Context, r api.ReplayRequest) (api.Replayed, error) {

@@ -62,7 +62,9 @@ func TestTopicsByVerbs(t *testing.T) {
 		}
 
 		letter := "mailer/orders.placed:" + poison.ID
-		w.shows([]string{"why", "orders.placed:" + poison.ID}, "The operator published it", "group of", "mailer/orders.placed: a dead letter, after 2 attempts", "attempt 2 at", "audit/orders.placed: settled", "The broker delivered an event")
+		w.shows([]string{"why", "orders.placed:" + poison.ID}, "The operator published it", "It became durable", "Its ordering key is customer-1", "mailer/orders.placed: a dead letter, after 2 attempts", "attempt 2, pushed to mailer: failed after", "audit/orders.placed: acknowledged")
+		w.shows([]string{"why", poison.RequestID}, "message "+poison.ID+" of the topic orders.placed", "attempt 1, pushed to mailer", "The broker called mailer")
+		w.shows([]string{"why", poison.Attributes["ce-id"]}, "message "+poison.ID+" of the topic orders.placed")
 		w.shows([]string{"topics"}, "orders.placed", "orders")
 		w.shows([]string{"subscriptions"}, "mailer/orders.placed", "audit/orders.placed")
 		w.shows([]string{"dlq", "show", letter}, "poison", "ordering key customer-1", "ce-kind: gift", "attempt 1 at", "attempt 2 at")
@@ -72,6 +74,7 @@ func TestTopicsByVerbs(t *testing.T) {
 		w.shows([]string{"dlq", "redrive", "mailer/orders.placed"}, "2 dead letters; --yes")
 		w.run("dlq", "redrive", "mailer/orders.placed", letter, "--rate", "100")
 		w.eventually("the mended one is taken", func() bool { return w.deliveries("mailer", "taken", "mended") == 1 })
+		w.shows([]string{"why", letter}, "mailer/orders.placed: given up", "redriven, as message", "acknowledged")
 		if strings.Contains(w.seen("audit"), "mended") {
 			t.Error("a redrive to one subscription reached another one")
 		}

@@ -123,8 +123,7 @@ func (x *TailResponse) GetMessageJson() []byte {
 
 type ExplainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
-	Offset        uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	Id            string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"` // TOPIC:OFFSET, SUBSCRIPTION:OFFSET, or that of an event, a request, a trace, or a scheduled message
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -159,23 +158,16 @@ func (*ExplainRequest) Descriptor() ([]byte, []int) {
 	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{2}
 }
 
-func (x *ExplainRequest) GetTopic() string {
+func (x *ExplainRequest) GetId() string {
 	if x != nil {
-		return x.Topic
+		return x.Id
 	}
 	return ""
 }
 
-func (x *ExplainRequest) GetOffset() uint64 {
-	if x != nil {
-		return x.Offset
-	}
-	return 0
-}
-
 type ExplainResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	StoryJson     []byte                 `protobuf:"bytes,1,opt,name=story_json,json=storyJson,proto3" json:"story_json,omitempty"`
+	ExplainedJson []byte                 `protobuf:"bytes,2,opt,name=explained_json,json=explainedJson,proto3" json:"explained_json,omitempty"` // fleet.Explained
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -210,9 +202,9 @@ func (*ExplainResponse) Descriptor() ([]byte, []int) {
 	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{3}
 }
 
-func (x *ExplainResponse) GetStoryJson() []byte {
+func (x *ExplainResponse) GetExplainedJson() []byte {
 	if x != nil {
-		return x.StoryJson
+		return x.ExplainedJson
 	}
 	return nil
 }
@@ -2915,13 +2907,11 @@ const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x16\n" +
 	"\x06filter\x18\x02 \x01(\tR\x06filter\"1\n" +
 	"\fTailResponse\x12!\n" +
-	"\fmessage_json\x18\x01 \x01(\fR\vmessageJson\">\n" +
-	"\x0eExplainRequest\x12\x14\n" +
-	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x16\n" +
-	"\x06offset\x18\x02 \x01(\x04R\x06offset\"0\n" +
-	"\x0fExplainResponse\x12\x1d\n" +
-	"\n" +
-	"story_json\x18\x01 \x01(\fR\tstoryJson\"k\n" +
+	"\fmessage_json\x18\x01 \x01(\fR\vmessageJson\",\n" +
+	"\x0eExplainRequest\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\tR\x02idJ\x04\b\x01\x10\x02J\x04\b\x02\x10\x03\">\n" +
+	"\x0fExplainResponse\x12%\n" +
+	"\x0eexplained_json\x18\x02 \x01(\fR\rexplainedJsonJ\x04\b\x01\x10\x02\"k\n" +
 	"\rReplayRequest\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\tR\fsubscription\x12$\n" +
 	"\x0efrom_unix_nano\x18\x02 \x01(\x03R\ffromUnixNano\x12\x10\n" +
