@@ -30,6 +30,7 @@ type schedules struct {
 	batches []scheduledBatch // sorted by base
 	over    map[uint64]*block
 	pending int
+	near    near
 	failed  string // why what is due cannot be committed
 }
 
@@ -65,7 +66,7 @@ const scheduleClass fleet.Durability = "schedule"
 func newSchedules() *schedules {
 	t := newTopic("all", scheduleClass)
 	t.kept = true
-	return &schedules{topic: t, wake: make(chan struct{}, 1), over: make(map[uint64]*block)}
+	return &schedules{topic: t, wake: make(chan struct{}, 1), over: make(map[uint64]*block), near: near{records: make(map[uint64]*record)}}
 }
 
 func (b *block) set(i uint64) bool {
@@ -155,6 +156,7 @@ func (s *schedules) committed(b *batch) {
 		times[i] = r.notBefore.UnixNano()
 	}
 	n := s.addLocked(b.base, b.seq, times)
+	s.holdSoonLocked(b)
 	for i := len(s.heap) - n; i < len(s.heap); i++ {
 		s.heap.up(i)
 	}
@@ -232,6 +234,7 @@ func (s *schedules) end(offset uint64) bool {
 	if !blk.set(offset % blockSize) {
 		return false
 	}
+	s.near.drop(offset)
 	s.batches[i].left--
 	s.pending--
 	return true
@@ -267,6 +270,7 @@ func (b *Broker) scheduleLoop(ctx context.Context) {
 	s := b.schedules
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	defer s.near.work.Wait()
 	for {
 		select {
 		case <-s.wake:
@@ -279,13 +283,22 @@ func (b *Broker) scheduleLoop(ctx context.Context) {
 			b.config.Log.Warn("scheduled messages are not delivered yet, to be tried again", "error", err)
 			wait = fireAgain
 		}
-		timer.Reset(wait)
+		timer.Reset(beforeDue(wait))
 	}
+}
+
+// beforeDue is how long the loop rests where nothing is due for a time: until then, or until what is due then is to be read.
+func beforeDue(wait time.Duration) time.Duration {
+	if wait > nearTime {
+		return wait - nearTime
+	}
+	return min(wait, nearTime/2)
 }
 
 // fire commits what is due now, and returns how long nothing is.
 func (b *Broker) fire(ctx context.Context) (wait time.Duration, err error) {
 	for {
+		b.readNear(ctx)
 		batch, next := b.schedules.takeDue(time.Now().UnixNano())
 		if len(batch) == 0 {
 			return time.Until(next), nil
@@ -328,16 +341,16 @@ func (s *schedules) takeDue(now int64) (out []due, next time.Time) {
 func (b *Broker) commitDue(ctx context.Context, all []due) error {
 	records := make(map[string][]*record)
 	offsets := make(map[string][]uint64)
-	var last *batch
+	found, err := b.recordsOf(ctx, all)
+	if err != nil {
+		return err
+	}
 	for _, d := range all {
-		r, err := b.readScheduled(d.offset, &last)
-		if err != nil {
-			return err
-		}
-		if r == nil {
+		if found[d.offset] == nil {
 			b.schedules.end(d.offset)
 			continue
 		}
+		r := found[d.offset].due()
 		records[r.Topic], offsets[r.Topic] = append(records[r.Topic], r), append(offsets[r.Topic], d.offset)
 	}
 	var mu sync.Mutex
@@ -345,7 +358,7 @@ func (b *Broker) commitDue(ctx context.Context, all []due) error {
 	var wg sync.WaitGroup
 	for name := range records {
 		wg.Go(func() {
-			_, err := b.commitRecords(ctx, name, records[name])
+			_, err := b.commitRecords(context.WithoutCancel(ctx), name, records[name]) // a stop answers it, too: else it would be committed again
 			for _, o := range offsets[name] {
 				if err == nil {
 					b.schedules.end(o)
@@ -360,32 +373,11 @@ func (b *Broker) commitDue(ctx context.Context, all []due) error {
 	return failed
 }
 
-// readScheduled reads a message; nil where it is there no more. last keeps the batch, since neighbours are often due together.
-func (b *Broker) readScheduled(offset uint64, last **batch) (*record, error) {
-	s := b.schedules
-	s.mu.Lock()
-	i := s.findLocked(offset)
-	var at scheduledBatch
-	if i >= 0 {
-		at = s.batches[i]
-	}
-	s.mu.Unlock()
-	if i < 0 {
-		return nil, nil
-	}
-	if *last == nil || (*last).seq != at.seq {
-		read, err := b.read(s.topic, at.seq, at.base)
-		if err != nil {
-			return nil, err
-		}
-		*last = read
-	}
-	if *last == nil || offset < (*last).base || offset >= (*last).end() {
-		return nil, nil
-	}
-	r := *(*last).records[offset-(*last).base]
-	r.Topic, r.to, r.notBefore, r.given, r.published = r.to, "", time.Time{}, !r.plain, r.time
-	return &r, nil
+// due is a record as it is committed once it is due.
+func (r *record) due() *record {
+	out := *r
+	out.Topic, out.to, out.notBefore, out.given, out.span = r.to, "", time.Time{}, !r.plain, traceSpan{}
+	return &out
 }
 
 // saveSchedules saves which messages are over, and removes batches that are.

@@ -73,6 +73,44 @@ func TestScheduledMessages(t *testing.T) {
 	}
 }
 
+// TestDueFromManyBatches has messages due whose neighbours in time lie in other batches: soon, later, and, since the broker was
+// down, all at once. They come in order, each once.
+func TestDueFromManyBatches(t *testing.T) {
+	dir := t.TempDir()
+	k := newBench(t, dir)
+	k.topic("orders", broker.SubscriptionConfig{Name: "one"})
+	const n, each = 3000, 250
+	first := time.Now().Add(500 * time.Millisecond)
+	var messages []broker.Message
+	for _, i := range rand.Perm(n) {
+		messages = append(messages, broker.Message{Data: []byte(strconv.Itoa(i)), NotBefore: first.Add(time.Duration(i) * time.Millisecond), OrderingKey: "k"})
+	}
+	for batch := range slices.Chunk(messages, each) {
+		if _, err := k.PublishMessages(t.Context(), op, "orders", batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, want := k.receiver("one", broker.ReceiverConfig{}), 0
+	check := func(ds []broker.Delivery) {
+		t.Helper()
+		for _, d := range ds {
+			if string(d.Data) != strconv.Itoa(want) || d.PublishTime.Before(first.Add(time.Duration(want)*time.Millisecond)) {
+				t.Fatalf("message %s comes where %d should, at %v", d.Data, want, d.PublishTime.Sub(first))
+			}
+			want++
+		}
+		k.ack("one", nil, ds...)
+	}
+	check(take(t, r, n/10))
+	k.stop()
+	time.Sleep(time.Until(first.Add(n / 2 * time.Millisecond))) // much is overdue
+	k = newBench(t, dir)
+	r = k.receiver("one", broker.ReceiverConfig{})
+	for want < n {
+		check(take(t, r, 1))
+	}
+}
+
 // TestManyScheduled has many messages pending, and restarts.
 func TestManyScheduled(t *testing.T) {
 	dir := t.TempDir()
