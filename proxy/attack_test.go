@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -222,14 +223,18 @@ func drip(c net.Conn, text string) {
 }
 
 // twoFronts are a proxy before an application, and one before that, on another node; with what is attacked.
-func twoFronts(t *testing.T, c proxy.Config, timeout time.Duration) map[string]string {
+func twoFronts(t *testing.T, application string, c proxy.Config, timeout time.Duration) map[string]string {
 	slow := func(s *fleet.Service) { s.Manifest.Calls[0].Timeout = fleet.Duration(timeout) }
 	app := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		_, _ = io.WriteString(rw, "ok")
 	})
 	near := newWorld(t, c, inventory(), orders(slow))
-	near.attach("inventory-1", app)
+	s := httptest.NewUnstartedServer(app)
+	s.Config.Protocols = speaking(application)
+	s.Start()
+	t.Cleanup(s.Close)
+	near.p.Attach("inventory-1", dialTo(s.Listener.Addr().String()))
 	return map[string]string{"one hop": near.named("inventory", 8080), "two nodes": near.behindAnother(c, slow)}
 }
 
@@ -250,7 +255,7 @@ func (w *world) behindAnother(c proxy.Config, edit func(*fleet.Service)) string 
 // A body that does not come whole in time ends with its call, and the caller is told that it was the slow one;
 // it says nothing against the application.
 func TestSlowBodies(t *testing.T) {
-	for name, addr := range twoFronts(t, proxy.Config{}, time.Second) { // enough for all but the body
+	for name, addr := range twoFronts(t, "HTTP/1.1", proxy.Config{}, time.Second) { // enough for all but the body
 		t.Run("HTTP/1.1, "+name, func(t *testing.T) {
 			w := &world{t: t}
 			res, body := w.exchangeRaw(addr, "POST / HTTP/1.1\r\nHost: inventory\r\nContent-Length: 100000\r\n\r\nabc")
@@ -273,8 +278,8 @@ func TestSlowBodies(t *testing.T) {
 
 // A body that stops ends at `idle`, before the call's own time.
 func TestSilentBodies(t *testing.T) {
-	for name, addr := range twoFronts(t, proxy.Config{Idle: 100 * time.Millisecond}, time.Minute) {
-		t.Run(name, func(t *testing.T) {
+	for name, addr := range twoFronts(t, "HTTP/1.1", proxy.Config{Idle: 100 * time.Millisecond}, time.Minute) {
+		t.Run("HTTP/1.1, "+name, func(t *testing.T) {
 			w := &world{t: t}
 			res, body := w.exchangeRaw(addr, "POST / HTTP/1.1\r\nHost: inventory\r\nContent-Length: 100000\r\n\r\nabc")
 			if res.StatusCode != 408 || res.Header.Get("Shoal-Reason") != "too-slow" {
@@ -282,6 +287,49 @@ func TestSilentBodies(t *testing.T) {
 			}
 			contains(t, body, "limits: {idle: …}", "100ms")
 		})
+	}
+	for _, application := range []string{"HTTP/1.1", "HTTP/2"} {
+		for name, addr := range twoFronts(t, application, proxy.Config{Idle: 100 * time.Millisecond, MaxReplay: 10_000}, time.Minute) {
+			t.Run("HTTP/2 to "+application+", "+name, func(t *testing.T) {
+				w := &world{t: t}
+				a := w.attacker(addr)
+				for _, piece := range []string{"", "abc", strings.Repeat("a", 16_000)} { // the last is too long to be kept
+					id := a.ask("/", false)
+					_ = a.WriteData(id, false, []byte(piece))
+					got := a.told(id)
+					if got.status != "408" || got.reason != "too-slow" {
+						t.Errorf("%+v", got)
+					}
+					contains(t, got.body, "limits: {idle: …}", "100ms")
+				}
+			})
+		}
+	}
+}
+
+// A body that goes on is no silent one, however long it takes in all.
+func TestSlowBodyThatGoesOn(t *testing.T) {
+	const idle = 2 * time.Second
+	for _, application := range []string{"HTTP/1.1", "HTTP/2"} {
+		for name, addr := range twoFronts(t, application, proxy.Config{Idle: idle}, time.Minute) {
+			t.Run("HTTP/2 to "+application+", "+name, func(t *testing.T) {
+				t.Parallel()
+				w := &world{t: t}
+				a := w.attacker(addr)
+				id := a.ask("/", false)
+				began := time.Now()
+				for tick := time.NewTicker(idle * 2 / 5); ; { // pieces for longer than idle
+					_ = a.WriteData(id, false, []byte("abc"))
+					if <-tick.C; time.Since(began) > idle*3/2 {
+						break
+					}
+				}
+				_ = a.WriteData(id, true, nil)
+				if got := a.told(id); got.status != "200" || got.body != "ok" {
+					t.Errorf("%+v", got)
+				}
+			})
+		}
 	}
 }
 

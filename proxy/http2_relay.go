@@ -103,6 +103,9 @@ func (s *http2Stream) answer(e h2.Event) {
 		return
 	}
 	s.begun, s.replayable = true, false
+	if !s.lapse.IsZero() {
+		s.lapse, s.until = time.Time{}, s.deadline
+	}
 	if s.grpc && !e.End {
 		x.rest() // nothing tells a stream from a unary call, whose answer comes with its head
 	}
@@ -210,7 +213,7 @@ func (s *http2Stream) download(e h2.Event) {
 // broken is the outcome of an attempt whose stream, or connection, the endpoint ended. A gRPC server was
 // told the deadline, and resets what is in progress then: that may be heard before the timer here runs.
 func (s *http2Stream) broken(err *h2.StreamError) outcome {
-	if err.Remote && s.timeIsUp() {
+	if err.Remote && s.timeIsUp() && !s.untaken() {
 		return s.late()
 	}
 	return brokenStream(err, s.begun, s.place.peer())

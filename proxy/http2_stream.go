@@ -44,6 +44,7 @@ type http2Stream struct {
 	fires   time.Time // zero: the timer is not running
 	until   time.Time // when the exchange ends for the clock; zero: never
 	silence bool      // until moves on with every piece of the answer
+	lapse   time.Time // when the silence within the request's body is too long; zero: nothing of it is awaited
 
 	bytesIn int64
 	event   sync.Cond    // for the goroutines that translate
@@ -86,7 +87,7 @@ func (s *http2Stream) reset() {
 	s.request, s.authority, s.timeout, s.grpc = h2.Head{}, "", "", false
 	s.sent, s.ended, s.begun, s.answers, s.silence, s.expired = 0, false, false, false, false, false
 	s.bytesIn = 0
-	s.until, s.latest, s.http1 = time.Time{}, time.Time{}, false
+	s.until, s.lapse, s.latest, s.http1 = time.Time{}, time.Time{}, time.Time{}, false
 	s.away.Store(false)
 	s.deaf.Store(false)
 }
@@ -201,7 +202,8 @@ func (s *http2Stream) open(b *h2.Batch) bool {
 		return false
 	}
 	s.phase, s.sent, s.ended, s.overdue = forwarding, 0, whole, false
-	s.arm(x.deadline)
+	s.bodyMoved()
+	s.arm(s.due())
 	s.mayHedge()
 	if !whole && (s.down.Buffered() > 0 || s.down.Ended() || len(s.replay) > 0) {
 		s.upload(b, nil, false)
@@ -232,11 +234,13 @@ func (s *http2Stream) fromCaller(e h2.Event) {
 	}
 	if s.phase != forwarding {
 		s.down.Keep(e.Data, e.End)
+		s.heard()
 		s.event.Broadcast()
 		return
 	}
 	if e.Kind != h2.Writable {
 		s.upload(e.Batch, e.Data, e.End)
+		s.heard()
 		return
 	}
 	if s.silence {

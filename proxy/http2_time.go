@@ -26,6 +26,10 @@ func (s *http2Stream) fire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fires = time.Time{}
+	if s.timeIsUp() && s.untaken() {
+		s.bodyMoved() // once it is taken, the caller has its time
+		s.until = s.due()
+	}
 	if !s.timeIsUp() {
 		s.arm(s.until)
 		return
@@ -42,8 +46,50 @@ func (s *http2Stream) fire() {
 // timeIsUp reports whether the clock is to end the attempt, even if its timer has not run yet.
 func (s *http2Stream) timeIsUp() bool { return !s.until.IsZero() && !time.Now().Before(s.until) }
 
+// due is when an attempt without an answer ends: when the call's time is over, or the silence within its body.
+func (s *http2Stream) due() time.Time {
+	if s.deadline.IsZero() || !s.lapse.IsZero() && s.lapse.Before(s.deadline) {
+		return s.lapse
+	}
+	return s.deadline
+}
+
+// bodyMoved begins to count the silence within the request's body, or ends that. A gRPC stream may be silent, and
+// once there is an answer that is looked at.
+func (s *http2Stream) bodyMoved() {
+	s.lapse = time.Time{}
+	if !s.grpc && !s.begun && !s.down.Ended() {
+		s.lapse = time.Now().Add(s.route.idle)
+	}
+}
+
+// heard notes that more of the request's body has come.
+func (s *http2Stream) heard() {
+	if s.lapse.IsZero() {
+		return
+	}
+	s.bodyMoved()
+	if s.phase == forwarding {
+		s.until = s.due()
+	}
+}
+
+// untaken reports whether the clock ran out within the request's body, but all that came of that has not been
+// taken: not the caller is silent.
+func (s *http2Stream) untaken() bool {
+	return s.phase == forwarding && s.untimely() && !s.awaitsBody()
+}
+
+// untimely: it was not the call's own time that is over.
+func (s *http2Stream) untimely() bool {
+	return !s.lapse.IsZero() && (s.deadline.IsZero() || time.Now().Before(s.deadline))
+}
+
 // late is the outcome of an attempt that the clock ended.
 func (s *http2Stream) late() outcome {
+	if s.awaitsBody() && s.untimely() {
+		return s.silentBody()
+	}
 	if s.awaitsBody() {
 		return s.slowBody()
 	}

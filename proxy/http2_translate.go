@@ -72,6 +72,7 @@ func (s *http2Stream) translate() (o outcome, carried bool) {
 	t := newTranslation(s, u, x)
 	s.mu.Lock()
 	s.phase, s.plain, s.sent = translating, t, 0
+	s.bodyMoved()
 	s.arm(s.deadline)
 	s.mu.Unlock()
 	return t.run()

@@ -36,12 +36,48 @@ func (t *translation) head() error {
 			continue
 		}
 		scanned = len(t.b.bytes())
-		n, err = t.u.read(x, t.b.room(x.p.cfg.MaxHead+bufferSize), x.deadline)
-		t.b.w += n
-		if err != nil {
+		if err := t.read(); err != nil {
 			return err
 		}
 	}
+}
+
+// read reads more of the answer's head. While the request's body is on its way, the caller may not be silent for too
+// long.
+func (t *translation) read() error {
+	for {
+		until := t.due()
+		n, err := t.u.read(t.x, t.b.room(t.x.p.cfg.MaxHead+bufferSize), until)
+		t.b.w += n
+		if !errors.Is(err, errTimeout) || until.Equal(t.x.deadline) {
+			return err
+		}
+		if t.silent() {
+			return errSilent
+		}
+	}
+}
+
+// due is when there must be an answer, or more of the request.
+func (t *translation) due() time.Time {
+	t.s.mu.Lock()
+	defer t.s.mu.Unlock()
+	if !t.began {
+		return t.x.deadline
+	}
+	return t.s.due()
+}
+
+// silent reports whether the caller was silent in its body for too long. One whose last piece is yet to be taken was not.
+func (t *translation) silent() bool {
+	awaited := t.awaitsBody()
+	t.s.mu.Lock()
+	defer t.s.mu.Unlock()
+	lapsed := !t.s.lapse.IsZero() && !time.Now().Before(t.s.lapse)
+	if lapsed && !awaited {
+		t.s.bodyMoved()
+	}
+	return lapsed && awaited
 }
 
 // interim passes 100 (Continue), 103 and their like on.
@@ -251,7 +287,10 @@ func (t *translation) failed(err error) outcome {
 	t.halt()
 	o := t.failure(err)
 	t.close()
-	if slow && errors.Is(err, errTimeout) {
+	switch {
+	case errors.Is(err, errSilent):
+		return t.s.silentBody()
+	case slow && errors.Is(err, errTimeout):
 		return t.s.slowBody()
 	}
 	return t.s.taught(o, t.u, t.b)

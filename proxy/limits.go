@@ -36,6 +36,16 @@ func (x *exchange) slowBody() outcome {
 	return outcome{reason: f.reason, final: f}
 }
 
+// silentBody is the outcome of an attempt whose caller stopped in the middle of its request's body.
+func (x *exchange) silentBody() outcome {
+	f := overLimit(408, silentFor(x.route.idle), limitIdle)
+	return outcome{reason: f.reason, final: f}
+}
+
+func silentFor(idle time.Duration) string {
+	return "the silence within the request's body is over its limit of " + idle.String()
+}
+
 // slowReader is recorded; the caller, which takes nothing, cannot be told.
 func slowReader() *refusal {
 	return &refusal{

@@ -141,6 +141,7 @@ var (
 	errAgain    = errors.New("nothing to read yet")
 	errGone     = errors.New("the caller left")
 	errTimeout  = errors.New("the deadline passed")
+	errSilent   = errors.New("the caller was silent for too long")
 	errDetached = errors.New("no process is attached")
 	errRefused  = errors.New("refused")
 )

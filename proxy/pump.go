@@ -109,7 +109,7 @@ func (pm *pump) abortedBy(err error, idle time.Duration) {
 		return
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		pm.bad = &h1.Error{Status: 408, TooLarge: true, Limit: limitIdle, Text: "the silence within the request's body is over its limit of " + idle.String()}
+		pm.bad = &h1.Error{Status: 408, TooLarge: true, Limit: limitIdle, Text: silentFor(idle)}
 	}
 	pm.s.left()
 }
