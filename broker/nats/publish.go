@@ -19,8 +19,8 @@ const (
 	maxPendingBytes = 16 << 20
 )
 
-// publisher commits what a client publishes, in order. While one commit is on its way what comes is collected,
-// and goes with the next one.
+// publisher commits what a client publishes, in order per topic. While commits are on their way what comes is collected,
+// and goes with the next ones.
 type publisher struct {
 	conn *conn
 	wake *sync.Cond
@@ -58,29 +58,36 @@ func (p *publisher) end() {
 	p.wake.Broadcast()
 }
 
-// take waits for publications to one topic; nil once the connection has ended and all are committed.
-func (p *publisher) take() []publication {
+// take waits for publications and returns them by topic; nil once the connection has ended and all are committed.
+func (p *publisher) take() [][]publication {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(p.pending) == 0 && !p.ended {
 		p.wake.Wait()
 	}
-	same := 0
-	for same < len(p.pending) && p.pending[same].topic == p.pending[0].topic {
-		p.bytes -= len(p.pending[same].message.Data)
-		same++
+	var topics [][]publication
+	place := make(map[string]int)
+	for _, one := range p.pending {
+		i, known := place[one.topic]
+		if !known {
+			i = len(topics)
+			place[one.topic], topics = i, append(topics, nil)
+		}
+		topics[i] = append(topics[i], one)
 	}
-	taken := p.pending[:same:same]
-	if p.pending = p.pending[same:]; len(p.pending) == 0 {
-		p.pending = nil
-	}
+	p.pending, p.bytes = nil, 0
 	p.wake.Broadcast()
-	return taken
+	return topics
 }
 
+// run commits to several topics at the same time: one commit group of the broker's has them all.
 func (p *publisher) run() {
-	for all := p.take(); len(all) > 0; all = p.take() {
-		p.commit(all)
+	for topics := p.take(); len(topics) > 0; topics = p.take() {
+		var wg sync.WaitGroup
+		for _, all := range topics {
+			wg.Go(func() { p.commit(all) })
+		}
+		wg.Wait()
 	}
 }
 
