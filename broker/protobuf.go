@@ -18,11 +18,14 @@ func (m *protoMessage) bytes(field protowire.Number, value []byte) {
 	*m = protowire.AppendBytes(protowire.AppendTag(*m, field, protowire.BytesType), value)
 }
 
+// text appends a string, which protobuf wants to be valid UTF-8: else whoever reads it drops the whole message, again and again.
 func (m *protoMessage) text(field protowire.Number, value string) {
 	if value != "" {
-		m.bytes(field, []byte(value))
+		m.bytes(field, legible(value))
 	}
 }
+
+func legible(text string) []byte { return []byte(strings.ToValidUTF8(text, "\uFFFD")) }
 
 func (m *protoMessage) number(field protowire.Number, value uint64) {
 	if value != 0 {
@@ -51,7 +54,7 @@ func pubsubMessage(m *Message) (out protoMessage) {
 		out.bytes(1, m.Data)
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Attributes)) {
-		out.entry(2, name, []byte(strings.ToValidUTF8(m.Attributes[name], "�"))) // as strings of protobuf are
+		out.entry(2, name, legible(m.Attributes[name]))
 	}
 	out.text(3, m.ID)
 	out.bytes(4, timestamp(m.PublishTime))
@@ -96,9 +99,9 @@ func attributeValue(name, value string) (out protoMessage) {
 	case name == "time" && err == nil:
 		out.bytes(valueTimestamp, timestamp(at))
 	case name == "dataschema":
-		out.bytes(valueURI, []byte(value))
+		out.bytes(valueURI, legible(value))
 	default:
-		out.bytes(valueString, []byte(value))
+		out.bytes(valueString, legible(value)) // also an empty one
 	}
 	return out
 }

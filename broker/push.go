@@ -35,7 +35,7 @@ func pushRequest(ctx context.Context, g grant, r *record, to target, own *traceS
 func requestOf(ctx context.Context, g grant, r *record, to target, own *traceSpan, header http.Header, body []byte) (*http.Request, error) {
 	given := map[string]string{"Traceparent": own.traceparent(), "Tracestate": r.Tracestate, "X-Request-Id": r.RequestID}
 	for name, value := range given {
-		if value != "" {
+		if value != "" && isFieldValue(value) {
 			header.Set(name, value)
 		}
 	}
@@ -58,7 +58,7 @@ func eventHeader(h http.Header, e *Event) {
 	for name, value := range e.Attributes {
 		h.Set("Ce-"+name, encodeHeader(value))
 	}
-	if e.ContentType != "" {
+	if e.ContentType != "" && isFieldValue(e.ContentType) { // of a message that is no event it may be anything
 		h.Set("Content-Type", e.ContentType)
 	}
 }
@@ -101,10 +101,33 @@ func unwrappedHeader(h http.Header, g grant, r *record, to target) {
 		h.Set("X-Goog-Pubsub-Ordering-Key", encodeHeader(m.OrderingKey))
 	}
 	for name, value := range m.Attributes {
-		if encoded := encodeHeader(value); isToken(name) {
-			h.Set(name, encoded)
+		if mayBeHeader(name) {
+			h.Set(name, encodeHeader(value))
 		}
 	}
+}
+
+// mayBeHeader reports whether a publisher may choose the header of that name of a push: not one that frames the message, says
+// who sends it, or is ours.
+func mayBeHeader(name string) bool {
+	if !isToken(name) || strings.HasPrefix(strings.ToLower(name), "shoal-") || strings.HasPrefix(strings.ToLower(name), "proxy-") {
+		return false
+	}
+	switch http.CanonicalHeaderKey(name) {
+	case "Authorization", "Connection", "Content-Length", "Expect", "Host", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+		return false
+	}
+	return true
+}
+
+// isFieldValue reports whether a header may have that value (RFC 9110, section 5.5).
+func isFieldValue(value string) bool {
+	for _, c := range []byte(value) {
+		if c < 0x20 && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
 }
 
 // isToken reports whether a header may have that name (RFC 9110, section 5.6.2).
