@@ -139,6 +139,7 @@ func (g *group) freshLocked(ctx context.Context) error {
 				g.keys = append(g.keys, k)
 				continue
 			}
+			g.topic.known++
 			p.drop(i)
 			i--
 		}

@@ -164,6 +164,7 @@ func (s *subscription) lend(r *Receiver, most, mostBytes int) ([]grant, error) {
 		if l == nil {
 			break
 		}
+		s.attempts++
 		s.window.expireAt(l, now.Add(deadline))
 		g := s.grantLocked(l)
 		if l.record != nil {
@@ -330,6 +331,7 @@ func (s *subscription) modifyLocked(id string, d time.Duration, now time.Time) e
 // expireLocked ends the leases of pullers whose deadline passed.
 func (s *subscription) expireLocked(now time.Time) {
 	for l := s.window.expire(now); l != nil; l = s.window.expire(now) {
+		s.expired++
 		s.failLocked(l, outcome{fate: failed, reason: string(fleet.ReasonTimeout), text: "not acknowledged within its ack deadline"}, now)
 	}
 }

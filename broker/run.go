@@ -158,6 +158,16 @@ func (w *window) release(h *holder, until time.Time) {
 // stuckAfter is how many failures of its first message make a key stuck.
 const stuckAfter = 5
 
+// stuckKeys is how many ordering keys are stuck.
+func (w *window) stuckKeys() (n int) {
+	for _, r := range w.runs {
+		if w.cursor.attempts[r.leases[0].offset] >= stuckAfter {
+			n++
+		}
+	}
+	return n
+}
+
 // stuck returns the ordering key that has failed most often, where that is often, and how many of its messages are
 // held; and whether there are more.
 func (w *window) stuck() (key string, attempts uint64, messages int, left bool) {

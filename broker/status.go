@@ -8,6 +8,13 @@ import (
 	"github.com/shoalrun/shoal/fleet"
 )
 
+// Status is what the metrics tell.
+func (b *Broker) Status() fleet.BrokerStatus {
+	out := fleet.BrokerStatus{Topics: b.Topics(), Subscriptions: b.Subscriptions()}
+	out.Scheduled, out.NextDue = b.Scheduled()
+	return out
+}
+
 // Topics returns what is known of every topic that a manifest names or that was used since the start,
 // sorted by name.
 func (b *Broker) Topics() []fleet.TopicStatus {
@@ -34,6 +41,7 @@ func (b *Broker) topicStatus(t *topic, p *policy) fleet.TopicStatus {
 	if err := t.loadLocked(e.ctx, e); err != nil {
 		out.Stopped = err.Error()
 	}
+	out.Known = t.known
 	out.Published, out.Bytes = t.head, t.keptBytesLocked()
 	oldest := t.oldestLocked()
 	out.Retained = t.head - min(t.head, oldest.base)

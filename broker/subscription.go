@@ -30,9 +30,9 @@ type subscription struct {
 	removed   bool
 	timer     *time.Timer
 
-	delivered, failures, lost uint64
-	lastError                 string
-	telling                   fleet.Observation // used again for each delivery that is told of
+	attempts, delivered, failures, expired, givenUp, lost uint64
+	lastError                                             string
+	telling                                               fleet.Observation // used again for each delivery that is told of
 }
 
 func newSubscription(b *Broker, t *topic, c cursor) *subscription {
@@ -170,6 +170,7 @@ func (s *subscription) pushLocked(now time.Time) {
 	}
 	for l := s.window.start(now, &s.pushes); l != nil; l = s.window.start(now, &s.pushes) {
 		g := s.grantLocked(l)
+		s.attempts++
 		s.b.work.Go(func() { s.deliver(g) })
 	}
 }
@@ -313,6 +314,9 @@ func (s *subscription) endLocked(l *lease, o outcome, now time.Time) {
 		s.lost++
 	case failed, buried:
 		s.failures++
+		if o.fate == buried {
+			s.givenUp++
+		}
 		s.lastError = o.text
 	case unreachable, unread:
 		s.lastError = o.text
@@ -415,6 +419,7 @@ func (s *subscription) status() fleet.SubscriptionStatus {
 	out := fleet.SubscriptionStatus{
 		Name: s.name, Service: s.target.service, Topic: s.topic.name, Path: s.target.path,
 		Lag: w.cursor.lag(w.head), Oldest: w.oldest(), InFlight: w.inFlight, Retrying: len(w.retries),
+		Attempts: s.attempts, Expired: s.expired, GivenUp: s.givenUp, StuckKeys: w.stuckKeys(),
 		Delivered: s.delivered, Failed: s.failures, DeadLetters: w.cursor.dead, Lost: s.lost,
 		Paused: w.pause.reason, LastError: s.lastError, Stuck: s.stuckLocked(),
 	}

@@ -29,6 +29,7 @@ type topic struct {
 	ahead  []*batch         // encoded: what the write-ahead log has and the topic's own does not yet, in order
 	subs   []*subscription
 	recent *recent // events that it took lately; nil: not read yet
+	known  uint64  // events that were published again since the start
 	tails  []*tail
 
 	stopped string // why it refuses events

@@ -172,9 +172,7 @@ func assemble(c Config) (*hub, error) {
 	if err := h.open(); err != nil {
 		return nil, err
 	}
-	h.recorder = observe.New(observe.Config{Topics: func() ([]fleet.TopicStatus, []fleet.SubscriptionStatus) {
-		return h.broker.Topics(), h.broker.Subscriptions()
-	}})
+	h.recorder = observe.New(observe.Config{Broker: func() fleet.BrokerStatus { return h.broker.Status() }})
 	sampler := new(observe.Sampler)
 	h.export = export.New(export.Config{
 		Recorder: h.recorder, Sampler: sampler, Fleet: h.fleet, Node: "hub", Version: h.Version, Log: h.Log, Getenv: os.Getenv,
@@ -249,6 +247,7 @@ func (h *hub) joinEvents(sampler *observe.Sampler) (err error) {
 	h.broker, err = broker.New(broker.Config{
 		Dir:       filepath.Join(h.Paths.HubDir, "jetstream"),
 		Observe:   h.recorder.Record,
+		Committed: h.recorder.Committed, Acknowledged: h.recorder.Acknowledged,
 		Sampler:   sampler,
 		Transport: h.proxy.Transport,
 		Check:     func(s *broker.TopicSchema, data []byte) (map[string]string, error) { return h.pubsub.Check(s, data) },

@@ -17,8 +17,8 @@ import (
 func (r *Recorder) Handler(process string, beside ...*Beside) http.Handler {
 	reg := prometheus.NewRegistry()
 	own := prometheus.WrapRegistererWith(prometheus.Labels{"process": process}, reg)
-	if r.topics != nil {
-		own.MustRegister(newTopicCollector(r.topics))
+	if r.broker != nil {
+		own.MustRegister(newTopicCollector(r.broker))
 	}
 	own.MustRegister(
 		newCollector(r),

@@ -217,13 +217,18 @@ func TestMetricsOfTheProcessBeside(t *testing.T) {
 
 // What operators alert on is there for each topic and subscription.
 func TestMetricsOfTopics(t *testing.T) {
-	r := observe.New(observe.Config{Topics: func() ([]fleet.TopicStatus, []fleet.SubscriptionStatus) {
-		return []fleet.TopicStatus{{Name: "orders.placed", Published: 9, Retained: 7, Bytes: 512, Stopped: "the disk is full"}, {Name: "quiet"}},
-			[]fleet.SubscriptionStatus{
-				{Name: "mailer/orders.placed", Lag: 5, Oldest: time.Now().Add(-time.Hour), InFlight: 2, Retrying: 1, Delivered: 4, Failed: 3, DeadLetters: 6, Lost: 8, Paused: "it fails", Stuck: "key k"},
+	r := observe.New(observe.Config{Broker: func() fleet.BrokerStatus {
+		return fleet.BrokerStatus{Scheduled: 4, NextDue: time.Now().Add(-time.Hour),
+			Topics: []fleet.TopicStatus{{Name: "orders.placed", Published: 9, Known: 2, Retained: 7, Bytes: 512, Stopped: "the disk is full"}, {Name: "quiet"}},
+			Subscriptions: []fleet.SubscriptionStatus{
+				{Name: "mailer/orders.placed", Lag: 5, Oldest: time.Now().Add(-time.Hour), InFlight: 2, Retrying: 1, Attempts: 7, Delivered: 4, Failed: 3, Expired: 1, DeadLetters: 6, GivenUp: 9,
+					Lost: 8, Paused: "it fails", Stuck: "key k", StuckKeys: 3, Concurrency: 16},
 				{Name: "idle/orders.placed"},
-			}
+			}}
 	}})
+	r.Committed(fleet.DurabilityDisk, 3, 700*time.Microsecond)
+	r.Acknowledged("mailer/orders.placed", 2*time.Millisecond)
+	r.Acknowledged("gone/orders.placed", time.Second)
 	body, err := io.ReadAll(scrape(t, r, "text/plain").Body)
 	if err != nil {
 		t.Fatal(err)
@@ -234,12 +239,20 @@ func TestMetricsOfTopics(t *testing.T) {
 		"shoal_topic_messages_published_total" + topic + "9", "shoal_topic_messages_retained" + topic + "7", "shoal_topic_retained_bytes" + topic + "512", "shoal_topic_stopped" + topic + "1",
 		`shoal_topic_stopped{process="node",topic="quiet"} 0`,
 		"shoal_subscription_undelivered_messages" + sub + "5", "shoal_subscription_oldest_unacked_message_age_seconds" + sub + "360",
-		"shoal_subscription_in_flight_messages" + sub + "2", "shoal_subscription_retrying_messages" + sub + "1", "shoal_subscription_paused" + sub + "1", "shoal_subscription_stuck" + sub + "1",
+		"shoal_subscription_in_flight_messages" + sub + "2", "shoal_subscription_retrying_messages" + sub + "1", "shoal_subscription_paused" + sub + "1", "shoal_subscription_stuck_ordering_keys" + sub + "3",
+		"shoal_topic_duplicate_events_total" + topic + "2", "shoal_subscription_push_concurrency" + sub + "16", "shoal_subscription_delivery_attempts_total" + sub + "7",
+		"shoal_subscription_expired_ack_deadlines_total" + sub + "1", "shoal_subscription_messages_dead_lettered_total" + sub + "9",
+		`shoal_scheduled_messages{process="node"} 4`, `shoal_scheduled_overdue_seconds{process="node"} 360`,
+		`shoal_commit_messages_sum{durability="disk",process="node"} 3`, `shoal_commit_duration_seconds_bucket{durability="disk",process="node",le="0.0008"} 1`,
+		`shoal_commit_duration_seconds_bucket{durability="disk",process="node",le="0.0004"} 0`, "shoal_subscription_ack_latency_seconds_count" + sub + "1",
 		"shoal_subscription_messages_delivered_total" + sub + "4", "shoal_subscription_delivery_failures_total" + sub + "3", "shoal_subscription_dead_letters" + sub + "6", "shoal_subscription_messages_lost_total" + sub + "8",
 		`shoal_subscription_oldest_unacked_message_age_seconds{process="node",subscription="idle/orders.placed"} 0`,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the exposition lacks %q", want)
 		}
+	}
+	if strings.Contains(text, "gone/orders.placed") {
+		t.Error("a subscription that is no more is measured")
 	}
 }

@@ -28,8 +28,8 @@ type Config struct {
 	// of failures alone, so that a refused call can still be explained after a busy second. A
 	// record takes about 600 bytes, once its place in the ring was used.
 	Ring int
-	// Topics tells of topics and subscriptions, for the metrics; nil where there are none.
-	Topics func() ([]fleet.TopicStatus, []fleet.SubscriptionStatus)
+	// Broker tells of topics and subscriptions, for the metrics; nil where there is none.
+	Broker func() fleet.BrokerStatus
 }
 
 // Recorder holds the edges, the records and the taps of one process.
@@ -37,7 +37,7 @@ type Recorder struct {
 	Spans  Tally // spans, by an exporter
 	Access Tally // access records, by an access log
 
-	topics  func() ([]fleet.TopicStatus, []fleet.SubscriptionStatus)
+	broker  *brokered // nil where there is none
 	stripes *stripes
 	all     *ring // what succeeded
 	failed  *ring // what was refused or failed: not washed away by what succeeds
@@ -68,7 +68,7 @@ func New(c Config) *Recorder {
 	}
 	s := newStripes()
 	return &Recorder{
-		topics:  c.Topics,
+		broker:  newBrokered(c.Broker),
 		stripes: s,
 		all:     newRing(s, size),
 		failed:  newRing(s, size/4),

@@ -268,6 +268,8 @@ func TestMetrics(t *testing.T) {
 		b, _ := io.ReadAll(resp.Body)
 		return strings.Contains(string(b), `shoal_requests_total{callee="web",caller="gateway",process="node",protocol="http",route="default"} 1`) &&
 			strings.Contains(string(b), `shoal_requests_total{callee="payments",caller="events",process="hub",protocol="http",route="default"} 1`) &&
+			strings.Contains(string(b), `shoal_subscription_ack_latency_seconds_count{process="hub",subscription="payments/orders.placed"} 1`) &&
+			strings.Contains(string(b), `shoal_commit_messages_count{durability="disk",process="hub"} 1`) &&
 			strings.Contains(string(b), `shoal_process_up{process="hub"} 1`)
 	})
 	w.eventually("the edge shows", func() bool {
