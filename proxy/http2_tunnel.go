@@ -163,22 +163,15 @@ func (t http2Tunnel) opened(x *exchange, st *h2.Stream, key string) outcome {
 
 // switchProtocol asks an application that speaks HTTP/1.1 (RFC 8441 section 5, RFC 6455 section 4).
 func (t http2Tunnel) switchProtocol(x *exchange, key string) outcome {
-	x.fresh = true
-	u, o := x.connect()
-	if u == nil {
-		x.replayable = true
-		return o
-	}
 	b := getBuffer()
 	defer putBuffer(b)
 	var res h1.Response
-	if err := t.ask(x, u, b, &res, key); err != nil {
-		abort(u.Conn)
-		u.close()
-		if x.learnNewer(b) { // it was slow to say so
-			return t.upgrade(x)
-		}
-		return outcome{reason: fleet.ReasonUpstreamReset, detail: "closed the connection without an answer"}
+	u, o, newer := x.askUpgrade(t.words(key), b, &res)
+	switch {
+	case newer:
+		return t.upgrade(x)
+	case u == nil:
+		return o
 	}
 	fields := webSocketFields(new(http2Names).response(nil, &res, b.bytes()))
 	switch {
@@ -203,8 +196,8 @@ func (t http2Tunnel) switchProtocol(x *exchange, key string) outcome {
 	return o
 }
 
-// ask sends the upgrade and reads the head of the answer.
-func (t http2Tunnel) ask(x *exchange, u *upstream, b *buffer, res *h1.Response, key string) error {
+// words is the request for the upgrade in HTTP/1.1.
+func (t http2Tunnel) words(key string) []byte {
 	h := *t.compose()
 	h.Method = "GET"
 	out := appendHTTP1(nil, &h, t.authority, false)
@@ -212,11 +205,7 @@ func (t http2Tunnel) ask(x *exchange, u *upstream, b *buffer, res *h1.Response, 
 	if t.webSocket() {
 		out = appendField(out, "Sec-WebSocket-Key: ", key)
 	}
-	_ = u.SetDeadline(time.Now().Add(x.p.cfg.Timeout)) // fails only on a closed connection
-	if _, err := u.Conn.Write(append(out, '\r', '\n')); err != nil {
-		return err
-	}
-	return readHead(u.Conn, b, res, x.p.cfg.MaxHead)
+	return append(out, '\r', '\n')
 }
 
 func (t http2Tunnel) webSocket() bool { return isWebSocket(t.request.Protocol) }

@@ -213,22 +213,15 @@ func (t *meshTunnel) upgrade(x *exchange) outcome {
 	if x.newer() {
 		return x.takesNoUpgrade()
 	}
-	x.fresh = true
-	u, o := x.connect()
-	if u == nil {
-		x.replayable = true
-		return o
-	}
 	b := getBuffer()
 	defer putBuffer(b)
 	var res h1.Response
-	if err := t.ask(x, u, b, &res); err != nil {
-		abort(u.Conn)
-		u.close()
-		if x.learnNewer(b) { // it was slow to say so
-			return t.upgrade(x)
-		}
-		return outcome{reason: fleet.ReasonUpstreamReset, detail: "closed the connection without an answer"}
+	u, o, newer := x.askUpgrade(t.words(x), b, &res)
+	switch {
+	case newer:
+		return t.upgrade(x)
+	case u == nil:
+		return o
 	}
 	t.begun, x.obs.Status = true, res.Status
 	x.headAfter = time.Since(x.obs.Time)
@@ -249,8 +242,8 @@ func (t *meshTunnel) upgrade(x *exchange) outcome {
 	return t.join(x, u.Conn, late)
 }
 
-// ask sends the request and reads the head of the answer.
-func (t *meshTunnel) ask(x *exchange, u *upstream, b *buffer, res *h1.Response) error {
+// words is the request for the upgrade in HTTP/1.1.
+func (t *meshTunnel) words(x *exchange) []byte {
 	h := *t.st.Head()
 	h.Method = "GET"
 	h.Fields = nil
@@ -267,11 +260,7 @@ func (t *meshTunnel) ask(x *exchange, u *upstream, b *buffer, res *h1.Response) 
 	if x.route.service != nil {
 		out = appendField(out, callerField, x.source.Service)
 	}
-	_ = u.SetDeadline(time.Now().Add(x.p.cfg.Timeout)) // fails only on a closed connection
-	if _, err := u.Conn.Write(append(out, '\r', '\n')); err != nil {
-		return err
-	}
-	return readHead(u.Conn, b, res, x.p.cfg.MaxHead)
+	return append(out, '\r', '\n')
 }
 
 // declined passes an ordinary answer on.
@@ -309,27 +298,4 @@ func (t *meshTunnel) declined(x *exchange, u *upstream, b *buffer, res *h1.Respo
 	}
 	_ = t.st.CloseWrite(nil) // a caller that is gone needs no end
 	return outcome{}
-}
-
-// readHead reads the head of a final response from u into b. Interim ones, 101 excepted, are skipped.
-func readHead(u interface{ Read([]byte) (int, error) }, b *buffer, res *h1.Response, limit int) error {
-	for {
-		n, err := h1.End(b.bytes(), 0, h1.Limits{Head: limit})
-		if err != nil {
-			return err
-		}
-		if n > 0 {
-			err := res.Parse(b.bytes()[:n], h1.Limits{})
-			if err != nil || res.Status >= 200 || res.Status == 101 {
-				return err
-			}
-			b.r += n
-			continue
-		}
-		n, err = u.Read(b.room(limit + bufferSize))
-		b.w += n
-		if err != nil && n == 0 {
-			return err
-		}
-	}
 }
