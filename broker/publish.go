@@ -184,7 +184,10 @@ func (b *Broker) commitRecords(ctx context.Context, topicName string, records []
 
 // observePublish tells of each record, under its id.
 func (b *Broker) observePublish(start time.Time, records []*record, ids []string, learned *fleet.Learned, err error) {
-	took, o := time.Since(start), new(fleet.Observation)
+	if len(records) == 0 {
+		return
+	}
+	took, o, path := time.Since(start), new(fleet.Observation), "/"+records[0].Topic // one topic's, all of them
 	for i, r := range records {
 		id := r.ID
 		if i < len(ids) {
@@ -192,7 +195,7 @@ func (b *Broker) observePublish(start time.Time, records []*record, ids []string
 		}
 		*o = fleet.Observation{
 			Kind: fleet.KindPublish, RequestID: r.RequestID, Time: start, Duration: took,
-			Caller: r.caller, Callee: fleet.Events, Protocol: fleet.HTTP, Method: http.MethodPost, Path: "/" + r.Topic,
+			Caller: r.caller, Callee: fleet.Events, Protocol: fleet.HTTP, Method: http.MethodPost, Path: path,
 			Topic: r.Topic, Event: id, Status: http.StatusAccepted, BytesIn: int64(len(r.Data)), Learned: learned, Detail: "event " + id,
 		}
 		r.span.note(o)

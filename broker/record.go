@@ -141,7 +141,9 @@ func (r *record) encode() []byte {
 	text(2, r.Source)
 	text(3, r.Type)
 	text(4, r.ContentType)
-	text(5, string(r.Data))
+	if len(r.Data) > 0 {
+		out = protowire.AppendBytes(protowire.AppendTag(out, 5, protowire.BytesType), r.Data)
+	}
 	for name, value := range r.Attributes {
 		attr := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), name)
 		attr = protowire.AppendString(protowire.AppendTag(attr, 2, protowire.BytesType), value)
