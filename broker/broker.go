@@ -229,6 +229,7 @@ func (b *Broker) Install(s *fleet.Snapshot) {
 		b.flush.poke()
 	}
 	b.policy.Store(p)
+	b.declareCrons(p)
 }
 
 // declare puts a manifest's subscription in force.

@@ -147,7 +147,7 @@ func TestStoryOfAScheduledMessage(t *testing.T) {
 			t.Errorf("%s: %+v", id, story)
 		}
 	}
-	if err := k.CancelScheduled(t.Context(), ids[0]); err != nil {
+	if err := k.CancelScheduled(t.Context(), op, "", ids[0]); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := k.Explain(t.Context(), "request"); err != nil || len(got.Stories) != 0 {

@@ -18,6 +18,8 @@ import (
 // Accepted is the body of the answer 202.
 type Accepted struct {
 	IDs []string `json:"ids"` // of the events, in the order of the publish
+	// Scheduled are, where the events are delivered later, the ids by which each can be taken back: DELETE /TOPIC/ID.
+	Scheduled []string `json:"scheduled,omitempty"`
 	// Warning says that no manifest names the topic; only operators get there.
 	Warning string `json:"warning,omitempty"`
 }
@@ -42,7 +44,7 @@ func callerOf(r *http.Request) string {
 	return caller
 }
 
-// servePublish is a publish over HTTP: read, publish, answer.
+// servePublish is a publish over HTTP: read, publish, answer; or takes one back.
 func (b *Broker) servePublish(w http.ResponseWriter, r *http.Request) {
 	caller := callerOf(r)
 	id := r.Header.Get("X-Request-Id")
@@ -50,6 +52,10 @@ func (b *Broker) servePublish(w http.ResponseWriter, r *http.Request) {
 		id = newID()
 	}
 	w.Header().Set("X-Request-Id", id)
+	if r.Method == http.MethodDelete {
+		b.serveCancel(w, r, caller, id)
+		return
+	}
 	topic := strings.TrimPrefix(r.URL.Path, "/")
 	events, release, err := b.readEvents(r)
 	defer release()
@@ -64,12 +70,11 @@ func (b *Broker) servePublish(w http.ResponseWriter, r *http.Request) {
 		events[i].RequestID = id
 		events[i].Traceparent, events[i].Tracestate = r.Header.Get("Traceparent"), r.Header.Get("Tracestate")
 	}
-	ids, err := b.publish(r.Context(), caller, topic, events)
+	answer, err := b.PublishEvents(r.Context(), caller, topic, events)
 	if err != nil {
 		refuse(w, id, err)
 		return
 	}
-	answer := Accepted{IDs: ids, Warning: strings.TrimSpace(b.policy.Load().unknown(topic))}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusAccepted)
 	_ = json.NewEncoder(w).Encode(answer)
@@ -80,7 +85,7 @@ func (b *Broker) readEvents(r *http.Request) (events []Event, release func(), er
 	release = func() {}
 	if r.Method != http.MethodPost {
 		return nil, release, &Error{Status: http.StatusMethodNotAllowed, Reason: fleet.ReasonMalformedEvent,
-			Text: fmt.Sprintf("%s is not how to publish: POST http://events/TOPIC", r.Method)}
+			Text: fmt.Sprintf("%s is not how to publish: POST http://events/TOPIC. What waits for its time is taken back by DELETE http://events/TOPIC/ID", r.Method)}
 	}
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
 		return nil, release, &Error{Status: http.StatusUnsupportedMediaType, Reason: fleet.ReasonMalformedEvent,
@@ -104,6 +109,9 @@ func (b *Broker) readEvents(r *http.Request) (events []Event, release func(), er
 		return nil, release, err
 	}
 	events, err = parseEvents(m, r.Header, body)
+	if err == nil {
+		err = takeDelays(r.Header, events, time.Now())
+	}
 	return events, release, err
 }
 
@@ -133,7 +141,7 @@ func refuse(w http.ResponseWriter, requestID string, err error) {
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h.Set("Shoal-Reason", string(e.Reason))
 	if e.Status == http.StatusMethodNotAllowed {
-		h.Set("Allow", http.MethodPost)
+		h.Set("Allow", "POST, DELETE")
 	}
 	if e.Status == http.StatusServiceUnavailable || e.Status == http.StatusInsufficientStorage {
 		h.Set("Retry-After", "2")

@@ -21,17 +21,22 @@ type policy struct {
 	declared   map[string]TopicConfig        // by name: topics that some manifest names
 	subscribed map[string]SubscriptionConfig // by SERVICE/TOPIC
 	targets    map[string]target             // by SERVICE/TOPIC
+	crons      map[string]CronConfig         // by SERVICE/NAME
 	topics     []string                      // that some manifest names, sorted
 }
 
 func newPolicy(s *fleet.Snapshot, c *Config) *policy {
 	p := &policy{fleet: s.Fleet, services: make(map[string]*fleet.Service), publishers: make(map[string][]string),
-		declared: make(map[string]TopicConfig), subscribed: make(map[string]SubscriptionConfig), targets: make(map[string]target)}
+		declared: make(map[string]TopicConfig), subscribed: make(map[string]SubscriptionConfig), targets: make(map[string]target), crons: make(map[string]CronConfig)}
 	for _, service := range s.Services {
 		p.services[service.Name] = service
 		for _, t := range service.Manifest.Publishes {
 			p.publishers[t] = append(p.publishers[t], service.Name)
 			p.declareTopic(service, t)
+		}
+		for i := range service.Manifest.Schedules {
+			c := declaredCron(service, &service.Manifest.Schedules[i])
+			p.crons[c.Name] = c
 		}
 	}
 	for _, service := range s.Services {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/shoalrun/shoal/fleet"
@@ -15,15 +16,24 @@ import (
 // Publish publishes one event for caller, a service or [fleet.Operator], and returns its id once it is
 // durable. What it fails with is an [*Error]. Where ctx ends first the event may yet be accepted.
 func (b *Broker) Publish(ctx context.Context, caller string, e Event) (id string, err error) {
-	ids, err := b.publish(ctx, caller, e.Topic, []Event{e})
+	a, err := b.PublishEvents(ctx, caller, e.Topic, []Event{e})
 	if err != nil {
 		return "", err
 	}
-	return ids[0], nil
+	return a.IDs[0], nil
+}
+
+// PublishEvents publishes events to one topic as [Broker.Publish] does, all or none.
+func (b *Broker) PublishEvents(ctx context.Context, caller, topicName string, events []Event) (Accepted, error) {
+	ids, scheduled, err := b.publish(ctx, caller, topicName, events)
+	if err != nil {
+		return Accepted{}, err
+	}
+	return Accepted{IDs: ids, Scheduled: scheduled, Warning: strings.TrimSpace(b.policy.Load().unknown(topicName))}, nil
 }
 
 // publish is an event's walk up to its acknowledgement: complete and check the events, check the permission, commit.
-func (b *Broker) publish(ctx context.Context, caller, topicName string, events []Event) (ids []string, err error) {
+func (b *Broker) publish(ctx context.Context, caller, topicName string, events []Event) (ids, scheduled []string, err error) {
 	start := time.Now()
 	learned, err := b.mayPublish(caller, topicName)
 	c, _ := b.topicConfig(topicName)
@@ -45,10 +55,13 @@ func (b *Broker) publish(ctx context.Context, caller, topicName string, events [
 		}
 	}
 	if err == nil {
-		_, err = b.commitOrSchedule(ctx, topicName, records)
+		scheduled, err = b.commitOrSchedule(ctx, topicName, records)
 	}
 	b.observePublish(start, records, ids, learned, err)
-	return ids, err
+	if len(scheduled) > 0 && !strings.HasPrefix(scheduled[0], scheduledPrefix) {
+		scheduled = nil // they are offsets
+	}
+	return ids, scheduled, err
 }
 
 // mayPublish says why caller may not publish to a topic, or nil; and what learning let pass.

@@ -29,6 +29,7 @@ type schedules struct {
 	heap    dues
 	batches []scheduledBatch // sorted by base
 	over    map[uint64]*block
+	firing  map[uint64]bool // on their way to their topics
 	pending int
 	near    near
 	failed  string // why what is due cannot be committed
@@ -66,7 +67,7 @@ const scheduleClass fleet.Durability = "schedule"
 func newSchedules() *schedules {
 	t := newTopic("all", scheduleClass)
 	t.kept = true
-	return &schedules{topic: t, wake: make(chan struct{}, 1), over: make(map[uint64]*block), near: near{records: make(map[uint64]*record)}}
+	return &schedules{topic: t, wake: make(chan struct{}, 1), over: make(map[uint64]*block), firing: make(map[uint64]bool), near: near{records: make(map[uint64]*record)}}
 }
 
 func (b *block) set(i uint64) bool {
@@ -188,24 +189,10 @@ func (b *Broker) schedule(ctx context.Context, topicName string, records []*reco
 	return ids, nil
 }
 
-func scheduledID(offset uint64) string { return "scheduled-" + strconv.FormatUint(offset, 10) }
+// scheduledPrefix begins the ids of messages in the log.
+const scheduledPrefix = "scheduled-"
 
-// CancelScheduled takes back a message that was published to be delivered later, by the id that its publish returned. It returns once
-// that is durable. A message that is due already cannot be taken back: status 404.
-func (b *Broker) CancelScheduled(_ context.Context, id string) error {
-	text, ok := strings.CutPrefix(id, "scheduled-")
-	offset, err := strconv.ParseUint(text, 10, 64)
-	if !ok || err != nil {
-		return invalid("id", "%q is the id of no scheduled message", id)
-	}
-	if !b.schedules.end(offset) {
-		return notFound("message %s is not scheduled: it was delivered or cancelled, or never was", id)
-	}
-	if err := b.saveSchedules(); err != nil {
-		return unavailable("message %s is cancelled, and that is not saved yet: %v", id, err)
-	}
-	return nil
-}
+func scheduledID(offset uint64) string { return scheduledPrefix + strconv.FormatUint(offset, 10) }
 
 // Scheduled returns how many messages wait for their time, and when the next is due: zero where there is none.
 func (b *Broker) Scheduled() (n int, next time.Time) {
@@ -222,6 +209,10 @@ func (b *Broker) Scheduled() (n int, next time.Time) {
 func (s *schedules) end(offset uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.endLocked(offset)
+}
+
+func (s *schedules) endLocked(offset uint64) bool {
 	i := s.findLocked(offset)
 	if i < 0 {
 		return false
@@ -306,6 +297,7 @@ func (b *Broker) fire(ctx context.Context) (wait time.Duration, err error) {
 		err := b.commitDue(ctx, batch)
 		b.schedules.mu.Lock()
 		b.schedules.failed = ""
+		clear(b.schedules.firing)
 		if err != nil {
 			b.schedules.failed = err.Error()
 			for _, d := range batch { // what was committed is over, and is dropped when its turn comes
@@ -333,6 +325,7 @@ func (s *schedules) takeDue(now int64) (out []due, next time.Time) {
 			return out, time.Unix(0, d.at)
 		}
 		out = append(out, d)
+		s.firing[d.offset] = true
 		s.heap.pop()
 	}
 }

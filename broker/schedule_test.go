@@ -37,10 +37,10 @@ func TestScheduledMessages(t *testing.T) {
 	if waiting, next := k.Scheduled(); waiting != n || !next.Equal(due(0)) {
 		t.Errorf("%d wait, the next until %v, want %v", waiting, next, due(0))
 	}
-	if err := k.CancelScheduled(t.Context(), cancel); err != nil {
+	if err := k.CancelScheduled(t.Context(), op, "", cancel); err != nil {
 		t.Fatal(err)
 	}
-	if err := k.CancelScheduled(t.Context(), cancel); broker.StatusOf(err) != 404 {
+	if err := k.CancelScheduled(t.Context(), op, "", cancel); broker.StatusOf(err) != 404 {
 		t.Errorf("cancelled twice: %v", err)
 	}
 	k.stop()
@@ -261,7 +261,7 @@ func TestCancelMany(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, id := range ids {
 		wg.Go(func() {
-			if err := k.CancelScheduled(t.Context(), id); err != nil {
+			if err := k.CancelScheduled(t.Context(), op, "", id); err != nil {
 				t.Error(err)
 			}
 		})

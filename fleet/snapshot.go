@@ -110,6 +110,7 @@ type Manifest struct {
 	Publishes  []string       `json:"publishes,omitempty"`
 	Topics     []Topic        `json:"topics,omitempty"` // those of Publishes that have options, sorted by name
 	Subscribes []Subscription `json:"subscribes,omitempty"`
+	Schedules  []Schedule     `json:"schedules,omitempty"` // in the order of the file
 	Expose     []Expose       `json:"expose,omitempty"`
 	Routes     []Route        `json:"routes,omitempty"` // in the order of the file: the first that matches holds
 	Rate       *Rate          `json:"rate,omitempty"`

@@ -29,8 +29,11 @@ func (h *hub) operator() *api.Server {
 		Upgrade: h.upgrade,
 		Publish: h.publish,
 		Topics:  h.topics(),
-		Attach:  h.attach,
-		Debug:   h.engine.Debug,
+
+		Schedules: h.schedules(),
+
+		Attach: h.attach,
+		Debug:  h.engine.Debug,
 
 		AddFault:     h.addFault,
 		RemoveFaults: h.removeFaults,

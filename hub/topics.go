@@ -18,12 +18,58 @@ func (h *hub) topics() api.Topics {
 	}
 }
 
+// schedules answers the verbs about messages for later, and those that come again and again.
+func (h *hub) schedules() api.Schedules {
+	return api.Schedules{
+		Scheduled: h.scheduled, Crons: h.crons, AddCron: h.addCron,
+		CancelScheduled: func(ctx context.Context, id string) error {
+			return h.broker.CancelScheduled(ctx, fleet.Operator, "", id)
+		},
+		RemoveCron: func(ctx context.Context, name string) error { return h.broker.DeleteCron(ctx, fleet.Operator, name) },
+	}
+}
+
+func (h *hub) scheduled(ctx context.Context, r api.ScheduledRequest) (page api.ScheduledPage, err error) {
+	all, next, err := h.broker.ListScheduled(ctx, broker.ScheduledQuery{Topic: r.Topic, After: r.After, Max: r.Max})
+	for i := range all {
+		m := all[i].Shown(all[i].Topic)
+		m.Data = nil // a page of large ones is too much for one answer
+		page.Messages = append(page.Messages, m)
+	}
+	page.Next = next
+	page.Total, _ = h.broker.Scheduled()
+	return page, err
+}
+
+func (h *hub) crons(ctx context.Context) (out []fleet.Cron, err error) {
+	for _, c := range h.broker.ListCrons(ctx) {
+		out = append(out, c.Shown())
+	}
+	return out, nil
+}
+
+func (h *hub) addCron(ctx context.Context, c fleet.Cron) (fleet.Cron, error) {
+	made, err := h.broker.CreateCron(ctx, fleet.Operator, broker.CronConfig{
+		Name: c.Name, Topic: c.Topic, Spec: c.Spec, Data: c.Data, Attributes: c.Attributes, OrderingKey: c.Key})
+	if err != nil {
+		return fleet.Cron{}, err
+	}
+	return made.Shown(), nil
+}
+
 func (h *hub) publish(ctx context.Context, p api.Publication) (string, error) {
 	e := broker.Event{Topic: p.Topic, ContentType: p.ContentType, Data: p.Data, Attributes: p.Attributes, OrderingKey: p.Key}
 	if p.Delay > 0 {
 		e.NotBefore = time.Now().Add(p.Delay)
 	}
-	return h.broker.Publish(ctx, fleet.Operator, e)
+	done, err := h.broker.PublishEvents(ctx, fleet.Operator, p.Topic, []broker.Event{e})
+	switch {
+	case err != nil:
+		return "", err
+	case len(done.Scheduled) > 0:
+		return done.Scheduled[0], nil
+	}
+	return done.IDs[0], nil
 }
 
 func (h *hub) tail(ctx context.Context, r api.TailRequest, send func(fleet.Message) error) error {

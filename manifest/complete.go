@@ -110,6 +110,7 @@ func (p *parse) checkLists() {
 	}
 	p.checkTwice("egress", egress)
 	p.checkTwice("publishes", m.Publishes)
+	p.checkSchedules()
 	var callers []string
 	for _, a := range m.Allow {
 		callers = append(callers, a.Caller)

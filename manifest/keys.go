@@ -12,7 +12,7 @@ import (
 
 // manifestKeys is the table of shoal.yaml, in the order in which the reference shows it.
 func manifestKeys() []key {
-	return append(slices.Concat(runKeys(), meshKeys(), trafficKeys()), publishesKey(), subscribesKey())
+	return append(slices.Concat(runKeys(), meshKeys(), trafficKeys()), publishesKey(), subscribesKey(), schedulesKey())
 }
 
 func runKeys() []key {

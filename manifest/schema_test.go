@@ -43,7 +43,7 @@ func TestSchemaRefuses(t *testing.T) {
 		"listen: {8080: htp}", "listen: {8080: {default: true}}", "health: /healthz", "calls: {a: {time: 1s}}", "needs: {db: {local: true}}",
 		"egress: [https://a.com]", "egress: [a.com]", "env: {1X: y}", "env: {X: [1]}", "publishes: a", "publishes: [a b]", "subscribes: {t: GET /x}",
 		"publishes: {a: {durability: none}}", "publishes: {a: {ordering: customer}}", "publishes: {a: {retension: 1h}}", "subscribes: {t: {pull: true, replay: true}}",
-		"subscribes: {t: {pull: true, retry: {attempts: 0}}}", "subscribes: {t: {push: GET /x}}", "subscribes: {t: push}", "subscribes: {t: {grpc: shop.A}}", "subscribes: {t: {grpc: /shop.A/B}}", "subscribes: {t: {grpc: shop.A/*}}",
+		"subscribes: {t: {pull: true, retry: {attempts: 0}}}", "subscribes: {t: {push: GET /x}}", "subscribes: {t: push}", "schedules: {a: {topic: t}}", "publishes: [t]\nschedules: {a: {topic: t, cron: daily}}", "subscribes: {t: {grpc: shop.A}}", "subscribes: {t: {grpc: /shop.A/B}}", "subscribes: {t: {grpc: shop.A/*}}",
 		"allow: []", "allow: [{methods: [GET]}]", "allow: [{caller: a, methods: [get]}]", "expose: 3", "workers: [a]",
 	} {
 		text := "service: a\nrun: x\n" + line + "\n"

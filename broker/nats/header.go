@@ -12,7 +12,7 @@ const headerLine = "NATS/1.0"
 // Headers that mean something to the broker; every other one is an attribute.
 const (
 	headerKey   = "Shoal-Ordering-Key" // the message's ordering key
-	headerDelay = "Shoal-Delay"        // how long after its publish it is delivered first: 5m
+	headerDelay = "Shoal-Delay"        // when it is delivered first: 5m, or a time
 )
 
 var errHeader = errors.New("the headers are not those of NATS/1.0")

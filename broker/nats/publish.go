@@ -212,11 +212,11 @@ func (p *publication) readHeader(block []byte) error {
 		case strings.ToLower(headerKey):
 			m.OrderingKey = value
 		case strings.ToLower(headerDelay):
-			d, err := time.ParseDuration(value)
-			if err != nil || d < 0 {
-				return badRequest("the header %s: %q is no duration, such as 5m", headerDelay, value)
+			at, err := broker.ParseDelay(value, time.Now())
+			if err != nil {
+				return badRequest("the header %s: %v", headerDelay, err)
 			}
-			m.NotBefore = time.Now().Add(d)
+			m.NotBefore = at
 		default:
 			if strings.HasPrefix(name, "Nats-Expected-") || name == "Nats-Rollup" || name == "Nats-TTL" {
 				return badRequest("the header %s asks for what topics do not have: leave it out", name)

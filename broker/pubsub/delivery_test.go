@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/shoalrun/shoal/fleet"
 )
 
 func TestLimitsOfAPublish(t *testing.T) {
@@ -291,4 +293,29 @@ func TestRestart(t *testing.T) {
 	if s := must(f.GetSchema(t.Context(), &pubsubpb.GetSchemaRequest{Name: "projects/p/schemas/int.s_1"})); s.GetDefinition() != `"int"` {
 		t.Errorf("%v", s)
 	}
+}
+
+// TestDelayedMessage waits for the time that its attribute says, which is no part of it; and is taken back by its id.
+func TestDelayedMessage(t *testing.T) {
+	f := open(t, t.TempDir())
+	topic := f.topic("orders")
+	sub := f.subscription(&pubsubpb.Subscription{Name: "projects/p/subscriptions/mail", Topic: topic})
+	later := func(data, delay string) *pubsubpb.PubsubMessage {
+		return &pubsubpb.PubsubMessage{Data: []byte(data), Attributes: map[string]string{"shoal-delay": delay, "kind": "gift"}}
+	}
+	begin := time.Now()
+	ids := f.publish(topic, later("never", "1h"))
+	f.publish(topic, later("soon", "300ms"))
+	if err := f.broker.CancelScheduled(t.Context(), fleet.Operator, "orders", ids[0]); err != nil {
+		t.Error(err)
+	}
+	got := f.pull(sub, 1)[0].GetMessage()
+	if waited := time.Since(begin); waited < 300*time.Millisecond || string(got.GetData()) != "soon" || got.GetAttributes()["shoal-delay"] != "" || got.GetAttributes()["kind"] != "gift" {
+		t.Errorf("after %v came %v", waited, got)
+	}
+	if n, _ := f.broker.Scheduled(); n != 0 {
+		t.Errorf("%d wait", n)
+	}
+	_, err := f.Publish(t.Context(), &pubsubpb.PublishRequest{Topic: topic, Messages: []*pubsubpb.PubsubMessage{text("x"), later("y", "soon")}})
+	wants(t, "a delay that is none", err, codes.InvalidArgument, "messages.attributes")
 }

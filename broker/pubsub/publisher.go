@@ -2,6 +2,7 @@ package pubsub
 
 import (
 	"context"
+	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/grpc/codes"
@@ -46,7 +47,11 @@ func (p *publisher) Publish(ctx context.Context, req *pubsubpb.PublishRequest) (
 		if err := checkAttributes(i, m.GetAttributes()); err != nil {
 			return nil, err
 		}
-		messages = append(messages, of.message(m))
+		message, err := of.message(m)
+		if err != nil {
+			return nil, invalid("messages.attributes", "message %d: the attribute %s: %v", i, broker.DelayAttribute, err)
+		}
+		messages = append(messages, message)
 	}
 	ids, err := p.broker().PublishMessages(ctx, callerOf(ctx), n.id, messages)
 	if err != nil {
@@ -62,11 +67,16 @@ func publishOf(ctx context.Context) request {
 	return request{header(ctx, "x-request-id"), header(ctx, "traceparent"), header(ctx, "tracestate")}
 }
 
-func (r request) message(m *pubsubpb.PubsubMessage) broker.Message {
-	return broker.Message{
+func (r request) message(m *pubsubpb.PubsubMessage) (out broker.Message, err error) {
+	out = broker.Message{
 		Data: m.GetData(), Attributes: m.GetAttributes(), OrderingKey: m.GetOrderingKey(),
 		RequestID: r.id, Traceparent: r.traceparent, Tracestate: r.tracestate,
 	}
+	if text, ok := out.Attributes[broker.DelayAttribute]; ok {
+		delete(out.Attributes, broker.DelayAttribute)
+		out.NotBefore, err = broker.ParseDelay(text, time.Now())
+	}
+	return out, err
 }
 
 func checkAttributes(i int, attributes map[string]string) error {

@@ -188,6 +188,9 @@ func send(w http.ResponseWriter, r *http.Request) {
 			req.Header[name] = values
 		}
 	}
+	if delay := r.URL.Query().Get("delay"); delay != "" {
+		req.Header.Set("Delay", delay)
+	}
 	handOn(req, r)
 	resp, err := http.DefaultClient.Do(req)
 	answer(w, resp, err)

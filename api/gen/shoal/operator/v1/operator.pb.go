@@ -25,6 +25,454 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type ScheduledRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"` // empty: of all
+	After         string                 `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"` // where the page before ended
+	Max           int32                  `protobuf:"varint,3,opt,name=max,proto3" json:"max,omitempty"`    // of one page; 0: 100
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScheduledRequest) Reset() {
+	*x = ScheduledRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScheduledRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScheduledRequest) ProtoMessage() {}
+
+func (x *ScheduledRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScheduledRequest.ProtoReflect.Descriptor instead.
+func (*ScheduledRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ScheduledRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *ScheduledRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *ScheduledRequest) GetMax() int32 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+type ScheduledResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	MessagesJson  [][]byte               `protobuf:"bytes,1,rep,name=messages_json,json=messagesJson,proto3" json:"messages_json,omitempty"` // fleet.Message without its data, soonest first
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`                                     // where the next page begins; empty after the last
+	Total         int64                  `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`                                  // that wait, of all topics
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScheduledResponse) Reset() {
+	*x = ScheduledResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScheduledResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScheduledResponse) ProtoMessage() {}
+
+func (x *ScheduledResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScheduledResponse.ProtoReflect.Descriptor instead.
+func (*ScheduledResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ScheduledResponse) GetMessagesJson() [][]byte {
+	if x != nil {
+		return x.MessagesJson
+	}
+	return nil
+}
+
+func (x *ScheduledResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+func (x *ScheduledResponse) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+type CancelScheduledRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelScheduledRequest) Reset() {
+	*x = CancelScheduledRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelScheduledRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelScheduledRequest) ProtoMessage() {}
+
+func (x *CancelScheduledRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelScheduledRequest.ProtoReflect.Descriptor instead.
+func (*CancelScheduledRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *CancelScheduledRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type CancelScheduledResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelScheduledResponse) Reset() {
+	*x = CancelScheduledResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelScheduledResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelScheduledResponse) ProtoMessage() {}
+
+func (x *CancelScheduledResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelScheduledResponse.ProtoReflect.Descriptor instead.
+func (*CancelScheduledResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{3}
+}
+
+type CronsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CronsRequest) Reset() {
+	*x = CronsRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CronsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CronsRequest) ProtoMessage() {}
+
+func (x *CronsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CronsRequest.ProtoReflect.Descriptor instead.
+func (*CronsRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{4}
+}
+
+type CronsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CronsJson     [][]byte               `protobuf:"bytes,1,rep,name=crons_json,json=cronsJson,proto3" json:"crons_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CronsResponse) Reset() {
+	*x = CronsResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CronsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CronsResponse) ProtoMessage() {}
+
+func (x *CronsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CronsResponse.ProtoReflect.Descriptor instead.
+func (*CronsResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *CronsResponse) GetCronsJson() [][]byte {
+	if x != nil {
+		return x.CronsJson
+	}
+	return nil
+}
+
+type AddCronRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CronJson      []byte                 `protobuf:"bytes,1,opt,name=cron_json,json=cronJson,proto3" json:"cron_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddCronRequest) Reset() {
+	*x = AddCronRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddCronRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddCronRequest) ProtoMessage() {}
+
+func (x *AddCronRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddCronRequest.ProtoReflect.Descriptor instead.
+func (*AddCronRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *AddCronRequest) GetCronJson() []byte {
+	if x != nil {
+		return x.CronJson
+	}
+	return nil
+}
+
+type AddCronResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CronJson      []byte                 `protobuf:"bytes,1,opt,name=cron_json,json=cronJson,proto3" json:"cron_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddCronResponse) Reset() {
+	*x = AddCronResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddCronResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddCronResponse) ProtoMessage() {}
+
+func (x *AddCronResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddCronResponse.ProtoReflect.Descriptor instead.
+func (*AddCronResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AddCronResponse) GetCronJson() []byte {
+	if x != nil {
+		return x.CronJson
+	}
+	return nil
+}
+
+type RemoveCronRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveCronRequest) Reset() {
+	*x = RemoveCronRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveCronRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveCronRequest) ProtoMessage() {}
+
+func (x *RemoveCronRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveCronRequest.ProtoReflect.Descriptor instead.
+func (*RemoveCronRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RemoveCronRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RemoveCronResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveCronResponse) Reset() {
+	*x = RemoveCronResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveCronResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveCronResponse) ProtoMessage() {}
+
+func (x *RemoveCronResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveCronResponse.ProtoReflect.Descriptor instead.
+func (*RemoveCronResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{9}
+}
+
 type TailRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -35,7 +483,7 @@ type TailRequest struct {
 
 func (x *TailRequest) Reset() {
 	*x = TailRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[0]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -47,7 +495,7 @@ func (x *TailRequest) String() string {
 func (*TailRequest) ProtoMessage() {}
 
 func (x *TailRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[0]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -60,7 +508,7 @@ func (x *TailRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailRequest.ProtoReflect.Descriptor instead.
 func (*TailRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{0}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TailRequest) GetTopic() string {
@@ -86,7 +534,7 @@ type TailResponse struct {
 
 func (x *TailResponse) Reset() {
 	*x = TailResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[1]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -98,7 +546,7 @@ func (x *TailResponse) String() string {
 func (*TailResponse) ProtoMessage() {}
 
 func (x *TailResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[1]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -111,7 +559,7 @@ func (x *TailResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailResponse.ProtoReflect.Descriptor instead.
 func (*TailResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{1}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *TailResponse) GetMessageJson() []byte {
@@ -130,7 +578,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[2]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -142,7 +590,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[2]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -155,7 +603,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{2}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ExplainRequest) GetId() string {
@@ -174,7 +622,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[3]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -186,7 +634,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[3]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -199,7 +647,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{3}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ExplainResponse) GetExplainedJson() []byte {
@@ -220,7 +668,7 @@ type ReplayRequest struct {
 
 func (x *ReplayRequest) Reset() {
 	*x = ReplayRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[4]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -232,7 +680,7 @@ func (x *ReplayRequest) String() string {
 func (*ReplayRequest) ProtoMessage() {}
 
 func (x *ReplayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[4]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -245,7 +693,7 @@ func (x *ReplayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayRequest.ProtoReflect.Descriptor instead.
 func (*ReplayRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{4}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReplayRequest) GetSubscription() string {
@@ -279,7 +727,7 @@ type ReplayResponse struct {
 
 func (x *ReplayResponse) Reset() {
 	*x = ReplayResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[5]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -291,7 +739,7 @@ func (x *ReplayResponse) String() string {
 func (*ReplayResponse) ProtoMessage() {}
 
 func (x *ReplayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[5]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -304,7 +752,7 @@ func (x *ReplayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayResponse.ProtoReflect.Descriptor instead.
 func (*ReplayResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{5}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReplayResponse) GetBefore() uint64 {
@@ -333,7 +781,7 @@ type DeadLettersRequest struct {
 
 func (x *DeadLettersRequest) Reset() {
 	*x = DeadLettersRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[6]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -345,7 +793,7 @@ func (x *DeadLettersRequest) String() string {
 func (*DeadLettersRequest) ProtoMessage() {}
 
 func (x *DeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[6]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -358,7 +806,7 @@ func (x *DeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*DeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{6}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeadLettersRequest) GetSubscription() string {
@@ -399,7 +847,7 @@ type DeadLettersResponse struct {
 
 func (x *DeadLettersResponse) Reset() {
 	*x = DeadLettersResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[7]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -411,7 +859,7 @@ func (x *DeadLettersResponse) String() string {
 func (*DeadLettersResponse) ProtoMessage() {}
 
 func (x *DeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[7]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -424,7 +872,7 @@ func (x *DeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*DeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{7}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeadLettersResponse) GetLettersJson() [][]byte {
@@ -455,7 +903,7 @@ type EditDeadLetterRequest struct {
 
 func (x *EditDeadLetterRequest) Reset() {
 	*x = EditDeadLetterRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[8]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -467,7 +915,7 @@ func (x *EditDeadLetterRequest) String() string {
 func (*EditDeadLetterRequest) ProtoMessage() {}
 
 func (x *EditDeadLetterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[8]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -480,7 +928,7 @@ func (x *EditDeadLetterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditDeadLetterRequest.ProtoReflect.Descriptor instead.
 func (*EditDeadLetterRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{8}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *EditDeadLetterRequest) GetId() string {
@@ -534,7 +982,7 @@ type EditDeadLetterResponse struct {
 
 func (x *EditDeadLetterResponse) Reset() {
 	*x = EditDeadLetterResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[9]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -546,7 +994,7 @@ func (x *EditDeadLetterResponse) String() string {
 func (*EditDeadLetterResponse) ProtoMessage() {}
 
 func (x *EditDeadLetterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[9]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -559,7 +1007,7 @@ func (x *EditDeadLetterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditDeadLetterResponse.ProtoReflect.Descriptor instead.
 func (*EditDeadLetterResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{9}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *EditDeadLetterResponse) GetLetterJson() []byte {
@@ -578,7 +1026,7 @@ type DropDeadLettersRequest struct {
 
 func (x *DropDeadLettersRequest) Reset() {
 	*x = DropDeadLettersRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[10]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -590,7 +1038,7 @@ func (x *DropDeadLettersRequest) String() string {
 func (*DropDeadLettersRequest) ProtoMessage() {}
 
 func (x *DropDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[10]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -603,7 +1051,7 @@ func (x *DropDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*DropDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{10}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DropDeadLettersRequest) GetIds() []string {
@@ -621,7 +1069,7 @@ type DropDeadLettersResponse struct {
 
 func (x *DropDeadLettersResponse) Reset() {
 	*x = DropDeadLettersResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[11]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -633,7 +1081,7 @@ func (x *DropDeadLettersResponse) String() string {
 func (*DropDeadLettersResponse) ProtoMessage() {}
 
 func (x *DropDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[11]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -646,7 +1094,7 @@ func (x *DropDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*DropDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{11}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{21}
 }
 
 type RedriveDeadLettersRequest struct {
@@ -661,7 +1109,7 @@ type RedriveDeadLettersRequest struct {
 
 func (x *RedriveDeadLettersRequest) Reset() {
 	*x = RedriveDeadLettersRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[12]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -673,7 +1121,7 @@ func (x *RedriveDeadLettersRequest) String() string {
 func (*RedriveDeadLettersRequest) ProtoMessage() {}
 
 func (x *RedriveDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[12]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -686,7 +1134,7 @@ func (x *RedriveDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*RedriveDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{12}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RedriveDeadLettersRequest) GetSubscription() string {
@@ -727,7 +1175,7 @@ type RedriveDeadLettersResponse struct {
 
 func (x *RedriveDeadLettersResponse) Reset() {
 	*x = RedriveDeadLettersResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[13]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -739,7 +1187,7 @@ func (x *RedriveDeadLettersResponse) String() string {
 func (*RedriveDeadLettersResponse) ProtoMessage() {}
 
 func (x *RedriveDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[13]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -752,7 +1200,7 @@ func (x *RedriveDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*RedriveDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{13}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RedriveDeadLettersResponse) GetCount() int64 {
@@ -777,7 +1225,7 @@ type NodesRequest struct {
 
 func (x *NodesRequest) Reset() {
 	*x = NodesRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[14]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -789,7 +1237,7 @@ func (x *NodesRequest) String() string {
 func (*NodesRequest) ProtoMessage() {}
 
 func (x *NodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[14]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -802,7 +1250,7 @@ func (x *NodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodesRequest.ProtoReflect.Descriptor instead.
 func (*NodesRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{14}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{24}
 }
 
 type NodesResponse struct {
@@ -814,7 +1262,7 @@ type NodesResponse struct {
 
 func (x *NodesResponse) Reset() {
 	*x = NodesResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[15]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +1274,7 @@ func (x *NodesResponse) String() string {
 func (*NodesResponse) ProtoMessage() {}
 
 func (x *NodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[15]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +1287,7 @@ func (x *NodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodesResponse.ProtoReflect.Descriptor instead.
 func (*NodesResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{15}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *NodesResponse) GetNodesJson() []byte {
@@ -860,7 +1308,7 @@ type TokenRequest struct {
 
 func (x *TokenRequest) Reset() {
 	*x = TokenRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[16]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +1320,7 @@ func (x *TokenRequest) String() string {
 func (*TokenRequest) ProtoMessage() {}
 
 func (x *TokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[16]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +1333,7 @@ func (x *TokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRequest.ProtoReflect.Descriptor instead.
 func (*TokenRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{16}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TokenRequest) GetNode() string {
@@ -919,7 +1367,7 @@ type TokenResponse struct {
 
 func (x *TokenResponse) Reset() {
 	*x = TokenResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[17]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -931,7 +1379,7 @@ func (x *TokenResponse) String() string {
 func (*TokenResponse) ProtoMessage() {}
 
 func (x *TokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[17]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -944,7 +1392,7 @@ func (x *TokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenResponse.ProtoReflect.Descriptor instead.
 func (*TokenResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{17}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TokenResponse) GetToken() string {
@@ -970,7 +1418,7 @@ type RevokeRequest struct {
 
 func (x *RevokeRequest) Reset() {
 	*x = RevokeRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[18]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -982,7 +1430,7 @@ func (x *RevokeRequest) String() string {
 func (*RevokeRequest) ProtoMessage() {}
 
 func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[18]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -995,7 +1443,7 @@ func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
 func (*RevokeRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{18}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RevokeRequest) GetNode() string {
@@ -1013,7 +1461,7 @@ type RevokeResponse struct {
 
 func (x *RevokeResponse) Reset() {
 	*x = RevokeResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[19]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1025,7 +1473,7 @@ func (x *RevokeResponse) String() string {
 func (*RevokeResponse) ProtoMessage() {}
 
 func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[19]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1038,7 +1486,7 @@ func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
 func (*RevokeResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{19}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{29}
 }
 
 type RotateRequest struct {
@@ -1049,7 +1497,7 @@ type RotateRequest struct {
 
 func (x *RotateRequest) Reset() {
 	*x = RotateRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[20]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1061,7 +1509,7 @@ func (x *RotateRequest) String() string {
 func (*RotateRequest) ProtoMessage() {}
 
 func (x *RotateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[20]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1074,7 +1522,7 @@ func (x *RotateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRequest.ProtoReflect.Descriptor instead.
 func (*RotateRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{20}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{30}
 }
 
 type RotateResponse struct {
@@ -1086,7 +1534,7 @@ type RotateResponse struct {
 
 func (x *RotateResponse) Reset() {
 	*x = RotateResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[21]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1098,7 +1546,7 @@ func (x *RotateResponse) String() string {
 func (*RotateResponse) ProtoMessage() {}
 
 func (x *RotateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[21]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1111,7 +1559,7 @@ func (x *RotateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateResponse.ProtoReflect.Descriptor instead.
 func (*RotateResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{21}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RotateResponse) GetText() string {
@@ -1129,7 +1577,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[22]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1589,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[22]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1602,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{22}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{32}
 }
 
 type RenewResponse struct {
@@ -1166,7 +1614,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[23]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1178,7 +1626,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[23]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1191,7 +1639,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{23}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RenewResponse) GetExpiresUnixNano() int64 {
@@ -1210,7 +1658,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[24]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1222,7 +1670,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[24]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1235,7 +1683,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{24}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Progress) GetProgressJson() []byte {
@@ -1258,7 +1706,7 @@ type UpRequest struct {
 
 func (x *UpRequest) Reset() {
 	*x = UpRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[25]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1270,7 +1718,7 @@ func (x *UpRequest) String() string {
 func (*UpRequest) ProtoMessage() {}
 
 func (x *UpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[25]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1283,7 +1731,7 @@ func (x *UpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpRequest.ProtoReflect.Descriptor instead.
 func (*UpRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{25}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *UpRequest) GetWorkspace() string {
@@ -1329,7 +1777,7 @@ type DownRequest struct {
 
 func (x *DownRequest) Reset() {
 	*x = DownRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[26]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1789,7 @@ func (x *DownRequest) String() string {
 func (*DownRequest) ProtoMessage() {}
 
 func (x *DownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[26]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1802,7 @@ func (x *DownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownRequest.ProtoReflect.Descriptor instead.
 func (*DownRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{26}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{36}
 }
 
 type StatusRequest struct {
@@ -1365,7 +1813,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[27]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1377,7 +1825,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[27]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1390,7 +1838,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{27}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{37}
 }
 
 type StatusResponse struct {
@@ -1402,7 +1850,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[28]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +1862,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[28]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +1875,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{28}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *StatusResponse) GetStatusJson() []byte {
@@ -1445,7 +1893,7 @@ type FollowRequest struct {
 
 func (x *FollowRequest) Reset() {
 	*x = FollowRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[29]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1457,7 +1905,7 @@ func (x *FollowRequest) String() string {
 func (*FollowRequest) ProtoMessage() {}
 
 func (x *FollowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[29]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1470,7 +1918,7 @@ func (x *FollowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
 func (*FollowRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{29}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{39}
 }
 
 type RestartRequest struct {
@@ -1482,7 +1930,7 @@ type RestartRequest struct {
 
 func (x *RestartRequest) Reset() {
 	*x = RestartRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[30]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1494,7 +1942,7 @@ func (x *RestartRequest) String() string {
 func (*RestartRequest) ProtoMessage() {}
 
 func (x *RestartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[30]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1507,7 +1955,7 @@ func (x *RestartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartRequest.ProtoReflect.Descriptor instead.
 func (*RestartRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{30}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RestartRequest) GetServices() []string {
@@ -1526,7 +1974,7 @@ type UpgradeRequest struct {
 
 func (x *UpgradeRequest) Reset() {
 	*x = UpgradeRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[31]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1986,7 @@ func (x *UpgradeRequest) String() string {
 func (*UpgradeRequest) ProtoMessage() {}
 
 func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[31]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1999,7 @@ func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{31}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *UpgradeRequest) GetExecutable() string {
@@ -1575,7 +2023,7 @@ type PublishRequest struct {
 
 func (x *PublishRequest) Reset() {
 	*x = PublishRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[32]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1587,7 +2035,7 @@ func (x *PublishRequest) String() string {
 func (*PublishRequest) ProtoMessage() {}
 
 func (x *PublishRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[32]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1600,7 +2048,7 @@ func (x *PublishRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishRequest.ProtoReflect.Descriptor instead.
 func (*PublishRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{32}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PublishRequest) GetTopic() string {
@@ -1654,7 +2102,7 @@ type PublishResponse struct {
 
 func (x *PublishResponse) Reset() {
 	*x = PublishResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[33]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1666,7 +2114,7 @@ func (x *PublishResponse) String() string {
 func (*PublishResponse) ProtoMessage() {}
 
 func (x *PublishResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[33]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1679,7 +2127,7 @@ func (x *PublishResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishResponse.ProtoReflect.Descriptor instead.
 func (*PublishResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{33}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PublishResponse) GetId() string {
@@ -1699,7 +2147,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[34]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1711,7 +2159,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[34]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1724,7 +2172,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{34}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *AttachRequest) GetService() string {
@@ -1751,7 +2199,7 @@ type DebugRequest struct {
 
 func (x *DebugRequest) Reset() {
 	*x = DebugRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[35]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1763,7 +2211,7 @@ func (x *DebugRequest) String() string {
 func (*DebugRequest) ProtoMessage() {}
 
 func (x *DebugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[35]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1776,7 +2224,7 @@ func (x *DebugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DebugRequest.ProtoReflect.Descriptor instead.
 func (*DebugRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{35}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *DebugRequest) GetService() string {
@@ -1801,7 +2249,7 @@ type DebugResponse struct {
 
 func (x *DebugResponse) Reset() {
 	*x = DebugResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[36]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1813,7 +2261,7 @@ func (x *DebugResponse) String() string {
 func (*DebugResponse) ProtoMessage() {}
 
 func (x *DebugResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[36]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1826,7 +2274,7 @@ func (x *DebugResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DebugResponse.ProtoReflect.Descriptor instead.
 func (*DebugResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{36}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{46}
 }
 
 type AddFaultRequest struct {
@@ -1838,7 +2286,7 @@ type AddFaultRequest struct {
 
 func (x *AddFaultRequest) Reset() {
 	*x = AddFaultRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[37]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1850,7 +2298,7 @@ func (x *AddFaultRequest) String() string {
 func (*AddFaultRequest) ProtoMessage() {}
 
 func (x *AddFaultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[37]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1863,7 +2311,7 @@ func (x *AddFaultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddFaultRequest.ProtoReflect.Descriptor instead.
 func (*AddFaultRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{37}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *AddFaultRequest) GetFaultJson() []byte {
@@ -1882,7 +2330,7 @@ type AddFaultResponse struct {
 
 func (x *AddFaultResponse) Reset() {
 	*x = AddFaultResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[38]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1894,7 +2342,7 @@ func (x *AddFaultResponse) String() string {
 func (*AddFaultResponse) ProtoMessage() {}
 
 func (x *AddFaultResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[38]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1907,7 +2355,7 @@ func (x *AddFaultResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddFaultResponse.ProtoReflect.Descriptor instead.
 func (*AddFaultResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{38}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AddFaultResponse) GetFaultJson() []byte {
@@ -1927,7 +2375,7 @@ type RemoveFaultsRequest struct {
 
 func (x *RemoveFaultsRequest) Reset() {
 	*x = RemoveFaultsRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[39]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1939,7 +2387,7 @@ func (x *RemoveFaultsRequest) String() string {
 func (*RemoveFaultsRequest) ProtoMessage() {}
 
 func (x *RemoveFaultsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[39]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1952,7 +2400,7 @@ func (x *RemoveFaultsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveFaultsRequest.ProtoReflect.Descriptor instead.
 func (*RemoveFaultsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{39}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RemoveFaultsRequest) GetIds() []string {
@@ -1978,7 +2426,7 @@ type RemoveFaultsResponse struct {
 
 func (x *RemoveFaultsResponse) Reset() {
 	*x = RemoveFaultsResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[40]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1990,7 +2438,7 @@ func (x *RemoveFaultsResponse) String() string {
 func (*RemoveFaultsResponse) ProtoMessage() {}
 
 func (x *RemoveFaultsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[40]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2003,7 +2451,7 @@ func (x *RemoveFaultsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveFaultsResponse.ProtoReflect.Descriptor instead.
 func (*RemoveFaultsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{40}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RemoveFaultsResponse) GetIds() []string {
@@ -2022,7 +2470,7 @@ type EnvRequest struct {
 
 func (x *EnvRequest) Reset() {
 	*x = EnvRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[41]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2034,7 +2482,7 @@ func (x *EnvRequest) String() string {
 func (*EnvRequest) ProtoMessage() {}
 
 func (x *EnvRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[41]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2047,7 +2495,7 @@ func (x *EnvRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvRequest.ProtoReflect.Descriptor instead.
 func (*EnvRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{41}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *EnvRequest) GetService() string {
@@ -2066,7 +2514,7 @@ type EnvResponse struct {
 
 func (x *EnvResponse) Reset() {
 	*x = EnvResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[42]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2078,7 +2526,7 @@ func (x *EnvResponse) String() string {
 func (*EnvResponse) ProtoMessage() {}
 
 func (x *EnvResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[42]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2091,7 +2539,7 @@ func (x *EnvResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvResponse.ProtoReflect.Descriptor instead.
 func (*EnvResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{42}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *EnvResponse) GetVars() []*Var {
@@ -2112,7 +2560,7 @@ type Var struct {
 
 func (x *Var) Reset() {
 	*x = Var{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[43]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2124,7 +2572,7 @@ func (x *Var) String() string {
 func (*Var) ProtoMessage() {}
 
 func (x *Var) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[43]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2137,7 +2585,7 @@ func (x *Var) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Var.ProtoReflect.Descriptor instead.
 func (*Var) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{43}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Var) GetName() string {
@@ -2173,7 +2621,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[44]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2185,7 +2633,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[44]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2198,7 +2646,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{44}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *LogsRequest) GetServices() []string {
@@ -2242,7 +2690,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[45]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2254,7 +2702,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[45]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2267,7 +2715,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{45}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *LogsResponse) GetService() string {
@@ -2323,7 +2771,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[46]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2783,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[46]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2796,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{46}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ExecRequest) GetService() string {
@@ -2426,7 +2874,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[47]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +2886,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[47]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2451,7 +2899,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{47}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ExecResponse) GetStdout() []byte {
@@ -2491,7 +2939,7 @@ type WhyRequest struct {
 
 func (x *WhyRequest) Reset() {
 	*x = WhyRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[48]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2503,7 +2951,7 @@ func (x *WhyRequest) String() string {
 func (*WhyRequest) ProtoMessage() {}
 
 func (x *WhyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[48]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2516,7 +2964,7 @@ func (x *WhyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
 func (*WhyRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{48}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *WhyRequest) GetRequestId() string {
@@ -2535,7 +2983,7 @@ type WhyResponse struct {
 
 func (x *WhyResponse) Reset() {
 	*x = WhyResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[49]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2547,7 +2995,7 @@ func (x *WhyResponse) String() string {
 func (*WhyResponse) ProtoMessage() {}
 
 func (x *WhyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[49]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2560,7 +3008,7 @@ func (x *WhyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
 func (*WhyResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{49}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *WhyResponse) GetObservationsJson() [][]byte {
@@ -2581,7 +3029,7 @@ type TapRequest struct {
 
 func (x *TapRequest) Reset() {
 	*x = TapRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[50]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2593,7 +3041,7 @@ func (x *TapRequest) String() string {
 func (*TapRequest) ProtoMessage() {}
 
 func (x *TapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[50]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2606,7 +3054,7 @@ func (x *TapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TapRequest.ProtoReflect.Descriptor instead.
 func (*TapRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{50}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *TapRequest) GetServices() []string {
@@ -2639,7 +3087,7 @@ type TapResponse struct {
 
 func (x *TapResponse) Reset() {
 	*x = TapResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[51]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2651,7 +3099,7 @@ func (x *TapResponse) String() string {
 func (*TapResponse) ProtoMessage() {}
 
 func (x *TapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[51]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2664,7 +3112,7 @@ func (x *TapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TapResponse.ProtoReflect.Descriptor instead.
 func (*TapResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{51}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *TapResponse) GetObservationJson() []byte {
@@ -2682,7 +3130,7 @@ type LearnedRequest struct {
 
 func (x *LearnedRequest) Reset() {
 	*x = LearnedRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[52]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2694,7 +3142,7 @@ func (x *LearnedRequest) String() string {
 func (*LearnedRequest) ProtoMessage() {}
 
 func (x *LearnedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[52]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2707,7 +3155,7 @@ func (x *LearnedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LearnedRequest.ProtoReflect.Descriptor instead.
 func (*LearnedRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{52}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{62}
 }
 
 type LearnedResponse struct {
@@ -2719,7 +3167,7 @@ type LearnedResponse struct {
 
 func (x *LearnedResponse) Reset() {
 	*x = LearnedResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[53]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2731,7 +3179,7 @@ func (x *LearnedResponse) String() string {
 func (*LearnedResponse) ProtoMessage() {}
 
 func (x *LearnedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[53]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2744,7 +3192,7 @@ func (x *LearnedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LearnedResponse.ProtoReflect.Descriptor instead.
 func (*LearnedResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{53}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *LearnedResponse) GetLearnedJson() [][]byte {
@@ -2762,7 +3210,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[54]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2774,7 +3222,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[54]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2787,7 +3235,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{54}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{64}
 }
 
 type InfoResponse struct {
@@ -2807,7 +3255,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[55]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2819,7 +3267,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[55]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2832,7 +3280,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{55}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *InfoResponse) GetProcess() string {
@@ -2902,7 +3350,29 @@ var File_shoal_operator_v1_operator_proto protoreflect.FileDescriptor
 
 const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\n" +
-	" shoal/operator/v1/operator.proto\x12\x11shoal.operator.v1\";\n" +
+	" shoal/operator/v1/operator.proto\x12\x11shoal.operator.v1\"P\n" +
+	"\x10ScheduledRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\x12\x10\n" +
+	"\x03max\x18\x03 \x01(\x05R\x03max\"b\n" +
+	"\x11ScheduledResponse\x12#\n" +
+	"\rmessages_json\x18\x01 \x03(\fR\fmessagesJson\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\"(\n" +
+	"\x16CancelScheduledRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x19\n" +
+	"\x17CancelScheduledResponse\"\x0e\n" +
+	"\fCronsRequest\".\n" +
+	"\rCronsResponse\x12\x1d\n" +
+	"\n" +
+	"crons_json\x18\x01 \x03(\fR\tcronsJson\"-\n" +
+	"\x0eAddCronRequest\x12\x1b\n" +
+	"\tcron_json\x18\x01 \x01(\fR\bcronJson\".\n" +
+	"\x0fAddCronResponse\x12\x1b\n" +
+	"\tcron_json\x18\x01 \x01(\fR\bcronJson\"'\n" +
+	"\x11RemoveCronRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x14\n" +
+	"\x12RemoveCronResponse\";\n" +
 	"\vTailRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x16\n" +
 	"\x06filter\x18\x02 \x01(\tR\x06filter\"1\n" +
@@ -3091,7 +3561,7 @@ const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"executable\x18\b \x01(\tR\n" +
 	"executable\x12\x14\n" +
-	"\x05owned\x18\t \x01(\bR\x05owned2\xce\x13\n" +
+	"\x05owned\x18\t \x01(\bR\x05owned2\x89\x17\n" +
 	"\bOperator\x12A\n" +
 	"\x02Up\x12\x1c.shoal.operator.v1.UpRequest\x1a\x1b.shoal.operator.v1.Progress0\x01\x12E\n" +
 	"\x04Down\x12\x1e.shoal.operator.v1.DownRequest\x1a\x1b.shoal.operator.v1.Progress0\x01\x12M\n" +
@@ -3123,7 +3593,13 @@ const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\vDeadLetters\x12%.shoal.operator.v1.DeadLettersRequest\x1a&.shoal.operator.v1.DeadLettersResponse\x12e\n" +
 	"\x0eEditDeadLetter\x12(.shoal.operator.v1.EditDeadLetterRequest\x1a).shoal.operator.v1.EditDeadLetterResponse\x12h\n" +
 	"\x0fDropDeadLetters\x12).shoal.operator.v1.DropDeadLettersRequest\x1a*.shoal.operator.v1.DropDeadLettersResponse\x12q\n" +
-	"\x12RedriveDeadLetters\x12,.shoal.operator.v1.RedriveDeadLettersRequest\x1a-.shoal.operator.v1.RedriveDeadLettersResponseB@Z>github.com/shoalrun/shoal/api/gen/shoal/operator/v1;operatorv1b\x06proto3"
+	"\x12RedriveDeadLetters\x12,.shoal.operator.v1.RedriveDeadLettersRequest\x1a-.shoal.operator.v1.RedriveDeadLettersResponse\x12V\n" +
+	"\tScheduled\x12#.shoal.operator.v1.ScheduledRequest\x1a$.shoal.operator.v1.ScheduledResponse\x12h\n" +
+	"\x0fCancelScheduled\x12).shoal.operator.v1.CancelScheduledRequest\x1a*.shoal.operator.v1.CancelScheduledResponse\x12J\n" +
+	"\x05Crons\x12\x1f.shoal.operator.v1.CronsRequest\x1a .shoal.operator.v1.CronsResponse\x12P\n" +
+	"\aAddCron\x12!.shoal.operator.v1.AddCronRequest\x1a\".shoal.operator.v1.AddCronResponse\x12Y\n" +
+	"\n" +
+	"RemoveCron\x12$.shoal.operator.v1.RemoveCronRequest\x1a%.shoal.operator.v1.RemoveCronResponseB@Z>github.com/shoalrun/shoal/api/gen/shoal/operator/v1;operatorv1b\x06proto3"
 
 var (
 	file_shoal_operator_v1_operator_proto_rawDescOnce sync.Once
@@ -3137,135 +3613,155 @@ func file_shoal_operator_v1_operator_proto_rawDescGZIP() []byte {
 	return file_shoal_operator_v1_operator_proto_rawDescData
 }
 
-var file_shoal_operator_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_shoal_operator_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
 var file_shoal_operator_v1_operator_proto_goTypes = []any{
-	(*TailRequest)(nil),                // 0: shoal.operator.v1.TailRequest
-	(*TailResponse)(nil),               // 1: shoal.operator.v1.TailResponse
-	(*ExplainRequest)(nil),             // 2: shoal.operator.v1.ExplainRequest
-	(*ExplainResponse)(nil),            // 3: shoal.operator.v1.ExplainResponse
-	(*ReplayRequest)(nil),              // 4: shoal.operator.v1.ReplayRequest
-	(*ReplayResponse)(nil),             // 5: shoal.operator.v1.ReplayResponse
-	(*DeadLettersRequest)(nil),         // 6: shoal.operator.v1.DeadLettersRequest
-	(*DeadLettersResponse)(nil),        // 7: shoal.operator.v1.DeadLettersResponse
-	(*EditDeadLetterRequest)(nil),      // 8: shoal.operator.v1.EditDeadLetterRequest
-	(*EditDeadLetterResponse)(nil),     // 9: shoal.operator.v1.EditDeadLetterResponse
-	(*DropDeadLettersRequest)(nil),     // 10: shoal.operator.v1.DropDeadLettersRequest
-	(*DropDeadLettersResponse)(nil),    // 11: shoal.operator.v1.DropDeadLettersResponse
-	(*RedriveDeadLettersRequest)(nil),  // 12: shoal.operator.v1.RedriveDeadLettersRequest
-	(*RedriveDeadLettersResponse)(nil), // 13: shoal.operator.v1.RedriveDeadLettersResponse
-	(*NodesRequest)(nil),               // 14: shoal.operator.v1.NodesRequest
-	(*NodesResponse)(nil),              // 15: shoal.operator.v1.NodesResponse
-	(*TokenRequest)(nil),               // 16: shoal.operator.v1.TokenRequest
-	(*TokenResponse)(nil),              // 17: shoal.operator.v1.TokenResponse
-	(*RevokeRequest)(nil),              // 18: shoal.operator.v1.RevokeRequest
-	(*RevokeResponse)(nil),             // 19: shoal.operator.v1.RevokeResponse
-	(*RotateRequest)(nil),              // 20: shoal.operator.v1.RotateRequest
-	(*RotateResponse)(nil),             // 21: shoal.operator.v1.RotateResponse
-	(*RenewRequest)(nil),               // 22: shoal.operator.v1.RenewRequest
-	(*RenewResponse)(nil),              // 23: shoal.operator.v1.RenewResponse
-	(*Progress)(nil),                   // 24: shoal.operator.v1.Progress
-	(*UpRequest)(nil),                  // 25: shoal.operator.v1.UpRequest
-	(*DownRequest)(nil),                // 26: shoal.operator.v1.DownRequest
-	(*StatusRequest)(nil),              // 27: shoal.operator.v1.StatusRequest
-	(*StatusResponse)(nil),             // 28: shoal.operator.v1.StatusResponse
-	(*FollowRequest)(nil),              // 29: shoal.operator.v1.FollowRequest
-	(*RestartRequest)(nil),             // 30: shoal.operator.v1.RestartRequest
-	(*UpgradeRequest)(nil),             // 31: shoal.operator.v1.UpgradeRequest
-	(*PublishRequest)(nil),             // 32: shoal.operator.v1.PublishRequest
-	(*PublishResponse)(nil),            // 33: shoal.operator.v1.PublishResponse
-	(*AttachRequest)(nil),              // 34: shoal.operator.v1.AttachRequest
-	(*DebugRequest)(nil),               // 35: shoal.operator.v1.DebugRequest
-	(*DebugResponse)(nil),              // 36: shoal.operator.v1.DebugResponse
-	(*AddFaultRequest)(nil),            // 37: shoal.operator.v1.AddFaultRequest
-	(*AddFaultResponse)(nil),           // 38: shoal.operator.v1.AddFaultResponse
-	(*RemoveFaultsRequest)(nil),        // 39: shoal.operator.v1.RemoveFaultsRequest
-	(*RemoveFaultsResponse)(nil),       // 40: shoal.operator.v1.RemoveFaultsResponse
-	(*EnvRequest)(nil),                 // 41: shoal.operator.v1.EnvRequest
-	(*EnvResponse)(nil),                // 42: shoal.operator.v1.EnvResponse
-	(*Var)(nil),                        // 43: shoal.operator.v1.Var
-	(*LogsRequest)(nil),                // 44: shoal.operator.v1.LogsRequest
-	(*LogsResponse)(nil),               // 45: shoal.operator.v1.LogsResponse
-	(*ExecRequest)(nil),                // 46: shoal.operator.v1.ExecRequest
-	(*ExecResponse)(nil),               // 47: shoal.operator.v1.ExecResponse
-	(*WhyRequest)(nil),                 // 48: shoal.operator.v1.WhyRequest
-	(*WhyResponse)(nil),                // 49: shoal.operator.v1.WhyResponse
-	(*TapRequest)(nil),                 // 50: shoal.operator.v1.TapRequest
-	(*TapResponse)(nil),                // 51: shoal.operator.v1.TapResponse
-	(*LearnedRequest)(nil),             // 52: shoal.operator.v1.LearnedRequest
-	(*LearnedResponse)(nil),            // 53: shoal.operator.v1.LearnedResponse
-	(*InfoRequest)(nil),                // 54: shoal.operator.v1.InfoRequest
-	(*InfoResponse)(nil),               // 55: shoal.operator.v1.InfoResponse
-	nil,                                // 56: shoal.operator.v1.EditDeadLetterRequest.AttributesEntry
-	nil,                                // 57: shoal.operator.v1.PublishRequest.AttributesEntry
+	(*ScheduledRequest)(nil),           // 0: shoal.operator.v1.ScheduledRequest
+	(*ScheduledResponse)(nil),          // 1: shoal.operator.v1.ScheduledResponse
+	(*CancelScheduledRequest)(nil),     // 2: shoal.operator.v1.CancelScheduledRequest
+	(*CancelScheduledResponse)(nil),    // 3: shoal.operator.v1.CancelScheduledResponse
+	(*CronsRequest)(nil),               // 4: shoal.operator.v1.CronsRequest
+	(*CronsResponse)(nil),              // 5: shoal.operator.v1.CronsResponse
+	(*AddCronRequest)(nil),             // 6: shoal.operator.v1.AddCronRequest
+	(*AddCronResponse)(nil),            // 7: shoal.operator.v1.AddCronResponse
+	(*RemoveCronRequest)(nil),          // 8: shoal.operator.v1.RemoveCronRequest
+	(*RemoveCronResponse)(nil),         // 9: shoal.operator.v1.RemoveCronResponse
+	(*TailRequest)(nil),                // 10: shoal.operator.v1.TailRequest
+	(*TailResponse)(nil),               // 11: shoal.operator.v1.TailResponse
+	(*ExplainRequest)(nil),             // 12: shoal.operator.v1.ExplainRequest
+	(*ExplainResponse)(nil),            // 13: shoal.operator.v1.ExplainResponse
+	(*ReplayRequest)(nil),              // 14: shoal.operator.v1.ReplayRequest
+	(*ReplayResponse)(nil),             // 15: shoal.operator.v1.ReplayResponse
+	(*DeadLettersRequest)(nil),         // 16: shoal.operator.v1.DeadLettersRequest
+	(*DeadLettersResponse)(nil),        // 17: shoal.operator.v1.DeadLettersResponse
+	(*EditDeadLetterRequest)(nil),      // 18: shoal.operator.v1.EditDeadLetterRequest
+	(*EditDeadLetterResponse)(nil),     // 19: shoal.operator.v1.EditDeadLetterResponse
+	(*DropDeadLettersRequest)(nil),     // 20: shoal.operator.v1.DropDeadLettersRequest
+	(*DropDeadLettersResponse)(nil),    // 21: shoal.operator.v1.DropDeadLettersResponse
+	(*RedriveDeadLettersRequest)(nil),  // 22: shoal.operator.v1.RedriveDeadLettersRequest
+	(*RedriveDeadLettersResponse)(nil), // 23: shoal.operator.v1.RedriveDeadLettersResponse
+	(*NodesRequest)(nil),               // 24: shoal.operator.v1.NodesRequest
+	(*NodesResponse)(nil),              // 25: shoal.operator.v1.NodesResponse
+	(*TokenRequest)(nil),               // 26: shoal.operator.v1.TokenRequest
+	(*TokenResponse)(nil),              // 27: shoal.operator.v1.TokenResponse
+	(*RevokeRequest)(nil),              // 28: shoal.operator.v1.RevokeRequest
+	(*RevokeResponse)(nil),             // 29: shoal.operator.v1.RevokeResponse
+	(*RotateRequest)(nil),              // 30: shoal.operator.v1.RotateRequest
+	(*RotateResponse)(nil),             // 31: shoal.operator.v1.RotateResponse
+	(*RenewRequest)(nil),               // 32: shoal.operator.v1.RenewRequest
+	(*RenewResponse)(nil),              // 33: shoal.operator.v1.RenewResponse
+	(*Progress)(nil),                   // 34: shoal.operator.v1.Progress
+	(*UpRequest)(nil),                  // 35: shoal.operator.v1.UpRequest
+	(*DownRequest)(nil),                // 36: shoal.operator.v1.DownRequest
+	(*StatusRequest)(nil),              // 37: shoal.operator.v1.StatusRequest
+	(*StatusResponse)(nil),             // 38: shoal.operator.v1.StatusResponse
+	(*FollowRequest)(nil),              // 39: shoal.operator.v1.FollowRequest
+	(*RestartRequest)(nil),             // 40: shoal.operator.v1.RestartRequest
+	(*UpgradeRequest)(nil),             // 41: shoal.operator.v1.UpgradeRequest
+	(*PublishRequest)(nil),             // 42: shoal.operator.v1.PublishRequest
+	(*PublishResponse)(nil),            // 43: shoal.operator.v1.PublishResponse
+	(*AttachRequest)(nil),              // 44: shoal.operator.v1.AttachRequest
+	(*DebugRequest)(nil),               // 45: shoal.operator.v1.DebugRequest
+	(*DebugResponse)(nil),              // 46: shoal.operator.v1.DebugResponse
+	(*AddFaultRequest)(nil),            // 47: shoal.operator.v1.AddFaultRequest
+	(*AddFaultResponse)(nil),           // 48: shoal.operator.v1.AddFaultResponse
+	(*RemoveFaultsRequest)(nil),        // 49: shoal.operator.v1.RemoveFaultsRequest
+	(*RemoveFaultsResponse)(nil),       // 50: shoal.operator.v1.RemoveFaultsResponse
+	(*EnvRequest)(nil),                 // 51: shoal.operator.v1.EnvRequest
+	(*EnvResponse)(nil),                // 52: shoal.operator.v1.EnvResponse
+	(*Var)(nil),                        // 53: shoal.operator.v1.Var
+	(*LogsRequest)(nil),                // 54: shoal.operator.v1.LogsRequest
+	(*LogsResponse)(nil),               // 55: shoal.operator.v1.LogsResponse
+	(*ExecRequest)(nil),                // 56: shoal.operator.v1.ExecRequest
+	(*ExecResponse)(nil),               // 57: shoal.operator.v1.ExecResponse
+	(*WhyRequest)(nil),                 // 58: shoal.operator.v1.WhyRequest
+	(*WhyResponse)(nil),                // 59: shoal.operator.v1.WhyResponse
+	(*TapRequest)(nil),                 // 60: shoal.operator.v1.TapRequest
+	(*TapResponse)(nil),                // 61: shoal.operator.v1.TapResponse
+	(*LearnedRequest)(nil),             // 62: shoal.operator.v1.LearnedRequest
+	(*LearnedResponse)(nil),            // 63: shoal.operator.v1.LearnedResponse
+	(*InfoRequest)(nil),                // 64: shoal.operator.v1.InfoRequest
+	(*InfoResponse)(nil),               // 65: shoal.operator.v1.InfoResponse
+	nil,                                // 66: shoal.operator.v1.EditDeadLetterRequest.AttributesEntry
+	nil,                                // 67: shoal.operator.v1.PublishRequest.AttributesEntry
 }
 var file_shoal_operator_v1_operator_proto_depIdxs = []int32{
-	56, // 0: shoal.operator.v1.EditDeadLetterRequest.attributes:type_name -> shoal.operator.v1.EditDeadLetterRequest.AttributesEntry
-	57, // 1: shoal.operator.v1.PublishRequest.attributes:type_name -> shoal.operator.v1.PublishRequest.AttributesEntry
-	43, // 2: shoal.operator.v1.EnvResponse.vars:type_name -> shoal.operator.v1.Var
-	25, // 3: shoal.operator.v1.Operator.Up:input_type -> shoal.operator.v1.UpRequest
-	26, // 4: shoal.operator.v1.Operator.Down:input_type -> shoal.operator.v1.DownRequest
-	27, // 5: shoal.operator.v1.Operator.Status:input_type -> shoal.operator.v1.StatusRequest
-	27, // 6: shoal.operator.v1.Operator.Watch:input_type -> shoal.operator.v1.StatusRequest
-	29, // 7: shoal.operator.v1.Operator.Follow:input_type -> shoal.operator.v1.FollowRequest
-	30, // 8: shoal.operator.v1.Operator.Restart:input_type -> shoal.operator.v1.RestartRequest
-	31, // 9: shoal.operator.v1.Operator.Upgrade:input_type -> shoal.operator.v1.UpgradeRequest
-	32, // 10: shoal.operator.v1.Operator.Publish:input_type -> shoal.operator.v1.PublishRequest
-	34, // 11: shoal.operator.v1.Operator.Attach:input_type -> shoal.operator.v1.AttachRequest
-	35, // 12: shoal.operator.v1.Operator.Debug:input_type -> shoal.operator.v1.DebugRequest
-	37, // 13: shoal.operator.v1.Operator.AddFault:input_type -> shoal.operator.v1.AddFaultRequest
-	39, // 14: shoal.operator.v1.Operator.RemoveFaults:input_type -> shoal.operator.v1.RemoveFaultsRequest
-	41, // 15: shoal.operator.v1.Operator.Env:input_type -> shoal.operator.v1.EnvRequest
-	44, // 16: shoal.operator.v1.Operator.Logs:input_type -> shoal.operator.v1.LogsRequest
-	46, // 17: shoal.operator.v1.Operator.Exec:input_type -> shoal.operator.v1.ExecRequest
-	48, // 18: shoal.operator.v1.Operator.Why:input_type -> shoal.operator.v1.WhyRequest
-	50, // 19: shoal.operator.v1.Operator.Tap:input_type -> shoal.operator.v1.TapRequest
-	52, // 20: shoal.operator.v1.Operator.Learned:input_type -> shoal.operator.v1.LearnedRequest
-	54, // 21: shoal.operator.v1.Operator.Info:input_type -> shoal.operator.v1.InfoRequest
-	14, // 22: shoal.operator.v1.Operator.Nodes:input_type -> shoal.operator.v1.NodesRequest
-	16, // 23: shoal.operator.v1.Operator.Token:input_type -> shoal.operator.v1.TokenRequest
-	18, // 24: shoal.operator.v1.Operator.Revoke:input_type -> shoal.operator.v1.RevokeRequest
-	20, // 25: shoal.operator.v1.Operator.Rotate:input_type -> shoal.operator.v1.RotateRequest
-	22, // 26: shoal.operator.v1.Operator.Renew:input_type -> shoal.operator.v1.RenewRequest
-	0,  // 27: shoal.operator.v1.Operator.Tail:input_type -> shoal.operator.v1.TailRequest
-	2,  // 28: shoal.operator.v1.Operator.Explain:input_type -> shoal.operator.v1.ExplainRequest
-	4,  // 29: shoal.operator.v1.Operator.Replay:input_type -> shoal.operator.v1.ReplayRequest
-	6,  // 30: shoal.operator.v1.Operator.DeadLetters:input_type -> shoal.operator.v1.DeadLettersRequest
-	8,  // 31: shoal.operator.v1.Operator.EditDeadLetter:input_type -> shoal.operator.v1.EditDeadLetterRequest
-	10, // 32: shoal.operator.v1.Operator.DropDeadLetters:input_type -> shoal.operator.v1.DropDeadLettersRequest
-	12, // 33: shoal.operator.v1.Operator.RedriveDeadLetters:input_type -> shoal.operator.v1.RedriveDeadLettersRequest
-	24, // 34: shoal.operator.v1.Operator.Up:output_type -> shoal.operator.v1.Progress
-	24, // 35: shoal.operator.v1.Operator.Down:output_type -> shoal.operator.v1.Progress
-	28, // 36: shoal.operator.v1.Operator.Status:output_type -> shoal.operator.v1.StatusResponse
-	28, // 37: shoal.operator.v1.Operator.Watch:output_type -> shoal.operator.v1.StatusResponse
-	24, // 38: shoal.operator.v1.Operator.Follow:output_type -> shoal.operator.v1.Progress
-	24, // 39: shoal.operator.v1.Operator.Restart:output_type -> shoal.operator.v1.Progress
-	24, // 40: shoal.operator.v1.Operator.Upgrade:output_type -> shoal.operator.v1.Progress
-	33, // 41: shoal.operator.v1.Operator.Publish:output_type -> shoal.operator.v1.PublishResponse
-	24, // 42: shoal.operator.v1.Operator.Attach:output_type -> shoal.operator.v1.Progress
-	36, // 43: shoal.operator.v1.Operator.Debug:output_type -> shoal.operator.v1.DebugResponse
-	38, // 44: shoal.operator.v1.Operator.AddFault:output_type -> shoal.operator.v1.AddFaultResponse
-	40, // 45: shoal.operator.v1.Operator.RemoveFaults:output_type -> shoal.operator.v1.RemoveFaultsResponse
-	42, // 46: shoal.operator.v1.Operator.Env:output_type -> shoal.operator.v1.EnvResponse
-	45, // 47: shoal.operator.v1.Operator.Logs:output_type -> shoal.operator.v1.LogsResponse
-	47, // 48: shoal.operator.v1.Operator.Exec:output_type -> shoal.operator.v1.ExecResponse
-	49, // 49: shoal.operator.v1.Operator.Why:output_type -> shoal.operator.v1.WhyResponse
-	51, // 50: shoal.operator.v1.Operator.Tap:output_type -> shoal.operator.v1.TapResponse
-	53, // 51: shoal.operator.v1.Operator.Learned:output_type -> shoal.operator.v1.LearnedResponse
-	55, // 52: shoal.operator.v1.Operator.Info:output_type -> shoal.operator.v1.InfoResponse
-	15, // 53: shoal.operator.v1.Operator.Nodes:output_type -> shoal.operator.v1.NodesResponse
-	17, // 54: shoal.operator.v1.Operator.Token:output_type -> shoal.operator.v1.TokenResponse
-	19, // 55: shoal.operator.v1.Operator.Revoke:output_type -> shoal.operator.v1.RevokeResponse
-	21, // 56: shoal.operator.v1.Operator.Rotate:output_type -> shoal.operator.v1.RotateResponse
-	23, // 57: shoal.operator.v1.Operator.Renew:output_type -> shoal.operator.v1.RenewResponse
-	1,  // 58: shoal.operator.v1.Operator.Tail:output_type -> shoal.operator.v1.TailResponse
-	3,  // 59: shoal.operator.v1.Operator.Explain:output_type -> shoal.operator.v1.ExplainResponse
-	5,  // 60: shoal.operator.v1.Operator.Replay:output_type -> shoal.operator.v1.ReplayResponse
-	7,  // 61: shoal.operator.v1.Operator.DeadLetters:output_type -> shoal.operator.v1.DeadLettersResponse
-	9,  // 62: shoal.operator.v1.Operator.EditDeadLetter:output_type -> shoal.operator.v1.EditDeadLetterResponse
-	11, // 63: shoal.operator.v1.Operator.DropDeadLetters:output_type -> shoal.operator.v1.DropDeadLettersResponse
-	13, // 64: shoal.operator.v1.Operator.RedriveDeadLetters:output_type -> shoal.operator.v1.RedriveDeadLettersResponse
-	34, // [34:65] is the sub-list for method output_type
-	3,  // [3:34] is the sub-list for method input_type
+	66, // 0: shoal.operator.v1.EditDeadLetterRequest.attributes:type_name -> shoal.operator.v1.EditDeadLetterRequest.AttributesEntry
+	67, // 1: shoal.operator.v1.PublishRequest.attributes:type_name -> shoal.operator.v1.PublishRequest.AttributesEntry
+	53, // 2: shoal.operator.v1.EnvResponse.vars:type_name -> shoal.operator.v1.Var
+	35, // 3: shoal.operator.v1.Operator.Up:input_type -> shoal.operator.v1.UpRequest
+	36, // 4: shoal.operator.v1.Operator.Down:input_type -> shoal.operator.v1.DownRequest
+	37, // 5: shoal.operator.v1.Operator.Status:input_type -> shoal.operator.v1.StatusRequest
+	37, // 6: shoal.operator.v1.Operator.Watch:input_type -> shoal.operator.v1.StatusRequest
+	39, // 7: shoal.operator.v1.Operator.Follow:input_type -> shoal.operator.v1.FollowRequest
+	40, // 8: shoal.operator.v1.Operator.Restart:input_type -> shoal.operator.v1.RestartRequest
+	41, // 9: shoal.operator.v1.Operator.Upgrade:input_type -> shoal.operator.v1.UpgradeRequest
+	42, // 10: shoal.operator.v1.Operator.Publish:input_type -> shoal.operator.v1.PublishRequest
+	44, // 11: shoal.operator.v1.Operator.Attach:input_type -> shoal.operator.v1.AttachRequest
+	45, // 12: shoal.operator.v1.Operator.Debug:input_type -> shoal.operator.v1.DebugRequest
+	47, // 13: shoal.operator.v1.Operator.AddFault:input_type -> shoal.operator.v1.AddFaultRequest
+	49, // 14: shoal.operator.v1.Operator.RemoveFaults:input_type -> shoal.operator.v1.RemoveFaultsRequest
+	51, // 15: shoal.operator.v1.Operator.Env:input_type -> shoal.operator.v1.EnvRequest
+	54, // 16: shoal.operator.v1.Operator.Logs:input_type -> shoal.operator.v1.LogsRequest
+	56, // 17: shoal.operator.v1.Operator.Exec:input_type -> shoal.operator.v1.ExecRequest
+	58, // 18: shoal.operator.v1.Operator.Why:input_type -> shoal.operator.v1.WhyRequest
+	60, // 19: shoal.operator.v1.Operator.Tap:input_type -> shoal.operator.v1.TapRequest
+	62, // 20: shoal.operator.v1.Operator.Learned:input_type -> shoal.operator.v1.LearnedRequest
+	64, // 21: shoal.operator.v1.Operator.Info:input_type -> shoal.operator.v1.InfoRequest
+	24, // 22: shoal.operator.v1.Operator.Nodes:input_type -> shoal.operator.v1.NodesRequest
+	26, // 23: shoal.operator.v1.Operator.Token:input_type -> shoal.operator.v1.TokenRequest
+	28, // 24: shoal.operator.v1.Operator.Revoke:input_type -> shoal.operator.v1.RevokeRequest
+	30, // 25: shoal.operator.v1.Operator.Rotate:input_type -> shoal.operator.v1.RotateRequest
+	32, // 26: shoal.operator.v1.Operator.Renew:input_type -> shoal.operator.v1.RenewRequest
+	10, // 27: shoal.operator.v1.Operator.Tail:input_type -> shoal.operator.v1.TailRequest
+	12, // 28: shoal.operator.v1.Operator.Explain:input_type -> shoal.operator.v1.ExplainRequest
+	14, // 29: shoal.operator.v1.Operator.Replay:input_type -> shoal.operator.v1.ReplayRequest
+	16, // 30: shoal.operator.v1.Operator.DeadLetters:input_type -> shoal.operator.v1.DeadLettersRequest
+	18, // 31: shoal.operator.v1.Operator.EditDeadLetter:input_type -> shoal.operator.v1.EditDeadLetterRequest
+	20, // 32: shoal.operator.v1.Operator.DropDeadLetters:input_type -> shoal.operator.v1.DropDeadLettersRequest
+	22, // 33: shoal.operator.v1.Operator.RedriveDeadLetters:input_type -> shoal.operator.v1.RedriveDeadLettersRequest
+	0,  // 34: shoal.operator.v1.Operator.Scheduled:input_type -> shoal.operator.v1.ScheduledRequest
+	2,  // 35: shoal.operator.v1.Operator.CancelScheduled:input_type -> shoal.operator.v1.CancelScheduledRequest
+	4,  // 36: shoal.operator.v1.Operator.Crons:input_type -> shoal.operator.v1.CronsRequest
+	6,  // 37: shoal.operator.v1.Operator.AddCron:input_type -> shoal.operator.v1.AddCronRequest
+	8,  // 38: shoal.operator.v1.Operator.RemoveCron:input_type -> shoal.operator.v1.RemoveCronRequest
+	34, // 39: shoal.operator.v1.Operator.Up:output_type -> shoal.operator.v1.Progress
+	34, // 40: shoal.operator.v1.Operator.Down:output_type -> shoal.operator.v1.Progress
+	38, // 41: shoal.operator.v1.Operator.Status:output_type -> shoal.operator.v1.StatusResponse
+	38, // 42: shoal.operator.v1.Operator.Watch:output_type -> shoal.operator.v1.StatusResponse
+	34, // 43: shoal.operator.v1.Operator.Follow:output_type -> shoal.operator.v1.Progress
+	34, // 44: shoal.operator.v1.Operator.Restart:output_type -> shoal.operator.v1.Progress
+	34, // 45: shoal.operator.v1.Operator.Upgrade:output_type -> shoal.operator.v1.Progress
+	43, // 46: shoal.operator.v1.Operator.Publish:output_type -> shoal.operator.v1.PublishResponse
+	34, // 47: shoal.operator.v1.Operator.Attach:output_type -> shoal.operator.v1.Progress
+	46, // 48: shoal.operator.v1.Operator.Debug:output_type -> shoal.operator.v1.DebugResponse
+	48, // 49: shoal.operator.v1.Operator.AddFault:output_type -> shoal.operator.v1.AddFaultResponse
+	50, // 50: shoal.operator.v1.Operator.RemoveFaults:output_type -> shoal.operator.v1.RemoveFaultsResponse
+	52, // 51: shoal.operator.v1.Operator.Env:output_type -> shoal.operator.v1.EnvResponse
+	55, // 52: shoal.operator.v1.Operator.Logs:output_type -> shoal.operator.v1.LogsResponse
+	57, // 53: shoal.operator.v1.Operator.Exec:output_type -> shoal.operator.v1.ExecResponse
+	59, // 54: shoal.operator.v1.Operator.Why:output_type -> shoal.operator.v1.WhyResponse
+	61, // 55: shoal.operator.v1.Operator.Tap:output_type -> shoal.operator.v1.TapResponse
+	63, // 56: shoal.operator.v1.Operator.Learned:output_type -> shoal.operator.v1.LearnedResponse
+	65, // 57: shoal.operator.v1.Operator.Info:output_type -> shoal.operator.v1.InfoResponse
+	25, // 58: shoal.operator.v1.Operator.Nodes:output_type -> shoal.operator.v1.NodesResponse
+	27, // 59: shoal.operator.v1.Operator.Token:output_type -> shoal.operator.v1.TokenResponse
+	29, // 60: shoal.operator.v1.Operator.Revoke:output_type -> shoal.operator.v1.RevokeResponse
+	31, // 61: shoal.operator.v1.Operator.Rotate:output_type -> shoal.operator.v1.RotateResponse
+	33, // 62: shoal.operator.v1.Operator.Renew:output_type -> shoal.operator.v1.RenewResponse
+	11, // 63: shoal.operator.v1.Operator.Tail:output_type -> shoal.operator.v1.TailResponse
+	13, // 64: shoal.operator.v1.Operator.Explain:output_type -> shoal.operator.v1.ExplainResponse
+	15, // 65: shoal.operator.v1.Operator.Replay:output_type -> shoal.operator.v1.ReplayResponse
+	17, // 66: shoal.operator.v1.Operator.DeadLetters:output_type -> shoal.operator.v1.DeadLettersResponse
+	19, // 67: shoal.operator.v1.Operator.EditDeadLetter:output_type -> shoal.operator.v1.EditDeadLetterResponse
+	21, // 68: shoal.operator.v1.Operator.DropDeadLetters:output_type -> shoal.operator.v1.DropDeadLettersResponse
+	23, // 69: shoal.operator.v1.Operator.RedriveDeadLetters:output_type -> shoal.operator.v1.RedriveDeadLettersResponse
+	1,  // 70: shoal.operator.v1.Operator.Scheduled:output_type -> shoal.operator.v1.ScheduledResponse
+	3,  // 71: shoal.operator.v1.Operator.CancelScheduled:output_type -> shoal.operator.v1.CancelScheduledResponse
+	5,  // 72: shoal.operator.v1.Operator.Crons:output_type -> shoal.operator.v1.CronsResponse
+	7,  // 73: shoal.operator.v1.Operator.AddCron:output_type -> shoal.operator.v1.AddCronResponse
+	9,  // 74: shoal.operator.v1.Operator.RemoveCron:output_type -> shoal.operator.v1.RemoveCronResponse
+	39, // [39:75] is the sub-list for method output_type
+	3,  // [3:39] is the sub-list for method input_type
 	3,  // [3:3] is the sub-list for extension type_name
 	3,  // [3:3] is the sub-list for extension extendee
 	0,  // [0:3] is the sub-list for field type_name
@@ -3282,7 +3778,7 @@ func file_shoal_operator_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_operator_v1_operator_proto_rawDesc), len(file_shoal_operator_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   58,
+			NumMessages:   68,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

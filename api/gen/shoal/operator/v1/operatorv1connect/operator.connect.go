@@ -101,6 +101,17 @@ const (
 	// OperatorRedriveDeadLettersProcedure is the fully-qualified name of the Operator's
 	// RedriveDeadLetters RPC.
 	OperatorRedriveDeadLettersProcedure = "/shoal.operator.v1.Operator/RedriveDeadLetters"
+	// OperatorScheduledProcedure is the fully-qualified name of the Operator's Scheduled RPC.
+	OperatorScheduledProcedure = "/shoal.operator.v1.Operator/Scheduled"
+	// OperatorCancelScheduledProcedure is the fully-qualified name of the Operator's CancelScheduled
+	// RPC.
+	OperatorCancelScheduledProcedure = "/shoal.operator.v1.Operator/CancelScheduled"
+	// OperatorCronsProcedure is the fully-qualified name of the Operator's Crons RPC.
+	OperatorCronsProcedure = "/shoal.operator.v1.Operator/Crons"
+	// OperatorAddCronProcedure is the fully-qualified name of the Operator's AddCron RPC.
+	OperatorAddCronProcedure = "/shoal.operator.v1.Operator/AddCron"
+	// OperatorRemoveCronProcedure is the fully-qualified name of the Operator's RemoveCron RPC.
+	OperatorRemoveCronProcedure = "/shoal.operator.v1.Operator/RemoveCron"
 )
 
 // OperatorClient is a client for the shoal.operator.v1.Operator service.
@@ -136,6 +147,11 @@ type OperatorClient interface {
 	EditDeadLetter(context.Context, *connect.Request[v1.EditDeadLetterRequest]) (*connect.Response[v1.EditDeadLetterResponse], error)
 	DropDeadLetters(context.Context, *connect.Request[v1.DropDeadLettersRequest]) (*connect.Response[v1.DropDeadLettersResponse], error)
 	RedriveDeadLetters(context.Context, *connect.Request[v1.RedriveDeadLettersRequest]) (*connect.Response[v1.RedriveDeadLettersResponse], error)
+	Scheduled(context.Context, *connect.Request[v1.ScheduledRequest]) (*connect.Response[v1.ScheduledResponse], error)
+	CancelScheduled(context.Context, *connect.Request[v1.CancelScheduledRequest]) (*connect.Response[v1.CancelScheduledResponse], error)
+	Crons(context.Context, *connect.Request[v1.CronsRequest]) (*connect.Response[v1.CronsResponse], error)
+	AddCron(context.Context, *connect.Request[v1.AddCronRequest]) (*connect.Response[v1.AddCronResponse], error)
+	RemoveCron(context.Context, *connect.Request[v1.RemoveCronRequest]) (*connect.Response[v1.RemoveCronResponse], error)
 }
 
 // NewOperatorClient constructs a client for the shoal.operator.v1.Operator service. By default, it
@@ -335,6 +351,36 @@ func NewOperatorClient(httpClient connect.HTTPClient, baseURL string, opts ...co
 			connect.WithSchema(operatorMethods.ByName("RedriveDeadLetters")),
 			connect.WithClientOptions(opts...),
 		),
+		scheduled: connect.NewClient[v1.ScheduledRequest, v1.ScheduledResponse](
+			httpClient,
+			baseURL+OperatorScheduledProcedure,
+			connect.WithSchema(operatorMethods.ByName("Scheduled")),
+			connect.WithClientOptions(opts...),
+		),
+		cancelScheduled: connect.NewClient[v1.CancelScheduledRequest, v1.CancelScheduledResponse](
+			httpClient,
+			baseURL+OperatorCancelScheduledProcedure,
+			connect.WithSchema(operatorMethods.ByName("CancelScheduled")),
+			connect.WithClientOptions(opts...),
+		),
+		crons: connect.NewClient[v1.CronsRequest, v1.CronsResponse](
+			httpClient,
+			baseURL+OperatorCronsProcedure,
+			connect.WithSchema(operatorMethods.ByName("Crons")),
+			connect.WithClientOptions(opts...),
+		),
+		addCron: connect.NewClient[v1.AddCronRequest, v1.AddCronResponse](
+			httpClient,
+			baseURL+OperatorAddCronProcedure,
+			connect.WithSchema(operatorMethods.ByName("AddCron")),
+			connect.WithClientOptions(opts...),
+		),
+		removeCron: connect.NewClient[v1.RemoveCronRequest, v1.RemoveCronResponse](
+			httpClient,
+			baseURL+OperatorRemoveCronProcedure,
+			connect.WithSchema(operatorMethods.ByName("RemoveCron")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -371,6 +417,11 @@ type operatorClient struct {
 	editDeadLetter     *connect.Client[v1.EditDeadLetterRequest, v1.EditDeadLetterResponse]
 	dropDeadLetters    *connect.Client[v1.DropDeadLettersRequest, v1.DropDeadLettersResponse]
 	redriveDeadLetters *connect.Client[v1.RedriveDeadLettersRequest, v1.RedriveDeadLettersResponse]
+	scheduled          *connect.Client[v1.ScheduledRequest, v1.ScheduledResponse]
+	cancelScheduled    *connect.Client[v1.CancelScheduledRequest, v1.CancelScheduledResponse]
+	crons              *connect.Client[v1.CronsRequest, v1.CronsResponse]
+	addCron            *connect.Client[v1.AddCronRequest, v1.AddCronResponse]
+	removeCron         *connect.Client[v1.RemoveCronRequest, v1.RemoveCronResponse]
 }
 
 // Up calls shoal.operator.v1.Operator.Up.
@@ -528,6 +579,31 @@ func (c *operatorClient) RedriveDeadLetters(ctx context.Context, req *connect.Re
 	return c.redriveDeadLetters.CallUnary(ctx, req)
 }
 
+// Scheduled calls shoal.operator.v1.Operator.Scheduled.
+func (c *operatorClient) Scheduled(ctx context.Context, req *connect.Request[v1.ScheduledRequest]) (*connect.Response[v1.ScheduledResponse], error) {
+	return c.scheduled.CallUnary(ctx, req)
+}
+
+// CancelScheduled calls shoal.operator.v1.Operator.CancelScheduled.
+func (c *operatorClient) CancelScheduled(ctx context.Context, req *connect.Request[v1.CancelScheduledRequest]) (*connect.Response[v1.CancelScheduledResponse], error) {
+	return c.cancelScheduled.CallUnary(ctx, req)
+}
+
+// Crons calls shoal.operator.v1.Operator.Crons.
+func (c *operatorClient) Crons(ctx context.Context, req *connect.Request[v1.CronsRequest]) (*connect.Response[v1.CronsResponse], error) {
+	return c.crons.CallUnary(ctx, req)
+}
+
+// AddCron calls shoal.operator.v1.Operator.AddCron.
+func (c *operatorClient) AddCron(ctx context.Context, req *connect.Request[v1.AddCronRequest]) (*connect.Response[v1.AddCronResponse], error) {
+	return c.addCron.CallUnary(ctx, req)
+}
+
+// RemoveCron calls shoal.operator.v1.Operator.RemoveCron.
+func (c *operatorClient) RemoveCron(ctx context.Context, req *connect.Request[v1.RemoveCronRequest]) (*connect.Response[v1.RemoveCronResponse], error) {
+	return c.removeCron.CallUnary(ctx, req)
+}
+
 // OperatorHandler is an implementation of the shoal.operator.v1.Operator service.
 type OperatorHandler interface {
 	Up(context.Context, *connect.Request[v1.UpRequest], *connect.ServerStream[v1.Progress]) error
@@ -561,6 +637,11 @@ type OperatorHandler interface {
 	EditDeadLetter(context.Context, *connect.Request[v1.EditDeadLetterRequest]) (*connect.Response[v1.EditDeadLetterResponse], error)
 	DropDeadLetters(context.Context, *connect.Request[v1.DropDeadLettersRequest]) (*connect.Response[v1.DropDeadLettersResponse], error)
 	RedriveDeadLetters(context.Context, *connect.Request[v1.RedriveDeadLettersRequest]) (*connect.Response[v1.RedriveDeadLettersResponse], error)
+	Scheduled(context.Context, *connect.Request[v1.ScheduledRequest]) (*connect.Response[v1.ScheduledResponse], error)
+	CancelScheduled(context.Context, *connect.Request[v1.CancelScheduledRequest]) (*connect.Response[v1.CancelScheduledResponse], error)
+	Crons(context.Context, *connect.Request[v1.CronsRequest]) (*connect.Response[v1.CronsResponse], error)
+	AddCron(context.Context, *connect.Request[v1.AddCronRequest]) (*connect.Response[v1.AddCronResponse], error)
+	RemoveCron(context.Context, *connect.Request[v1.RemoveCronRequest]) (*connect.Response[v1.RemoveCronResponse], error)
 }
 
 // NewOperatorHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -756,6 +837,36 @@ func NewOperatorHandler(svc OperatorHandler, opts ...connect.HandlerOption) (str
 		connect.WithSchema(operatorMethods.ByName("RedriveDeadLetters")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorScheduledHandler := connect.NewUnaryHandler(
+		OperatorScheduledProcedure,
+		svc.Scheduled,
+		connect.WithSchema(operatorMethods.ByName("Scheduled")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorCancelScheduledHandler := connect.NewUnaryHandler(
+		OperatorCancelScheduledProcedure,
+		svc.CancelScheduled,
+		connect.WithSchema(operatorMethods.ByName("CancelScheduled")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorCronsHandler := connect.NewUnaryHandler(
+		OperatorCronsProcedure,
+		svc.Crons,
+		connect.WithSchema(operatorMethods.ByName("Crons")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorAddCronHandler := connect.NewUnaryHandler(
+		OperatorAddCronProcedure,
+		svc.AddCron,
+		connect.WithSchema(operatorMethods.ByName("AddCron")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorRemoveCronHandler := connect.NewUnaryHandler(
+		OperatorRemoveCronProcedure,
+		svc.RemoveCron,
+		connect.WithSchema(operatorMethods.ByName("RemoveCron")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/shoal.operator.v1.Operator/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case OperatorUpProcedure:
@@ -820,6 +931,16 @@ func NewOperatorHandler(svc OperatorHandler, opts ...connect.HandlerOption) (str
 			operatorDropDeadLettersHandler.ServeHTTP(w, r)
 		case OperatorRedriveDeadLettersProcedure:
 			operatorRedriveDeadLettersHandler.ServeHTTP(w, r)
+		case OperatorScheduledProcedure:
+			operatorScheduledHandler.ServeHTTP(w, r)
+		case OperatorCancelScheduledProcedure:
+			operatorCancelScheduledHandler.ServeHTTP(w, r)
+		case OperatorCronsProcedure:
+			operatorCronsHandler.ServeHTTP(w, r)
+		case OperatorAddCronProcedure:
+			operatorAddCronHandler.ServeHTTP(w, r)
+		case OperatorRemoveCronProcedure:
+			operatorRemoveCronHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -951,4 +1072,24 @@ func (UnimplementedOperatorHandler) DropDeadLetters(context.Context, *connect.Re
 
 func (UnimplementedOperatorHandler) RedriveDeadLetters(context.Context, *connect.Request[v1.RedriveDeadLettersRequest]) (*connect.Response[v1.RedriveDeadLettersResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.RedriveDeadLetters is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) Scheduled(context.Context, *connect.Request[v1.ScheduledRequest]) (*connect.Response[v1.ScheduledResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.Scheduled is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) CancelScheduled(context.Context, *connect.Request[v1.CancelScheduledRequest]) (*connect.Response[v1.CancelScheduledResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.CancelScheduled is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) Crons(context.Context, *connect.Request[v1.CronsRequest]) (*connect.Response[v1.CronsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.Crons is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) AddCron(context.Context, *connect.Request[v1.AddCronRequest]) (*connect.Response[v1.AddCronResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.AddCron is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) RemoveCron(context.Context, *connect.Request[v1.RemoveCronRequest]) (*connect.Response[v1.RemoveCronResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.RemoveCron is not implemented"))
 }

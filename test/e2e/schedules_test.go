@@ -1,0 +1,57 @@
+//go:build unix
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+)
+
+var scheduleShop = map[string]string{
+	"orders/shoal.yaml": natsShop["orders/shoal.yaml"] + `schedules:
+  tick: {topic: orders.placed, cron: "@every 1s", data: '{"from": "a schedule"}'}
+`,
+	"mailer/shoal.yaml": `service: mailer
+run: APP mailer
+listen: {8080: http}
+health: GET /healthz
+expose: true
+subscribes: {orders.placed: POST /events/placed}
+`,
+}
+
+// An operator publishes for later, sees what waits and takes it back; a service does so over HTTP; and schedules come, of a manifest for as
+// long as it has them, and of the operator until they are removed.
+func TestSchedulesByVerbs(t *testing.T) {
+	once(t, func(t *testing.T, s setting) {
+		w := newWorld(t, s, scheduleShop)
+		w.up()
+		id := strings.TrimSpace(w.run("publish", "orders.placed", "-d", "much later", "--delay", "24h"))
+		w.shows([]string{"scheduled", "list"}, id, "orders.placed", "operator")
+		w.shows([]string{"scheduled", "list", "orders.placed", "--json"}, `"id":"`+id+`"`, "not_before")
+		w.shows([]string{"scheduled", "cancel", id}, id+" is cancelled")
+		w.shows([]string{"scheduled", "list"}, "no message waits")
+		if _, errs, code := w.try("scheduled", "cancel", id); code == 0 || !strings.Contains(errs, "is not scheduled") {
+			t.Errorf("cancelled twice: %d %s", code, errs)
+		}
+		if code, body := w.send("orders", q("/send", "url", w.eventsURL("orders")+"/orders.placed")+"&delay=1h", "order 7"); code != 202 || !strings.Contains(body, `"scheduled":["scheduled-`) {
+			t.Errorf("publishing for later: %d %s", code, body)
+		}
+
+		w.shows([]string{"cron", "list"}, "orders/tick", "@every 1s", "orders/shoal.yaml:8")
+		w.eventually("the manifest's schedule comes", func() bool { return w.deliveries("mailer", "taken", "a schedule") > 1 })
+		if _, errs, code := w.try("cron", "remove", "orders/tick"); code == 0 || !strings.Contains(errs, "orders/shoal.yaml:8") {
+			t.Errorf("removing a manifest's schedule: %d %s", code, errs)
+		}
+		w.shows([]string{"cron", "add", "mine", "orders.placed", "@every 1s", "-d", "from the operator"}, "mine publishes to orders.placed next at")
+		w.eventually("the operator's schedule comes", func() bool { return w.deliveries("mailer", "taken", "from the operator") > 0 })
+		w.run("cron", "remove", "mine")
+		if _, errs, code := w.try("cron", "add", "mine", "orders.placed", "61 * * * *"); code == 0 || !strings.Contains(errs, "61") {
+			t.Errorf("adding nonsense: %d %s", code, errs)
+		}
+
+		w.write("orders/shoal.yaml", natsShop["orders/shoal.yaml"])
+		w.up()
+		w.eventually("it ends with the entry", func() bool { return strings.Contains(w.run("cron", "list"), "there are no schedules") })
+	})
+}
