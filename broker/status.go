@@ -25,11 +25,11 @@ func (b *Broker) Topics() []fleet.TopicStatus {
 	b.mu.Lock()
 	topics := slices.Collect(maps.Values(b.topics))
 	b.mu.Unlock()
+	slices.SortFunc(topics, func(x, y *topic) int { return strings.Compare(x.name, y.name) })
 	out := make([]fleet.TopicStatus, 0, len(topics))
 	for _, t := range topics {
 		out = append(out, b.topicStatus(t, p))
 	}
-	slices.SortFunc(out, func(x, y fleet.TopicStatus) int { return strings.Compare(x.Name, y.Name) })
 	return out
 }
 
