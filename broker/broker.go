@@ -269,6 +269,9 @@ func (b *Broker) subscription(name, topicName string, fromStart bool) (*subscrip
 	if !known {
 		c = cursor{name: name, floor: t.head, seq: t.last.seq + 1, used: time.Now()}
 	}
+	if known {
+		c.begin(time.Now())
+	}
 	if !known && fromStart {
 		c.floor, c.seq = t.oldestLocked().base, t.first.seq
 	}

@@ -42,6 +42,16 @@ type cursor struct {
 // notesMost bounds the notes of one cursor, in bytes: it is saved whole. Attempts beyond are only counted.
 const notesMost = 256 << 10
 
+// begin lets the times of a cursor that was read go on by the monotonic clock: a wall clock that is set while the process runs makes no
+// subscription older.
+func (c *cursor) begin(now time.Time) {
+	for _, t := range []*time.Time{&c.detached, &c.used} {
+		if !t.IsZero() {
+			*t = now.Add(t.Sub(now))
+		}
+	}
+}
+
 // span is a half-open range of offsets.
 type span struct{ from, to uint64 }
 

@@ -265,6 +265,30 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
+// TestLargestMessageGoesOut takes 10 MB by each way out.
+func TestLargestMessageGoesOut(t *testing.T) {
+	k := newBench(t, t.TempDir())
+	wrapped, bare := new(inbox), new(inbox)
+	k.handle("wrapped", wrapped)
+	k.handle("bare", bare)
+	k.topic("large", broker.SubscriptionConfig{Name: "pulled"},
+		broker.SubscriptionConfig{Name: "wrapped", Push: &broker.PushConfig{Endpoint: "http://wrapped/"}},
+		broker.SubscriptionConfig{Name: "bare", Push: &broker.PushConfig{Endpoint: "http://bare/", Unwrapped: true}})
+	large := strings.Repeat("0123456789abcdef", 10<<20/16)
+	k.say("large", "", large)
+	if got := take(t, k.receiver("pulled", broker.ReceiverConfig{}), 1); string(got[0].Data) != large {
+		t.Errorf("%d bytes were pulled", len(got[0].Data))
+	}
+	eventually(t, "both pushes", func() bool { return len(wrapped.got()) == 1 && len(bare.got()) == 1 })
+	if got := bare.got()[0]; got != large {
+		t.Errorf("%d bytes were pushed", len(got))
+	}
+	var envelope struct{ Message struct{ Data []byte } }
+	if err := json.Unmarshal([]byte(wrapped.got()[0]), &envelope); err != nil || string(envelope.Message.Data) != large {
+		t.Errorf("%d bytes were pushed in an envelope (%v)", len(envelope.Message.Data), err)
+	}
+}
+
 func TestLearning(t *testing.T) {
 	k := newBench(t, t.TempDir())
 	s := shop("payments")
