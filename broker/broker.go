@@ -26,7 +26,10 @@ type Broker struct {
 	handler http.Handler
 	conns   *Conns
 
-	engine    atomic.Pointer[engine]
+	home      atomic.Pointer[engine] // embedded: of desired state
+	engine    atomic.Pointer[engine] // of messages: home, or on external servers
+	loaded    atomic.Bool            // what the last run left was read
+	switched  chan struct{}          // the messages lie elsewhere now
 	policy    atomic.Pointer[policy]
 	commits   [len(classes)]commits
 	timings   [len(classes)]timings
@@ -42,8 +45,11 @@ type Broker struct {
 	cutOff     context.CancelFunc
 	work       sync.WaitGroup // deliveries and reads
 
-	installing sync.Mutex // held through one Install
-	mu         sync.Mutex // guards what follows
+	installing sync.Mutex      // held through one Install
+	pending    *fleet.Snapshot // to be installed once loaded; guarded by installing
+	mu         sync.Mutex      // guards what follows
+	location   location
+	notice     string // what is to be done about where the messages lie
 	topics     map[string]*topic
 	subs       map[string]*subscription
 	catalog    catalog
@@ -57,7 +63,7 @@ func New(c Config) (*Broker, error) {
 	if err := c.setDefaults(); err != nil {
 		return nil, err
 	}
-	e, err := openEngine(&c)
+	home, err := openEngine(&c)
 	if err != nil {
 		return nil, err
 	}
@@ -65,6 +71,7 @@ func New(c Config) (*Broker, error) {
 		config: c, conns: NewConns(fleet.Events), flush: flusher{wake: make(chan struct{}, 1)},
 		bodies: semaphore.NewWeighted(publishMemory), renewed: make(chan struct{}),
 		topics: make(map[string]*topic), subs: make(map[string]*subscription),
+		switched: make(chan struct{}, 1),
 	}
 	for i := range b.commits {
 		b.commits[i].wake = make(chan struct{}, 1)
@@ -74,23 +81,50 @@ func New(c Config) (*Broker, error) {
 	b.epoch = uint64(rand.Uint32())
 	b.delivering, b.cutOff = context.WithCancel(context.Background())
 	b.handler = http.HandlerFunc(b.servePublish)
-	b.engine.Store(e)
 	b.policy.Store(newPolicy(&fleet.Snapshot{}, &c))
-	if err := b.load(e); err != nil {
-		e.close()
+	b.home.Store(home)
+	if err := b.open(home); err != nil {
+		b.Close()
 		return nil, err
 	}
 	return b, nil
 }
 
+// open reads what is there, from where the messages lie. External servers that are away are waited for: the broker opens without them.
+func (b *Broker) open(home *engine) error {
+	b.engine.Store(home)
+	at, err := b.locate(home)
+	if err != nil {
+		return err
+	}
+	if at.Embedded() {
+		b.loaded.Store(true)
+		return b.load(home)
+	}
+	e, err := b.openExternal(at, nil)
+	if err != nil {
+		b.config.Log.Error("the broker waits for its NATS server", "error", err)
+		b.engine.Store(awayEngine(&b.config, at, err))
+		return nil
+	}
+	b.engine.Store(e)
+	b.loaded.Store(true)
+	return b.load(e)
+}
+
 // load reads what the broker knows from its last run: resources, and subscriptions with their cursors.
 func (b *Broker) load(e *engine) (err error) {
-	if b.saved, err = e.loadCursors(e.ctx); err != nil {
+	saved, err := e.loadCursors(e.ctx)
+	if err != nil {
 		return fmt.Errorf("reading subscriptions: %w", err)
 	}
-	if b.catalog, err = e.loadCatalog(e.ctx); err != nil {
+	catalog, err := e.loadCatalog(e.ctx)
+	if err != nil {
 		return fmt.Errorf("reading the catalog of topics and subscriptions: %w", err)
 	}
+	b.mu.Lock()
+	b.saved, b.catalog = saved, catalog
+	b.mu.Unlock()
 	if err := b.loadSchedules(e); err != nil {
 		return fmt.Errorf("reading scheduled messages: %w", err)
 	}
@@ -139,6 +173,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	loops.Go(func() { b.flushLoop(background) })
 	loops.Go(func() { b.trimLoop(background) })
 	loops.Go(func() { b.recoverLoop(background) })
+	loops.Go(func() { b.remoteLoop(background) })
 	loops.Go(func() { b.scheduleLoop(background) })
 	loops.Go(func() { b.cronLoop(background) })
 	loops.Go(func() { _ = server.Serve(b.conns) })
@@ -189,6 +224,7 @@ func (b *Broker) drain() {
 func (b *Broker) Close() {
 	b.cutOff()
 	b.engine.Load().close()
+	b.home.Load().close()
 }
 
 // Handler returns the HTTP interface: POST /TOPIC, as a CloudEvent or as a plain body. The server
@@ -205,6 +241,16 @@ func (b *Broker) ServeConn(c net.Conn) { b.conns.Push(c) }
 func (b *Broker) Install(s *fleet.Snapshot) {
 	b.installing.Lock()
 	defer b.installing.Unlock()
+	if !b.loaded.Load() { // it takes effect once the broker knows where its subscriptions stand
+		b.pending = s
+		b.policy.Store(newPolicy(s, &b.config))
+		return
+	}
+	b.installLocked(s)
+}
+
+// installLocked is Install. The caller holds b.installing.
+func (b *Broker) installLocked(s *fleet.Snapshot) {
 	p := newPolicy(s, &b.config)
 	for name, c := range p.declared {
 		if err := b.reclass(b.delivering, name, c.Durability); err != nil {

@@ -97,7 +97,7 @@ func (e *engine) each(ctx context.Context, s jetstream.Stream, filter string, f 
 func (b *Broker) keep(kind, name string, value any) error {
 	data, err := json.Marshal(value)
 	if err == nil {
-		_, err = b.engine.Load().store([]message{{catalogPrefix + kind + "." + token(name), data}})
+		_, err = b.engine.Load().store([]message{{subject: catalogPrefix + kind + "." + token(name), data: data}})
 	}
 	if err != nil {
 		return unsaved(err, "%s %s is not saved", kind, name)
@@ -178,6 +178,9 @@ func (c *TopicConfig) clone() TopicConfig {
 // Topic returns a topic that a manifest names or that was created.
 func (b *Broker) Topic(_ context.Context, name string) (TopicConfig, error) {
 	c, ok := b.topicConfig(name)
+	if !ok && !b.loaded.Load() {
+		return c, b.unread()
+	}
 	if !ok {
 		return c, notFound("there is no topic %s%s", name, b.policy.Load().unknown(name))
 	}

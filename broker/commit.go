@@ -104,6 +104,9 @@ func (c *commits) close() {
 
 // put queues a publish with those of its topic's durability class.
 func (b *Broker) put(p *publish) error {
+	if !b.loaded.Load() {
+		return b.engine.Load().explain(errNotLoaded)
+	}
 	p.topic.mu.Lock()
 	class := p.topic.class
 	p.topic.mu.Unlock()
@@ -132,6 +135,9 @@ func (b *Broker) commitLoop(class fleet.Durability) {
 func (b *Broker) commit(class fleet.Durability, groups []*group) {
 	e := b.engine.Load()
 	l, err := e.lane(class)
+	if err == nil && class == fleet.DurabilityDisk {
+		err = e.proof.refusal()
+	}
 	if err != nil {
 		for _, g := range groups {
 			g.answer(b.refusal(g.topic, err))
@@ -258,7 +264,8 @@ func (b *Broker) place(e *engine, class fleet.Durability, g *group) error {
 		r.time = g.batch.time
 	}
 	g.batch.count = uint64(len(encoded))
-	g.message = message{t.lane.subject(t.name), g.batch.encode(encoded)}
+	after := t.last.seq
+	g.message = message{subject: t.lane.subject(t.name), data: g.batch.encode(encoded), after: &after}
 	g.batch.size = len(g.message.data)
 	g.log = g.batch
 	if g.batch.count == 0 {
@@ -313,7 +320,7 @@ func (b *Broker) room(e *engine) error {
 	if err := e.err(); err != nil {
 		return err
 	}
-	if b.config.Reserve <= 0 {
+	if b.config.Reserve <= 0 || e.external != nil {
 		return nil
 	}
 	if free, known := freeSpace(b.config.Dir); known && free < b.config.Reserve {
@@ -345,6 +352,15 @@ func (b *Broker) refusalLocked(t *topic, err error) error {
 	if full(err) {
 		return &Error{Status: http.StatusInsufficientStorage, Reason: fleet.ReasonStorageFull,
 			Text: fmt.Sprintf("topic %s takes no events: %v.\nNothing that was acknowledged is lost. Publishing goes on by itself when there is room again", t.name, err)}
+	}
+	var unsynced *unsyncedError
+	if errors.As(err, &unsynced) {
+		return unavailable("topic %s takes no events: its durability is `disk`, and %v", t.name, err)
+	}
+	var away *awayError
+	var foreign *foreignError
+	if errors.Is(err, errNotLoaded) || errors.As(err, &away) || errors.As(err, &foreign) {
+		return unavailable("topic %s takes no events: %v.\nNothing that was acknowledged is lost. Publishing goes on by itself once it answers", t.name, err)
 	}
 	return &Error{Status: http.StatusServiceUnavailable, Reason: fleet.ReasonStorageFailed,
 		Text: fmt.Sprintf("topic %s is stopped: the broker cannot write its files: %v.\nNothing that was acknowledged is lost. Check the disk, then restart the hub", t.name, err)}

@@ -14,6 +14,10 @@ import (
 // Config configures a [Broker]. Zero values mean the defaults that are named.
 type Config struct {
 	Dir string // the folder of JetStream's files, used by one process at a time; required
+	// External is where the messages are to lie, where that is not Dir. Desired state lies in Dir in any case. A broker that has messages
+	// leaves them where they are: see [Broker.Move].
+	External fleet.Engine
+	Fleet    string // whose broker this is, as others on an external server are told
 	// Observe is told of every publish and every delivery attempt. It must not keep the value. nil: nobody is.
 	Observe func(*fleet.Observation)
 	// Committed is told of every commit group: its topic's durability, its messages, how long it was written. nil: nobody is.

@@ -134,7 +134,7 @@ func (b *Broker) keepLetter(d *DeadLetter) error {
 	if err != nil {
 		return err
 	}
-	_, err = b.engine.Load().store([]message{{subject, data}})
+	_, err = b.engine.Load().store([]message{{subject: subject, data: data}})
 	return err
 }
 

@@ -45,27 +45,32 @@ const (
 	nothingStays = time.Hour
 )
 
-// engine is one run of the embedded server: it is opened, used and, after a write error, closed and
-// replaced by another. JetStream's own state after such an error is not to be trusted: it answers nothing, or stays failed.
+// engine is one run of the embedded server, or one connection to an external one: it is opened, used and, after a write error or the
+// connection's end, closed and replaced by another. JetStream's own state after such an error is not to be trusted: it answers nothing, or stays failed.
 type engine struct {
-	config  *Config
-	server  *server.Server
-	conn    *nats.Conn
-	js      jetstream.JetStream
-	lanes   lanes
-	cursors jetstream.Stream
-	dead    jetstream.Stream
-	catalog jetstream.Stream
-	over    jetstream.Stream // which scheduled messages are over
-	control jetstream.KeyValue
+	config   *Config
+	server   *server.Server // nil: external
+	external *fleet.Engine  // nil: embedded
+	id       string         // of this hub, on an external server; empty: nothing is made or written there
+	owner    string         // the id that its streams carry
+	proof    *proof         // that an external server syncs; nil: embedded
+	conn     *nats.Conn
+	js       jetstream.JetStream
+	lanes    lanes
+	cursors  jetstream.Stream
+	dead     jetstream.Stream
+	catalog  jetstream.Stream
+	over     jetstream.Stream // which scheduled messages are over
+	control  jetstream.KeyValue
 
 	ctx  context.Context // ends, with the cause, when the engine fails or closes
 	fail context.CancelCauseFunc
 }
 
 var (
-	errClosed = errors.New("the broker is shutting down")
-	errLost   = errors.New("the connection to the embedded server broke")
+	errNotLoaded = errors.New("the broker has not read yet what is there")
+	errClosed    = errors.New("the broker is shutting down")
+	errLost      = errors.New("the connection to the embedded server broke")
 )
 
 // openEngine starts a server on dir and makes what streams are missing.
@@ -145,10 +150,10 @@ func (e *engine) makeStreams(ctx context.Context, c *Config) (err error) {
 			return nil
 		}
 		var s jetstream.Stream
-		s, err = e.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		s, err = e.stream(ctx, e.js, jetstream.StreamConfig{
 			Name: name, Subjects: []string{subjects}, Storage: jetstream.FileStorage,
 			MaxBytes: bytes, MaxMsgsPerSubject: perSubject, MaxConsumers: -1,
-			Discard: jetstream.DiscardNew, AllowDirect: true, AllowAtomicPublish: true, AllowMsgTTL: name == catalogStream,
+			Discard: jetstream.DiscardNew, AllowAtomicPublish: true, AllowMsgTTL: name == catalogStream,
 		})
 		return s
 	}
@@ -159,7 +164,7 @@ func (e *engine) makeStreams(ctx context.Context, c *Config) (err error) {
 	if err != nil {
 		return err
 	}
-	if _, err = e.lane(fleet.DurabilityDisk); err != nil {
+	if _, err = e.lane(fleet.DurabilityDisk); err != nil || e.external != nil {
 		return err
 	}
 	e.control, err = e.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
@@ -175,8 +180,10 @@ func (e *engine) close() {
 		e.conn.Close()
 	}
 	e.closeLanes()
-	e.server.Shutdown()
-	e.server.WaitForShutdown()
+	if e.server != nil {
+		e.server.Shutdown()
+		e.server.WaitForShutdown()
+	}
 }
 
 // err returns why the engine is of no more use, or nil.
@@ -186,6 +193,7 @@ func (e *engine) err() error { return context.Cause(e.ctx) }
 type message struct {
 	subject string
 	data    []byte
+	after   *uint64 // the sequence that its subject's last message must have; nil: any. Only an external server is asked to check it
 }
 
 // store writes messages of one of the synced streams, as lane.store does.
@@ -207,8 +215,21 @@ func (e *engine) storeNothing(subject string) error {
 	return err
 }
 
-func batched(m *message, id string, seq int) *nats.Msg {
-	out := &nats.Msg{Subject: m.subject, Data: m.data, Header: nats.Header{}}
+// message is m as it is sent. Others may write to an external server, by mistake or since they were taken for gone: what does not
+// follow what this hub wrote last is refused there.
+func (l *lane) message(m *message) *nats.Msg {
+	out := &nats.Msg{Subject: m.subject, Data: m.data}
+	if l.engine.external != nil && m.after != nil {
+		out.Header = nats.Header{"Nats-Expected-Last-Subject-Sequence": {strconv.FormatUint(*m.after, 10)}}
+	}
+	return out
+}
+
+func (l *lane) batched(m *message, id string, seq int) *nats.Msg {
+	out := l.message(m)
+	if out.Header == nil {
+		out.Header = nats.Header{}
+	}
 	out.Header.Set("Nats-Batch-Id", id)
 	out.Header.Set("Nats-Batch-Sequence", strconv.Itoa(seq))
 	return out

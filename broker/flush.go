@@ -62,7 +62,7 @@ func (b *Broker) saveCursors() error {
 	var subs []*subscription
 	for _, s := range b.subscriptions() {
 		if data, dirty := s.save(); dirty {
-			msgs, subs = append(msgs, message{cursorsPrefix + token(s.name), data}), append(subs, s)
+			msgs, subs = append(msgs, message{subject: cursorsPrefix + token(s.name), data: data}), append(subs, s)
 		}
 	}
 	e := b.engine.Load()

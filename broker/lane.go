@@ -36,6 +36,7 @@ type lane struct {
 	prefix string // of subjects
 	conn   *nats.Conn
 	events jetstream.Stream
+	ids    string // begins the ids of its atomic batches, which others on an external server have, too
 	batch  atomic.Uint64
 	wal    *wal // nil: every topic's batch is written to its own log at once
 }
@@ -72,9 +73,16 @@ func (e *engine) lane(class fleet.Durability) (*lane, error) {
 func (e *engine) openLane(ctx context.Context, class fleet.Durability) (*lane, error) {
 	config := jetstream.StreamConfig{Name: eventsStream, Storage: jetstream.FileStorage, MaxBytes: e.config.MaxStore}
 	l := &lane{engine: e, prefix: eventsPrefix, conn: e.conn}
+	if e.external != nil {
+		l.ids = newID() + "-"
+	}
 	js := e.js
 	switch class {
 	case fleet.DurabilityOS:
+		if e.external != nil {
+			l.prefix, config.Name = osPrefix, osStream
+			break
+		}
 		if err := e.openSecond(); err != nil {
 			return nil, err
 		}
@@ -93,12 +101,12 @@ func (e *engine) openLane(ctx context.Context, class fleet.Durability) (*lane, e
 	}
 	config.Subjects = []string{l.prefix + "*"}
 	config.MaxMsgsPerSubject, config.MaxConsumers, config.Discard = -1, -1, jetstream.DiscardNew
-	config.AllowDirect, config.AllowAtomicPublish = true, true
+	config.AllowAtomicPublish = true
 	var err error
-	if l.events, err = js.CreateOrUpdateStream(ctx, config); err != nil {
+	if l.events, err = e.stream(ctx, js, config); err != nil {
 		return nil, err
 	}
-	if class == fleet.DurabilityDisk {
+	if class == fleet.DurabilityDisk && e.external == nil {
 		l.wal, err = e.openWAL(ctx)
 	}
 	return l, err
@@ -150,26 +158,49 @@ func (l *lane) store(msgs []message) (first uint64, err error) {
 		return 0, fmt.Errorf("a group has 1 to %d messages, not %d", batchMost, len(msgs))
 	}
 	last := len(msgs) - 1
-	id := strconv.FormatUint(l.batch.Add(1), 10)
+	id := l.ids + strconv.FormatUint(l.batch.Add(1), 10)
 	for i := range msgs[:last] {
-		if err := l.conn.PublishMsg(batched(&msgs[i], id, i+1)); err != nil {
+		if err := l.conn.PublishMsg(l.batched(&msgs[i], id, i+1)); err != nil {
 			return 0, err
 		}
 	}
-	m := &nats.Msg{Subject: msgs[0].subject, Data: msgs[0].data}
+	m := l.message(&msgs[0])
 	if last > 0 {
-		m = batched(&msgs[last], id, last+1)
+		m = l.batched(&msgs[last], id, last+1)
 		m.Header.Set("Nats-Batch-Commit", "1")
 	}
 	seq, err := l.request(m)
 	return seq - uint64(last), err
 }
 
-// request writes one message, and returns its sequence once it is durable.
+// request writes one message, and returns its sequence once it is durable. An external server that does not answer in time may have
+// written it all the same: the engine ends, and the next reads what is there.
 func (l *lane) request(m *nats.Msg) (uint64, error) {
-	answer, err := l.conn.RequestMsgWithContext(l.engine.ctx, m)
-	if err != nil {
-		return 0, l.engine.explain(err)
+	e := l.engine
+	ctx, cancel := e.ctx, context.CancelFunc(func() {})
+	if e.external != nil {
+		ctx, cancel = context.WithTimeout(e.ctx, answerTimeout)
 	}
-	return sequence(answer.Data)
+	defer cancel()
+	answer, err := l.conn.RequestMsgWithContext(ctx, m)
+	if err != nil && e.external != nil {
+		e.fail(&awayError{e.external.String(), err})
+	}
+	if err != nil {
+		return 0, e.explain(err)
+	}
+	seq, err := sequence(answer.Data)
+	if err != nil {
+		return 0, e.refused(err)
+	}
+	return seq, nil
+}
+
+// refused is a write that JetStream refused. On external servers that means that somebody else writes there, too, or worse.
+func (e *engine) refused(err error) error {
+	if e.external == nil || quotaExceeded(err) {
+		return err
+	}
+	e.fail(&awayError{e.external.String(), fmt.Errorf("it refused what was to be written: %w", err)})
+	return e.err()
 }

@@ -145,7 +145,7 @@ func (c *copying) flush() error {
 		return nil
 	}
 	data := c.merged.encode(c.records)
-	if _, err := c.to.store([]message{{c.to.subject(c.topic.name), data}}); err != nil {
+	if _, err := c.to.store([]message{{subject: c.to.subject(c.topic.name), data: data}}); err != nil {
 		return err
 	}
 	c.bytes = c.merged.bytes + uint64(len(data))
@@ -176,7 +176,7 @@ func (l *lane) purge(ctx context.Context, name string) error {
 // bring the old log back, and what the write-ahead log has of the new one would seem to be there already.
 func (l *lane) seal(ctx context.Context, name string) error {
 	marker := batch{time: time.Now()}
-	seq, err := l.store([]message{{l.subject(name), marker.encode(nil)}})
+	seq, err := l.store([]message{{subject: l.subject(name), data: marker.encode(nil)}})
 	if quotaExceeded(err) {
 		return nil // then nothing was removed
 	}

@@ -10,14 +10,14 @@ import (
 
 const (
 	recoverEvery = 500 * time.Millisecond
-	recoverSpace = 4 << 20 // bytes that must be free, at least, before another engine is tried
+	recoverSpace = 4 << 20 // bytes that must be free, at least, before another embedded engine is tried
 )
 
-// recoverLoop replaces an engine that failed for want of space, once there is space again. After any
+// recoverLoop replaces an embedded engine that failed for want of space, once there is space again. After any
 // other write error nothing is replaced: what the disk holds is then unknown, and people must look.
 func (b *Broker) recoverLoop(ctx context.Context) {
 	for {
-		e := b.engine.Load()
+		e := b.home.Load()
 		select {
 		case <-e.ctx.Done():
 		case <-ctx.Done():
@@ -55,17 +55,105 @@ func (b *Broker) renew(ctx context.Context, old *engine) bool {
 			b.config.Log.Error("the broker cannot go on yet", "error", err)
 			continue
 		}
-		b.adopt(e)
+		b.home.Store(e)
+		if b.engine.CompareAndSwap(old, e) {
+			b.adopted()
+			return true
+		}
+		b.renewedNow()
 		return true
 	}
 }
 
-// adopt puts an engine in the place of one that failed.
-func (b *Broker) adopt(e *engine) {
-	b.engine.Store(e)
+// remoteLoop replaces an engine on external servers whenever its connection ends, and asks again and again whether they sync.
+func (b *Broker) remoteLoop(ctx context.Context) {
+	tick := time.NewTicker(proofEvery)
+	defer tick.Stop()
+	for {
+		e := b.engine.Load()
+		lost := e.ctx.Done()
+		if e.external == nil {
+			lost = nil
+		}
+		select {
+		case <-lost:
+			b.rejoin(ctx, e)
+		case <-b.switched:
+		case <-tick.C:
+			if e.proof == nil {
+				continue
+			}
+			if err := e.proof.look(e.ctx); err != nil {
+				b.config.Log.Warn("whether the NATS servers sync is not known anew", "error", err)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// rejoin connects to external servers again, until that succeeds or ctx ends.
+func (b *Broker) rejoin(ctx context.Context, old *engine) {
+	b.config.Log.Error("the broker takes no events until its NATS server is back", "error", old.err())
+	old.close()
+	last := ""
+	for {
+		select {
+		case <-time.After(recoverEvery):
+		case <-ctx.Done():
+			return
+		}
+		if b.engine.Load() != old {
+			return
+		}
+		e, err := b.openExternal(*old.external, old.proof)
+		if err == nil {
+			err = b.adopt(old, e)
+		}
+		if err == nil {
+			b.config.Log.Info("the broker takes events again", "engine", e.external.String())
+			return
+		}
+		if err.Error() != last {
+			last = err.Error()
+			b.config.Log.Error("the broker waits for its NATS server", "error", err)
+		}
+		next := awayEngine(&b.config, *old.external, err)
+		next.proof = old.proof
+		if b.engine.CompareAndSwap(old, next) {
+			old = next
+		}
+	}
+}
+
+// adopt puts an engine in the place of one that failed. Where nothing was ever read, it reads everything first.
+func (b *Broker) adopt(old, e *engine) error {
+	b.installing.Lock()
+	defer b.installing.Unlock()
+	if !b.engine.CompareAndSwap(old, e) {
+		e.close()
+		return nil
+	}
+	if !b.loaded.Load() {
+		if err := b.load(e); err != nil {
+			b.engine.Store(old)
+			e.close()
+			return err
+		}
+		b.loaded.Store(true)
+		if b.pending != nil {
+			b.installLocked(b.pending)
+		}
+		b.pending = nil
+	}
+	b.adopted()
+	return nil
+}
+
+// adopted lets everything go on with an engine that has just taken the place of another.
+func (b *Broker) adopted() {
+	b.renewedNow()
 	b.mu.Lock()
-	close(b.renewed)
-	b.renewed = make(chan struct{})
 	topics := slices.Collect(maps.Values(b.topics))
 	b.mu.Unlock()
 	for _, t := range topics {
@@ -75,16 +163,24 @@ func (b *Broker) adopt(e *engine) {
 	}
 	b.flush.poke()
 	b.settler.poke(0)
+	b.schedules.poke()
 	b.pumpAll()
 }
 
-// awaitEngine waits until another engine has taken the place of old.
-func (b *Broker) awaitEngine(ctx context.Context, old *engine) error {
+func (b *Broker) renewedNow() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	close(b.renewed)
+	b.renewed = make(chan struct{})
+}
+
+// awaitHome waits until another engine of desired state has taken the place of old.
+func (b *Broker) awaitHome(ctx context.Context, old *engine) error {
 	for {
 		b.mu.Lock()
 		renewed := b.renewed
 		b.mu.Unlock()
-		if b.engine.Load() != old {
+		if b.home.Load() != old {
 			return nil
 		}
 		select {

@@ -82,6 +82,9 @@ func (b *block) has(i uint64) bool { return b.bits[i/64]&(1<<(i%64)) != 0 }
 // loadSchedules reads what waits, from the last run.
 func (b *Broker) loadSchedules(e *engine) error {
 	s := b.schedules
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heap, s.batches, s.over, s.pending = nil, nil, make(map[uint64]*block), 0
 	err := e.each(e.ctx, e.over, overPrefix+"*", func(m *jetstream.RawStreamMsg) error {
 		n, err := strconv.ParseUint(strings.TrimPrefix(m.Subject, overPrefix), 10, 64)
 		blk := new(block)
@@ -173,6 +176,9 @@ func (s *schedules) poke() {
 
 // schedule commits records to the log, and returns their ids.
 func (b *Broker) schedule(ctx context.Context, topicName string, records []*record) (ids []string, err error) {
+	if err := b.synced(topicName); err != nil {
+		return nil, err
+	}
 	for _, r := range records {
 		r.to = topicName
 	}
@@ -388,7 +394,7 @@ func (b *Broker) saveSchedules() error {
 			for _, word := range blk.bits {
 				data = appendLE(data, word)
 			}
-			msgs, saved = append(msgs, message{overPrefix + strconv.FormatUint(n, 10), data}), append(saved, blk)
+			msgs, saved = append(msgs, message{subject: overPrefix + strconv.FormatUint(n, 10), data: data}), append(saved, blk)
 			blk.dirty = false
 		}
 	}

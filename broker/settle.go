@@ -67,7 +67,7 @@ func (b *Broker) settleAhead(ctx context.Context) error {
 		return nil // the next engine finds what is ahead
 	}
 	l, err := e.lane(fleet.DurabilityDisk)
-	if err != nil {
+	if err != nil || l.wal == nil {
 		return err
 	}
 	stream, topics := l.wal.turnOver()
@@ -127,7 +127,7 @@ func (b *Broker) settleOneLocked(e *engine, t *topic) error {
 	merged := merge(t.ahead[:n])
 	t.logging = true
 	t.mu.Unlock()
-	first, err := b.store(e, t.lane, fleet.DurabilityDisk, []message{{t.lane.subject(t.name), merged.data}})
+	first, err := b.store(e, t.lane, fleet.DurabilityDisk, []message{{subject: t.lane.subject(t.name), data: merged.data}})
 	t.mu.Lock()
 	t.logging = false
 	t.changed.Broadcast()

@@ -104,6 +104,9 @@ func (b *Broker) oldestUnsettled(s *subscription) (time.Time, error) {
 
 // Snapshot returns the snapshot of that name.
 func (b *Broker) Snapshot(_ context.Context, name string) (SnapshotConfig, error) {
+	if !b.loaded.Load() {
+		return SnapshotConfig{}, b.unread()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.catalog.snapshots[name]

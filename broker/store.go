@@ -18,7 +18,7 @@ func (b *Broker) Store() *Store { return &Store{b} }
 
 // Get returns the value of key, or nil where there is none.
 func (s *Store) Get(ctx context.Context, key string) ([]byte, error) {
-	e := s.b.engine.Load()
+	e := s.b.home.Load()
 	entry, err := e.control.Get(ctx, key)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return nil, nil
@@ -31,7 +31,7 @@ func (s *Store) Get(ctx context.Context, key string) ([]byte, error) {
 
 // Put sets the value of key and returns once it is synced to disk; an empty value deletes the key.
 func (s *Store) Put(ctx context.Context, key string, value []byte) error {
-	e := s.b.engine.Load()
+	e := s.b.home.Load()
 	ctx, cancel := joinContext(ctx, e.ctx)
 	defer cancel()
 	var err error
@@ -52,12 +52,12 @@ func (s *Store) Put(ctx context.Context, key string, value []byte) error {
 // recovery from a full disk it tells the current values again.
 func (s *Store) Watch(ctx context.Context, prefix string, each func(key string, value []byte) error) error {
 	for {
-		e := s.b.engine.Load()
+		e := s.b.home.Load()
 		err := s.watch(ctx, e, prefix, each)
 		if err != nil || ctx.Err() != nil {
 			return errors.Join(err, ctx.Err())
 		}
-		if err := s.b.awaitEngine(ctx, e); err != nil {
+		if err := s.b.awaitHome(ctx, e); err != nil {
 			return err
 		}
 	}

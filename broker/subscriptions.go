@@ -99,6 +99,9 @@ func apiName(name string) string { return strings.Replace(name, "/", ".", 1) }
 // Subscription returns a subscription by its API id, or as SERVICE/TOPIC.
 func (b *Broker) Subscription(_ context.Context, id string) (SubscriptionConfig, error) {
 	c, ok := b.subscriptionConfig(apiName(id))
+	if !ok && !b.loaded.Load() {
+		return c, b.unread()
+	}
 	if !ok {
 		return c, notFound("there is no subscription %s", id)
 	}

@@ -126,7 +126,7 @@ func (w *wal) store(groups []*group) error {
 func (w *wal) writeLocked(topics []string, batches [][]byte) error {
 	data := encodeAhead(w.number, topics, batches)
 	s := w.streams[w.turn]
-	if _, err := s.store([]message{{s.prefix, data}}); err != nil {
+	if _, err := s.store([]message{{subject: s.prefix, data: data}}); err != nil {
 		return err
 	}
 	w.number++

@@ -58,6 +58,7 @@ type ProcessArgs struct {
 type HubArgs struct {
 	ProcessArgs
 	Node string // name of the node that runs instances; `local` on a machine of its own
+	NATS string // URL of an external NATS server; empty: as shoal.work says
 }
 
 // NodeArgs are the arguments of the node process.

@@ -24,6 +24,7 @@ type processFlags struct {
 	data, workspace, mode  string
 	gateway, metrics, node string
 	nats, pubsub           string
+	engine                 string
 
 	speaks bool // it logs to its standard error, for whoever started it to keep
 }
@@ -33,6 +34,7 @@ func (f *processFlags) listeners(flags *pflag.FlagSet) {
 	flags.StringVar(&f.gateway, "gateway", "", "`HOST:PORT` of the gateway (default: 127.0.0.1:8000, or the next free port)")
 	flags.StringVar(&f.metrics, "metrics", "", "`HOST:PORT` of the metrics (default: 127.0.0.1:9464, or the next free port)")
 	flags.StringVar(&f.nats, "nats-listen", "", "`HOST:PORT` where tools on this host reach the broker by NATS (default: 127.0.0.1:4222, or the next free port)")
+	flags.StringVar(&f.engine, "nats", "", "`URL` of a NATS server or cluster in which the broker's messages are to lie (default: embedded); `engine` in shoal.work says more")
 	flags.StringVar(&f.pubsub, "pubsub", "", "`HOST:PORT` where tools on this host reach the broker by the Pub/Sub API (default: 127.0.0.1:8085, or the next free port)")
 	flags.StringVar(&f.mode, "mode", "", "join sidecars by netns or explicit (default: what this machine can do)")
 }
@@ -40,7 +42,7 @@ func (f *processFlags) listeners(flags *pflag.FlagSet) {
 func (f *processFlags) args(verb string) []string {
 	args := []string{verb, "--data", f.data, "--workspace", f.workspace}
 	for _, flag := range []struct{ name, value string }{
-		{"--mode", f.mode}, {"--gateway", f.gateway}, {"--metrics", f.metrics}, {"--nats-listen", f.nats}, {"--pubsub", f.pubsub}, {"--node", f.node},
+		{"--mode", f.mode}, {"--gateway", f.gateway}, {"--metrics", f.metrics}, {"--nats-listen", f.nats}, {"--nats", f.engine}, {"--pubsub", f.pubsub}, {"--node", f.node},
 	} {
 		if flag.value != "" {
 			args = append(args, flag.name, flag.value)
@@ -53,7 +55,7 @@ func (f *processFlags) check() error {
 	if m := fleet.Mode(f.mode); m != "" && m != fleet.Netns && m != fleet.Explicit {
 		return usagef("there is no mode %q; netns and explicit are", f.mode)
 	}
-	return nil
+	return checkEngine(f.engine)
 }
 
 func (a *app) hub() *cobra.Command {
@@ -64,7 +66,7 @@ func (a *app) hub() *cobra.Command {
 			if a.config.Hub == nil {
 				return errors.New("this binary has no hub in it")
 			}
-			return a.config.Hub(ctx, HubArgs{ProcessArgs: p, Node: f.node})
+			return a.config.Hub(ctx, HubArgs{ProcessArgs: p, Node: f.node, NATS: f.engine})
 		})
 	}
 	f.hidden(cmd.Flags())

@@ -118,6 +118,9 @@ func (a *app) statusLines(st fleet.Status) []string {
 	if len(st.Faults) > 0 {
 		lines = append(lines, a.faultLine(s, st.Faults), "")
 	}
+	if about := engineLines(s, st.Broker); len(about) > 0 {
+		lines = append(append(lines, about...), "")
+	}
 	lines = append(lines, serviceLines(s, st.Services)...)
 	if len(st.Nodes) > 1 {
 		lines = append(lines, "")

@@ -182,6 +182,9 @@ func sameFlags(ctx context.Context, c *api.Client, f *processFlags) error {
 			return runsWith(flag.name, flag.asked, flag.is)
 		}
 	}
+	if f.engine != "" && st.Broker.Engine != "" && st.Broker.Engine != f.engine {
+		return fmt.Errorf("--nats %s is not in force: the broker's messages are %s; `shoal broker move --to %s` moves them", f.engine, st.Broker.Engine, f.engine)
+	}
 	for _, s := range st.Services {
 		if f.mode != "" && s.Mode != "" && string(s.Mode) != f.mode {
 			return runsWith("--mode", f.mode, string(s.Mode))

@@ -27,6 +27,7 @@ type Status struct {
 
 	Topics        []TopicStatus        `json:"topics,omitempty"`
 	Subscriptions []SubscriptionStatus `json:"subscriptions,omitempty"`
+	Broker        EngineStatus         `json:"broker,omitzero"`
 }
 
 // ProcessStatus is one of Shoal's own processes. Down is true where it does not answer.

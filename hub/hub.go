@@ -52,6 +52,7 @@ type Config struct {
 	Paths      api.Paths
 	Workspace  string // absolute path of shoal.work
 	Cache      string // folder of releases, build trees and cloned repositories
+	NATS       string // the URL that `shoal up --nats` was given; empty: as shoal.work says
 	// Owned says that a foreground `up` holds the fleet.
 	Owned bool
 	// Sibling starts the node again where it has died; nil where Owned.
@@ -246,6 +247,8 @@ func (h *hub) joinEvents(sampler *observe.Sampler) (err error) {
 	}
 	h.broker, err = broker.New(broker.Config{
 		Dir:       filepath.Join(h.Paths.HubDir, "jetstream"),
+		External:  h.external(),
+		Fleet:     h.fleet,
 		Observe:   h.recorder.Record,
 		Committed: h.recorder.Committed, Acknowledged: h.recorder.Acknowledged,
 		Sampler:   sampler,

@@ -191,7 +191,7 @@ func (h *hub) status(ctx context.Context) (fleet.Status, error) {
 		Node: node.Process, Gateway: node.Gateway, Metrics: node.Metrics, NATS: node.NATS, Pubsub: node.Pubsub,
 		Services: h.engine.Status(), Edges: mergeEdges(h.link.Edges(), h.recorder.Edges()),
 		Failure: h.failure(), Faults: h.control.Snapshot().Faults(time.Now()),
-		Topics: h.broker.Topics(), Subscriptions: h.broker.Subscriptions(),
+		Topics: h.broker.Topics(), Subscriptions: h.broker.Subscriptions(), Broker: h.broker.Engine(),
 	}
 	exposed(s.Services, h.control.Snapshot(), node.Gateway)
 	routed(s.Services, h.control.Snapshot())

@@ -51,7 +51,7 @@ func workspaceKeys() []key {
 			doc: "Where secrets are looked up, in order: env files, and commands that get the reference as their last argument and print the value.",
 			set: setSecrets},
 	}
-	return slices.Concat(keys, observeKeys(), []key{limitKeys()}, listenerKeys(), []key{certificatesKey(), rangesKey()})
+	return slices.Concat(keys, observeKeys(), []key{limitKeys()}, listenerKeys(), []key{engineKey(), certificatesKey(), rangesKey()})
 }
 
 func certificatesKey() key {

@@ -25,6 +25,7 @@ type Workspace struct {
 	Certificates time.Duration // their life; 0: the authority's default
 	Ranges       fleet.Ranges
 	Listeners    Listeners
+	Engine       fleet.Engine // of the broker; files as written, relative to the folder of the file
 
 	at map[string]position
 }

@@ -35,7 +35,7 @@ func versionOf() string {
 
 func runHub(ctx context.Context, a cli.HubArgs) error {
 	return hub.Run(ctx, hub.Config{
-		Node: a.Node, Version: a.Version, Executable: a.Executable, Paths: a.Paths, Workspace: a.Workspace,
+		Node: a.Node, Version: a.Version, Executable: a.Executable, Paths: a.Paths, Workspace: a.Workspace, NATS: a.NATS,
 		Owned: a.Owned, Sibling: a.Sibling,
 	})
 }

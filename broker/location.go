@@ -1,0 +1,199 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+// location is where the messages lie. It is one small file beside the embedded server's, and replaced whole: that is the one moment
+// in which a move takes effect. It may hold a password, and nobody but the hub's user reads it.
+type location struct {
+	Engine fleet.Engine `json:"engine,omitzero"` // as it was last reached; zero: embedded
+	ID     string       `json:"id,omitempty"`    // of this hub on external servers; see metaID
+}
+
+func locationFile(c *Config) string { return filepath.Join(c.Dir, "engine.json") }
+
+func readLocation(c *Config) (l location, err error) {
+	data, err := os.ReadFile(locationFile(c))
+	if errors.Is(err, fs.ErrNotExist) {
+		return l, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &l)
+	}
+	if err != nil {
+		return l, fmt.Errorf("reading where the broker's messages lie, %s: %w", locationFile(c), err)
+	}
+	return l, nil
+}
+
+func writeLocation(c *Config, l location) error {
+	data, err := json.Marshal(l)
+	if err == nil {
+		err = writeSynced(locationFile(c), data)
+	}
+	if err != nil {
+		return fmt.Errorf("writing where the broker's messages lie: %w", err)
+	}
+	return nil
+}
+
+// writeSynced replaces a file: what was there, or all of data, survives a power cut.
+func writeSynced(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// locate decides at the start where the messages are: where they were, or, of a fleet that has none yet, where it is asked for.
+func (b *Broker) locate(home *engine) (fleet.Engine, error) {
+	var err error
+	if b.location, err = readLocation(&b.config); err != nil {
+		return fleet.Engine{}, err
+	}
+	wish := b.config.External
+	if !b.location.Engine.Embedded() {
+		return b.known(wish), nil
+	}
+	if wish.Embedded() {
+		return wish, nil
+	}
+	empty, err := home.empty()
+	if err != nil || !empty {
+		b.note("the broker's messages are embedded, and not on %s as asked for: `shoal broker move --to %s` moves them", wish, wish)
+		return fleet.Engine{}, err
+	}
+	return wish, nil
+}
+
+// known returns how the server is reached on which the messages are: as shoal.work says now, where that is the same server.
+func (b *Broker) known(wish fleet.Engine) fleet.Engine {
+	at := b.location.Engine
+	if wish.Embedded() {
+		return at
+	}
+	if wish.String() == at.String() {
+		return wish
+	}
+	e, err := openRemote(&b.config, wish, "", nil)
+	if err == nil {
+		e.close()
+		if e.owner == b.location.ID {
+			return wish
+		}
+	}
+	b.note("the broker's messages are on %s, and not on %s as shoal.work says: change `engine` there, or move them by `shoal broker move --to %s`", at, wish, wish)
+	return at
+}
+
+func (b *Broker) note(format string, v ...any) {
+	text := fmt.Sprintf(format, v...)
+	b.config.Log.Warn(text)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.notice = text
+}
+
+// openExternal opens an engine on external servers, and notes that the messages are there now.
+func (b *Broker) openExternal(at fleet.Engine, before *proof) (*engine, error) {
+	b.mu.Lock()
+	l := b.location
+	b.mu.Unlock()
+	if l.ID == "" {
+		l.ID = newID()
+		if err := b.relocated(l); err != nil {
+			return nil, err
+		}
+	}
+	e, err := openRemote(&b.config, at, l.ID, before)
+	if err != nil {
+		return nil, err
+	}
+	if l.Engine = at; err == nil {
+		err = b.relocated(l)
+	}
+	if err != nil {
+		e.close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// relocated makes a location durable.
+func (b *Broker) relocated(l location) error {
+	if err := writeLocation(&b.config, l); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.location = l
+	return nil
+}
+
+// empty reports whether an embedded engine has nothing of topics and subscriptions.
+func (e *engine) empty() (bool, error) {
+	ctx, cancel := context.WithTimeout(e.ctx, startTimeout)
+	defer cancel()
+	l, err := e.lane(fleet.DurabilityDisk)
+	if err != nil {
+		return false, err
+	}
+	for _, s := range []jetstream.Stream{e.cursors, e.catalog, e.dead, l.events} {
+		info, err := s.Info(ctx)
+		if err != nil || info.State.Msgs > 0 {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// Engine says where the messages lie, and how that stands.
+func (b *Broker) Engine() fleet.EngineStatus {
+	e := b.engine.Load()
+	b.mu.Lock()
+	out := fleet.EngineStatus{Engine: "embedded", Notice: b.notice}
+	b.mu.Unlock()
+	if e.external == nil {
+		return out
+	}
+	out.Engine = e.external.String()
+	if err := e.err(); err != nil {
+		out.Away = err.Error()
+	}
+	if p := e.proof; p != nil {
+		p.mu.Lock()
+		out.Servers, out.Unsynced = p.servers, p.missing
+		p.mu.Unlock()
+	}
+	return out
+}
