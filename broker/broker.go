@@ -45,6 +45,9 @@ type Broker struct {
 	cutOff     context.CancelFunc
 	work       sync.WaitGroup // deliveries and reads
 
+	moving     sync.Mutex      // held through one move
+	trimming   sync.Mutex      // held through one trim
+	writing    sync.RWMutex    // held by whoever writes to a stream; see holdWrites
 	installing sync.Mutex      // held through one Install
 	pending    *fleet.Snapshot // to be installed once loaded; guarded by installing
 	mu         sync.Mutex      // guards what follows
@@ -109,6 +112,11 @@ func (b *Broker) open(home *engine) error {
 	}
 	b.engine.Store(e)
 	b.loaded.Store(true)
+	ctx, cancel := context.WithTimeout(home.ctx, startTimeout)
+	defer cancel()
+	if err := home.discard(ctx); err != nil { // what a move that was cut off at its end left
+		b.config.Log.Warn("old copies of messages are not removed", "error", err)
+	}
 	return b.load(e)
 }
 

@@ -133,6 +133,8 @@ func (b *Broker) commitLoop(class fleet.Durability) {
 // commit is the durable part of an event's walk: place each topic's records, write them all with one sync,
 // tell subscriptions, answer publishers. It runs in one goroutine per class, the only one that moves its topics' heads.
 func (b *Broker) commit(class fleet.Durability, groups []*group) {
+	b.writing.RLock()
+	defer b.writing.RUnlock()
 	e := b.engine.Load()
 	l, err := e.lane(class)
 	if err == nil && class == fleet.DurabilityDisk {

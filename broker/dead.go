@@ -134,6 +134,8 @@ func (b *Broker) keepLetter(d *DeadLetter) error {
 	if err != nil {
 		return err
 	}
+	b.writing.RLock()
+	defer b.writing.RUnlock()
 	_, err = b.engine.Load().store([]message{{subject: subject, data: data}})
 	return err
 }
@@ -318,6 +320,8 @@ func (b *Broker) dropLetter(ctx context.Context, d *DeadLetter) error {
 	if err != nil {
 		return err
 	}
+	b.writing.RLock()
+	defer b.writing.RUnlock()
 	e := b.engine.Load()
 	if err := e.dead.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
 		return unavailable("dead letter %s is not removed: %v", d.ID, e.explain(err))

@@ -58,6 +58,11 @@ func (b *Broker) flushLoop(ctx context.Context) {
 func (b *Broker) saveCursors() error {
 	b.flush.saving.Lock()
 	defer b.flush.saving.Unlock()
+	return b.saveCursorsLocked()
+}
+
+// saveCursorsLocked is saveCursors. The caller holds b.flush.saving.
+func (b *Broker) saveCursorsLocked() error {
 	var msgs []message
 	var subs []*subscription
 	for _, s := range b.subscriptions() {

@@ -77,7 +77,9 @@ func (b *Broker) remoteLoop(ctx context.Context) {
 		}
 		select {
 		case <-lost:
-			b.rejoin(ctx, e)
+			if b.engine.Load() == e {
+				b.rejoin(ctx, e)
+			}
 		case <-b.switched:
 		case <-tick.C:
 			if e.proof == nil {
@@ -106,10 +108,14 @@ func (b *Broker) rejoin(ctx context.Context, old *engine) {
 		if b.engine.Load() != old {
 			return
 		}
+		if !b.moving.TryLock() {
+			continue // a move, which will fail
+		}
 		e, err := b.openExternal(*old.external, old.proof)
 		if err == nil {
 			err = b.adopt(old, e)
 		}
+		b.moving.Unlock()
 		if err == nil {
 			b.config.Log.Info("the broker takes events again", "engine", e.external.String())
 			return

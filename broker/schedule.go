@@ -381,9 +381,14 @@ func (r *record) due() *record {
 
 // saveSchedules saves which messages are over, and removes batches that are.
 func (b *Broker) saveSchedules() error {
+	b.schedules.saving.Lock()
+	defer b.schedules.saving.Unlock()
+	return b.saveSchedulesLocked()
+}
+
+// saveSchedulesLocked is saveSchedules. The caller holds schedules.saving.
+func (b *Broker) saveSchedulesLocked() error {
 	s := b.schedules
-	s.saving.Lock()
-	defer s.saving.Unlock()
 	e := b.engine.Load()
 	s.mu.Lock()
 	var msgs []message

@@ -18,9 +18,13 @@ func (b *Broker) SeekTime(ctx context.Context, caller, subscription string, at t
 	if err != nil {
 		return Seeked{}, err
 	}
+	e := b.engine.Load()
 	offset, seq, err := b.offsetAt(ctx, s.topic, at)
 	if err != nil {
 		return Seeked{}, err
+	}
+	if b.engine.Load() != e {
+		return Seeked{}, unavailable("the messages of topic %s have just been moved: try again", s.topic.name)
 	}
 	return b.seek(s, &cursor{floor: offset, seq: seq}, dry)
 }

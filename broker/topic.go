@@ -201,7 +201,18 @@ func (b *Broker) passedLocked(t *topic) (offset uint64, slowest string) {
 // read returns the first batch of a topic that ends after an offset, with its records, or nil. It looks in the topic's log from a sequence
 // on: that must not be later than where the offset lies.
 func (b *Broker) read(t *topic, seq, offset uint64) (*batch, error) {
-	e := b.engine.Load()
+	for {
+		e := b.engine.Load()
+		found, err := b.readFrom(e, t, seq, offset)
+		if now := b.engine.Load(); now == e || now.err() != nil {
+			return found, err
+		}
+		// the messages lie elsewhere now, and what was read may be gone
+	}
+}
+
+// readFrom reads from one engine.
+func (b *Broker) readFrom(e *engine, t *topic, seq, offset uint64) (*batch, error) {
 	t.mu.Lock()
 	if err := t.loadLocked(e.ctx, e); err != nil {
 		t.mu.Unlock()
@@ -212,13 +223,15 @@ func (b *Broker) read(t *topic, seq, offset uint64) (*batch, error) {
 		defer t.mu.Unlock()
 		return t.openedLocked(a)
 	}
+	last := t.last.seq
 	t.mu.Unlock()
-	return l.batchWith(e.ctx, t, seq, offset)
+	return l.batchWith(e.ctx, t, seq, last, offset)
 }
 
-// batchWith returns the first batch of a topic's log, from a sequence on, that ends after an offset, with its records, or nil.
-func (l *lane) batchWith(ctx context.Context, t *topic, seq, offset uint64) (*batch, error) {
-	for {
+// batchWith returns the first batch of a topic's log, from a sequence on, that ends after an offset, with its records, or nil. Where that is not among
+// the next few, it searches up to last.
+func (l *lane) batchWith(ctx context.Context, t *topic, seq, last, offset uint64) (*batch, error) {
+	for n := 1; ; n++ {
 		m, err := l.events.GetMsg(ctx, max(seq, 1), jetstream.WithGetMsgSubject(l.subject(t.name)))
 		b, err := readBatch(t, m, err, false)
 		if err != nil || b == nil {
@@ -228,7 +241,32 @@ func (l *lane) batchWith(ctx context.Context, t *topic, seq, offset uint64) (*ba
 			return readBatch(t, m, nil, true)
 		}
 		seq = b.seq + 1
+		if n == scanMost {
+			if seq, err = l.search(ctx, t, seq, last, offset); err != nil {
+				return nil, err
+			}
+		}
 	}
+}
+
+// scanMost is how many batches are read one after the other before the log is searched.
+const scanMost = 4
+
+// search returns from where on, between two sequences, the batch lies that ends after an offset.
+func (l *lane) search(ctx context.Context, t *topic, low, high, offset uint64) (uint64, error) {
+	for low < high {
+		middle := low + (high-low)/2
+		b, err := l.batchFrom(ctx, t, middle, false)
+		if err != nil {
+			return 0, err
+		}
+		if b == nil || b.end() > offset {
+			high = middle
+			continue
+		}
+		low = b.seq + 1
+	}
+	return low, nil
 }
 
 // lastBatch returns the newest batch of a topic without its records, or nil.

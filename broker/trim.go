@@ -38,6 +38,8 @@ func (b *Broker) trimLoop(ctx context.Context) {
 
 // trim removes subscriptions and snapshots that are over, and messages that are too old.
 func (b *Broker) trim(ctx context.Context, now time.Time) error {
+	b.trimming.Lock()
+	defer b.trimming.Unlock()
 	for _, s := range b.subscriptions() {
 		if s.detachedBefore(now.Add(-b.config.Retention)) || s.unusedSince(now) {
 			b.forget(ctx, s)

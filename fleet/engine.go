@@ -50,3 +50,18 @@ type EngineStatus struct {
 	Away     string `json:"away,omitempty"`     // why it is not reached
 	Notice   string `json:"notice,omitempty"`   // what is to be done about it
 }
+
+// EngineMove is what a move of the broker's messages did, or would do.
+type EngineMove struct {
+	From  string       `json:"from"` // as EngineStatus has it
+	To    string       `json:"to"`
+	Dry   bool         `json:"dry,omitempty"` // nothing was done
+	Parts []EnginePart `json:"parts"`
+}
+
+// EnginePart is one kind of what the broker keeps. A message of a topic's log is a commit group, of one event or of many.
+type EnginePart struct {
+	Name     string `json:"name"`
+	Messages uint64 `json:"messages"`
+	Bytes    uint64 `json:"bytes"`
+}

@@ -158,20 +158,36 @@ func TestDiskNeedsProof(t *testing.T) {
 // forget removes everything of an account.
 func (s *natsNode) forget(user string) {
 	s.t.Helper()
-	conn, err := nats.Connect(s.url(user))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for name := range js.StreamNames(s.t.Context()).Name() {
+	js, end := s.jetstream(user)
+	defer end()
+	for _, name := range s.streams(user) {
 		if err := js.DeleteStream(s.t.Context(), name); err != nil {
 			s.t.Fatal(err)
 		}
 	}
+}
+
+// streams are those of an account.
+func (s *natsNode) streams(user string) (names []string) {
+	s.t.Helper()
+	js, end := s.jetstream(user)
+	defer end()
+	for name := range js.StreamNames(s.t.Context()).Name() {
+		names = append(names, name)
+	}
+	return names
+}
+
+func (s *natsNode) jetstream(user string) (js jetstream.JetStream, end func()) {
+	s.t.Helper()
+	conn, err := nats.Connect(s.url(user))
+	if err == nil {
+		js, err = jetstream.New(conn)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return js, conn.Close
 }
 
 // TestSmallPayload: a server that cannot take what the broker writes is refused, with the line to change.

@@ -1,0 +1,282 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/shoalrun/shoal/fleet"
+)
+
+const (
+	movePasses = 20               // at most, while publishing goes on
+	moveFew    = 200              // messages of a pass after which the last one may begin
+	holdMost   = 30 * time.Second // how long publishes may be held for the last pass
+)
+
+// Move brings the messages, cursors, dead letters, scheduled messages and resources to another engine: an empty URL means the embedded
+// one. It copies while publishing goes on, then holds what writes, copies the rest, compares both, and replaces the note of where the messages are: in that one
+// moment the other holds. Whatever ends it before leaves everything as it was, and another attempt begins anew. What was published and waits is committed to the
+// new engine. A dry run only counts. tell is told how it goes.
+func (b *Broker) Move(ctx context.Context, to fleet.Engine, dry bool, tell func(string)) (fleet.EngineMove, error) {
+	if !b.moving.TryLock() {
+		return fleet.EngineMove{}, precondition("the messages are being moved, backed up or restored already")
+	}
+	defer b.moving.Unlock()
+	m := &move{b: b, from: b.engine.Load(), tell: tell}
+	if err := m.from.err(); err != nil || !b.loaded.Load() {
+		return fleet.EngineMove{}, unavailable("the messages cannot be moved from where they are: %v", m.from.explain(errNotLoaded))
+	}
+	if to.String() == b.Engine().Engine {
+		return fleet.EngineMove{}, precondition("the messages are there already: %s", to)
+	}
+	if dry {
+		return m.count(ctx, to)
+	}
+	if err := m.open(to); err != nil {
+		return fleet.EngineMove{}, moveFailed(err)
+	}
+	err := m.run(ctx, to)
+	if err != nil {
+		m.abandon()
+		return fleet.EngineMove{}, moveFailed(err)
+	}
+	m.clean(context.WithoutCancel(ctx), m.from)
+	return m.counted(), nil
+}
+
+func moveFailed(err error) error {
+	var known *Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return unavailable("the messages stay where they were: %v", err)
+}
+
+// move is one attempt.
+type move struct {
+	b        *Broker
+	from, to *engine
+	parts    []*part
+	tell     func(string)
+}
+
+// count says what would be moved, and whether the other side would take it.
+func (m *move) count(ctx context.Context, to fleet.Engine) (fleet.EngineMove, error) {
+	if !to.Embedded() {
+		e, err := openRemote(&m.b.config, to, "", nil)
+		if err != nil {
+			return fleet.EngineMove{}, moveFailed(err)
+		}
+		defer e.close()
+		if e.owner != "" && e.owner != m.b.location.ID {
+			return fleet.EngineMove{}, precondition("the streams SHOAL_* on %s belong to another hub: give each fleet a NATS account of its own", to)
+		}
+	}
+	out := fleet.EngineMove{From: m.b.Engine().Engine, To: to.String(), Dry: true}
+	parts, err := m.from.parts(append(m.b.usedClasses(), scheduleClass))
+	for _, p := range parts {
+		info, infoErr := p.from.Info(ctx)
+		if err = errors.Join(err, infoErr); err == nil && info.State.Msgs > 0 {
+			out.Parts = append(out.Parts, fleet.EnginePart{Name: p.name, Messages: info.State.Msgs, Bytes: info.State.Bytes})
+		}
+	}
+	return out, err
+}
+
+// open opens the other engine and empties it: what it has is of an attempt that was cut off, or from before the last move.
+func (m *move) open(to fleet.Engine) (err error) {
+	m.to = m.b.home.Load()
+	if !to.Embedded() {
+		l := m.b.location
+		if l.ID == "" {
+			if l.ID = newID(); err == nil {
+				err = m.b.relocated(l)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if m.to, err = openRemote(&m.b.config, to, l.ID, nil); err != nil {
+			return err
+		}
+	}
+	return m.mayTake()
+}
+
+// mayTake refuses an engine that would not sync what is to be synced.
+func (m *move) mayTake() error {
+	unsynced := m.to.proof.refusal()
+	if unsynced == nil {
+		return nil
+	}
+	for _, t := range m.b.Topics() {
+		if m.b.topicOf(t.Name) == fleet.DurabilityDisk {
+			m.abandon()
+			return precondition("topic %s has durability `disk`: %v", t.Name, unsynced)
+		}
+	}
+	return nil
+}
+
+// topicOf is the durability of a topic.
+func (b *Broker) topicOf(name string) fleet.Durability {
+	t := b.topic(name)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.class
+}
+
+// run copies, holds, copies the rest, compares, and switches.
+func (m *move) run(ctx context.Context, to fleet.Engine) error {
+	if err := m.prepare(ctx); err != nil {
+		return err
+	}
+	for n := range movePasses {
+		copied, err := m.pass(ctx, false)
+		if err != nil {
+			return err
+		}
+		m.tell(fmt.Sprintf("pass %d: %d messages copied and compared", n+1, copied))
+		if copied < moveFew {
+			break
+		}
+	}
+	release := m.b.holdWrites()
+	defer release()
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, holdMost)
+	defer cancel()
+	if err := m.last(ctx); err != nil {
+		return err
+	}
+	l := m.b.location
+	l.Engine = to
+	if err := m.b.relocated(l); err != nil {
+		return err
+	}
+	m.switchLocked()
+	m.tell(fmt.Sprintf("publishes were held for %v", time.Since(start).Round(time.Millisecond)))
+	return nil
+}
+
+// last copies what is left while nothing is written, and compares.
+func (m *move) last(ctx context.Context) error {
+	if m.b.engine.Load() != m.from {
+		return errors.New("the connection to where they are broke meanwhile: try again")
+	}
+	for range 2 { // each empties one half of the write-ahead log
+		if err := m.b.settleAhead(ctx); err != nil {
+			return err
+		}
+	}
+	for _, save := range []func() error{m.b.saveCursorsLocked, m.b.saveSchedulesLocked} {
+		if err := save(); err != nil {
+			return err
+		}
+	}
+	if err := m.prepare(ctx); err != nil { // of a durability class that is new since
+		return err
+	}
+	if _, err := m.pass(ctx, true); err != nil {
+		return err
+	}
+	for _, p := range m.parts {
+		if err := p.reconcile(ctx, m.b.schedules); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// switchLocked lets everything go on with the other engine. Nothing is written meanwhile.
+func (m *move) switchLocked() {
+	for _, p := range m.parts {
+		if p.scheduled {
+			m.b.schedules.rebase(p)
+		}
+	}
+	m.b.engine.Store(m.to)
+	m.b.mu.Lock()
+	m.b.notice = ""
+	topics := slices.Collect(maps.Values(m.b.topics))
+	m.b.mu.Unlock()
+	for _, t := range topics { // one that was here before knows what it was then
+		t.mu.Lock()
+		t.loaded = nil
+		t.mu.Unlock()
+	}
+	select {
+	case m.b.switched <- struct{}{}:
+	default:
+	}
+	m.b.adopted()
+}
+
+// abandon leaves the other engine, and removes what was copied to it.
+func (m *move) abandon() {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	m.clean(ctx, m.to)
+}
+
+// clean removes what an engine holds that is not, or no longer, the one. What fails stays, and is removed before the next move.
+func (m *move) clean(ctx context.Context, e *engine) {
+	if err := e.discard(ctx); err != nil {
+		m.b.config.Log.Warn("old copies of messages are not removed", "engine", e.name(), "error", err)
+	}
+	if e.external != nil {
+		e.close()
+	}
+}
+
+func (e *engine) name() string {
+	if e.external == nil {
+		return "embedded"
+	}
+	return e.external.String()
+}
+
+// discard removes every message of an engine; on external servers the streams, too.
+func (e *engine) discard(ctx context.Context) error {
+	for _, s := range e.streams() {
+		var err error
+		if e.external != nil {
+			err = e.js.DeleteStream(ctx, s.CachedInfo().Config.Name)
+		} else {
+			err = s.Purge(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// streams are those of messages that the engine has open; the catalog, which says whose they are, is the last.
+func (e *engine) streams() (out []jetstream.Stream) {
+	e.lanes.mu.Lock()
+	defer e.lanes.mu.Unlock()
+	for _, l := range e.lanes.open {
+		if l != nil {
+			out = append(out, l.events)
+		}
+	}
+	return append(out, e.cursors, e.over, e.dead, e.catalog)
+}
+
+// counted is what was moved.
+func (m *move) counted() fleet.EngineMove {
+	out := fleet.EngineMove{From: m.from.name(), To: m.to.name()}
+	for _, p := range m.parts {
+		if p.messages > 0 {
+			out.Parts = append(out.Parts, fleet.EnginePart{Name: p.name, Messages: p.messages, Bytes: p.bytes})
+		}
+	}
+	return out
+}
