@@ -135,7 +135,7 @@ func (k *bench) furnished(moves int) {
 	if n, next := k.Scheduled(); n != 3-moves || time.Until(next) < 50*time.Minute {
 		k.t.Errorf("%d are scheduled, the next at %v", n, next)
 	}
-	if err := k.CancelScheduled(k.t.Context(), fmt.Sprint("scheduled-", moves)); err != nil {
+	if err := k.CancelScheduled(k.t.Context(), op, "odd", fmt.Sprint("scheduled-", moves)); err != nil {
 		k.t.Error(err)
 	}
 	k.known() // and not committed again
