@@ -560,6 +560,31 @@ func TestParking(t *testing.T) {
 	eventually(t, "the closed ones are forgotten", func() bool { return proxy.Parked(w.p) == 10 })
 }
 
+// Of more than a thousand connections those that come last are parked long before Config.Park, and go on as ever.
+func TestCrowdIsParkedSoon(t *testing.T) {
+	w := newWorld(t, proxy.Config{Park: time.Hour}, inventory(), orders())
+	w.attach("inventory-1", http.HandlerFunc(hello))
+	addr := w.named("inventory", 80)
+	var clients []func() string
+	for range 1100 {
+		c, r := w.raw(addr)
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
+		clients = append(clients, func() string {
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+			_, body := w.readResponse(r, "GET")
+			return body
+		})
+	}
+	eventually(t, "some are parked", func() bool { return proxy.Parked(w.p) > 0 })
+	for range 2 {
+		for _, ask := range clients {
+			if b := ask(); b != "hello" {
+				t.Fatal(b)
+			}
+		}
+	}
+}
+
 // What a thousand connections had before they were parked is given back at once, not when Go next collects.
 func TestParkedCrowdGivesMemoryBack(t *testing.T) {
 	w := newWorld(t, proxy.Config{Park: 30 * time.Millisecond}, inventory(), orders())

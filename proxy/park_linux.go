@@ -19,10 +19,6 @@ type parking struct {
 
 func newParking() parking { return parking{crowds: make(chan struct{}, 1)} }
 
-// crowd is how many connections leave enough behind, in goroutines and what Go keeps per connection, for
-// that to be worth a collection.
-const crowd = 1000
-
 // spot is one parked connection.
 type spot struct {
 	from   *listener
@@ -98,7 +94,7 @@ func (sp *spot) resume() {
 		if err != nil {
 			return // out of descriptors; the connection is closed
 		}
-		sp.from.serveHTTP(c, sp.target, nil)
+		sp.from.session(c, sp.target).run()
 	}()
 }
 

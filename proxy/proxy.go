@@ -60,6 +60,10 @@ type Config struct {
 	Grace       time.Duration // for which exchanges may go on once Run's context has ended; 0: 10 s
 }
 
+// crowd is how many connections leave enough behind, in goroutines and what Go keeps per connection, to be parked
+// soon, and for that to be worth a collection.
+const crowd = 1000
+
 // hubNode is the name of the hub where a node's stands.
 const hubNode = "hub"
 
@@ -117,6 +121,7 @@ type Proxy struct {
 	brokers []*service // that every table has
 
 	stopping atomic.Bool   // nothing idle is kept
+	crowded  atomic.Bool   // more connections than crowd are in progress
 	copies   chan struct{} // held by each copy on its way
 
 	ctx    context.Context // of everything that no single connection owns
@@ -255,13 +260,16 @@ func (p *Proxy) enter() bool {
 		return false
 	}
 	p.alive++
+	p.crowded.Store(p.alive > crowd)
 	return true
 }
 
 func (p *Proxy) leave() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.alive--; p.alive == 0 {
+	p.alive--
+	p.crowded.Store(p.alive > crowd)
+	if p.alive == 0 {
 		p.quiet.Broadcast()
 	}
 }

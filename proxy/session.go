@@ -27,6 +27,7 @@ type session struct {
 	since   time.Time
 	armed   time.Time // the read deadline that is set
 	served  bool      // an exchange was done
+	fresh   bool      // never parked
 	ends    time.Time // until then it waits for one last request; zero: it goes on
 	next    next
 
@@ -69,10 +70,20 @@ const (
 
 // serveHTTP serves requests on c until it ends or is parked. early holds bytes that were read already.
 func (l *listener) serveHTTP(c net.Conn, to target, early []byte) {
-	s := &session{p: l.p, from: l, target: to, conn: c, raw: rawConn(c), watch: -1, since: time.Now()}
+	s := l.session(c, to)
+	s.fresh = true
 	if len(early) > 0 {
 		s.buffer().w = copy(s.in.b, early)
 	}
+	s.run()
+}
+
+func (l *listener) session(c net.Conn, to target) *session {
+	return &session{p: l.p, from: l, target: to, conn: c, raw: rawConn(c), watch: -1, since: time.Now()}
+}
+
+func (s *session) run() {
+	l := s.from
 	if s.raw != nil {
 		s.watch = s.p.watch.hangup(s.raw, s.left)
 	}
@@ -235,9 +246,22 @@ func (s *session) plainWait() (next, error) {
 // later than needed.
 func (s *session) arm() {
 	if s.armed.IsZero() {
-		s.armed = time.Now().Add(s.p.cfg.Park)
+		s.armed = time.Now().Add(s.patience())
 		_ = s.conn.SetReadDeadline(s.armed)
 	}
+}
+
+// parkSoon is Config.Park for connections that have just come while there are many.
+const parkSoon = 50 * time.Millisecond
+
+// patience is how long the session waits for a request before it is parked. What Go keeps of goroutines and polled
+// connections it keeps for good, for as many as there ever were at once; so of a crowd that comes at once nobody keeps
+// them for long. Who comes back from there asks more than once, and is left a goroutine for longer.
+func (s *session) patience() time.Duration {
+	if s.fresh && s.p.crowded.Load() {
+		return min(parkSoon, s.p.cfg.Park)
+	}
+	return s.p.cfg.Park
 }
 
 // disarm is for those who read from conn themselves.
@@ -261,7 +285,7 @@ func (s *session) idle() next {
 		}
 	case quiet > s.p.cfg.Idle:
 		return over
-	case quiet >= s.p.cfg.Park && s.parkable():
+	case quiet >= s.patience() && s.parkable():
 		return parked
 	}
 	return more
