@@ -55,7 +55,7 @@ func (r *record) message(id string) Message {
 		m.Attributes = maps.Clone(r.Attributes)
 		return m
 	}
-	m.Attributes = r.Event.binding()
+	m.Attributes = r.binding()
 	return m
 }
 
@@ -69,12 +69,14 @@ func (r *record) attributes() map[string]string {
 	if r.plain {
 		return r.Attributes
 	}
-	return r.Event.binding()
+	return r.binding()
 }
 
-// binding gives an event the attributes of the Pub/Sub binding.
-func (e *Event) binding() map[string]string {
-	out := make(map[string]string, len(e.Attributes)+5)
+// binding gives an event the attributes of the Pub/Sub binding, and those that tell how to read it.
+func (r *record) binding() map[string]string {
+	e := &r.Event
+	out := make(map[string]string, len(e.Attributes)+8)
+	maps.Copy(out, r.schema)
 	for name, value := range e.Attributes {
 		out[cePrefix+name] = value
 	}

@@ -51,7 +51,7 @@ func (b *Broker) publish(ctx context.Context, caller, topicName string, events [
 			err = b.checkEvent(e, i, len(events))
 		}
 		if err == nil {
-			_, err = b.checkSchema(schema, e.Data, nil)
+			records[i].schema, err = b.checkSchema(schema, e.Data, nil)
 		}
 	}
 	if err == nil {

@@ -34,6 +34,7 @@ import (
 //	  string to = 17;           // the topic of a scheduled message
 //	  bytes link = 18;          // the span of the delivery after which it became the dead letter that it was redriven from
 //	  uint64 published = 19;    // Unix nanoseconds of its publish, where it waited in the schedule
+//	  repeated Attribute schema = 20; // of a CloudEvent: what tells readers by the Pub/Sub API how to read it
 //	}
 //	message Attribute { string name = 1; string value = 2; }
 
@@ -41,19 +42,20 @@ var errCorrupt = errors.New("what is stored is no record batch")
 
 // record is one message in a topic.
 type record struct {
-	Event                  // of a message that is no CloudEvent: topic, data, attributes, and what follows them
-	caller    string       // who published it
-	key       string       // ordering key
-	plain     bool         // no CloudEvent
-	notBefore time.Time    // zero: at once
-	only      string       // the one subscription that gets it; empty: all
-	to        string       // the topic of a scheduled message
-	origin    uint64       // 1 + its first offset, where it was redriven
-	link      fleet.SpanID // of the delivery that made it a dead letter, where it was redriven
-	published time.Time    // of its publish, where it waited in the schedule; zero: its commit
-	span      traceSpan    // of its publish; not kept
-	given     bool         // its id is the publisher's own; not kept
-	time      time.Time    // of its batch
+	Event                       // of a message that is no CloudEvent: topic, data, attributes, and what follows them
+	caller    string            // who published it
+	key       string            // ordering key
+	plain     bool              // no CloudEvent
+	notBefore time.Time         // zero: at once
+	only      string            // the one subscription that gets it; empty: all
+	to        string            // the topic of a scheduled message
+	origin    uint64            // 1 + its first offset, where it was redriven
+	link      fleet.SpanID      // of the delivery that made it a dead letter, where it was redriven
+	published time.Time         // of its publish, where it waited in the schedule; zero: its commit
+	schema    map[string]string // what tells readers of a CloudEvent by the Pub/Sub API how to read it
+	span      traceSpan         // of its publish; not kept
+	given     bool              // its id is the publisher's own; not kept
+	time      time.Time         // of its batch
 }
 
 // batch is one commit group of one topic.
@@ -144,11 +146,7 @@ func (r *record) encode() []byte {
 	if len(r.Data) > 0 {
 		out = protowire.AppendBytes(protowire.AppendTag(out, 5, protowire.BytesType), r.Data)
 	}
-	for name, value := range r.Attributes {
-		attr := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), name)
-		attr = protowire.AppendString(protowire.AppendTag(attr, 2, protowire.BytesType), value)
-		out = protowire.AppendBytes(protowire.AppendTag(out, 6, protowire.BytesType), attr)
-	}
+	out = appendAttributes(out, 6, r.Attributes)
 	text(7, r.caller)
 	text(8, r.RequestID)
 	text(9, r.Traceparent)
@@ -165,9 +163,18 @@ func (r *record) encode() []byte {
 	if r.origin > 0 {
 		out = protowire.AppendVarint(protowire.AppendTag(out, 15, protowire.VarintType), r.origin)
 	}
-	out = appendSpan(out, 18, r.link)
+	out = appendAttributes(appendSpan(out, 18, r.link), 20, r.schema)
 	if !r.published.IsZero() {
 		out = protowire.AppendVarint(protowire.AppendTag(out, 19, protowire.VarintType), uint64(r.published.UnixNano()))
+	}
+	return out
+}
+
+func appendAttributes(out []byte, n protowire.Number, all map[string]string) []byte {
+	for name, value := range all {
+		attr := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), name)
+		attr = protowire.AppendString(protowire.AppendTag(attr, 2, protowire.BytesType), value)
+		out = protowire.AppendBytes(protowire.AppendTag(out, n, protowire.BytesType), attr)
 	}
 	return out
 }
@@ -217,7 +224,7 @@ func decodeRecord(data []byte) (*record, error) {
 		case 19:
 			r.published = time.Unix(0, int64(f.number64)).UTC()
 		}
-		if f.number != 6 {
+		if f.number != 6 && f.number != 20 {
 			return nil
 		}
 		var attr [3]string
@@ -227,7 +234,14 @@ func decodeRecord(data []byte) (*record, error) {
 			}
 			return nil
 		})
-		r.set(attr[1], attr[2])
+		if f.number == 6 {
+			r.set(attr[1], attr[2])
+			return err
+		}
+		if r.schema == nil {
+			r.schema = make(map[string]string)
+		}
+		r.schema[attr[1]] = attr[2]
 		return err
 	})
 	return r, err

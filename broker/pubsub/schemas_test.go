@@ -7,6 +7,9 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/shoalrun/shoal/broker"
+	"github.com/shoalrun/shoal/fleet"
 )
 
 const (
@@ -128,6 +131,18 @@ func TestTopicsObeyTheirSchema(t *testing.T) {
 	}
 	if want := []string{first.GetRevisionId(), first.GetRevisionId(), second.GetRevisionId()}; strings.Join(revisions, " ") != strings.Join(want, " ") {
 		t.Errorf("%v, not %v", revisions, want)
+	}
+	// CloudEvents obey it, too, and readers are told how to read them.
+	event := broker.Event{Topic: "people", ID: "e", Source: "/s", Data: []byte(`{"age": 5}`)}
+	if _, err := f.broker.Publish(t.Context(), fleet.Operator, event); err == nil || !strings.Contains(err.Error(), "name") {
+		t.Errorf("a CloudEvent that breaks the schema: %v", err)
+	}
+	event.Data = []byte(`{"name": "Ada", "age": 36}`)
+	if _, err := f.broker.Publish(t.Context(), fleet.Operator, event); err != nil {
+		t.Error(err)
+	}
+	if a := f.pull(name, 1)[0].GetMessage().GetAttributes(); a["ce-id"] != "e" || a["googclient_schemarevisionid"] != second.GetRevisionId() || a["googclient_schemaencoding"] != "JSON" {
+		t.Errorf("%v", a)
 	}
 	// Publishes by REST obey it, too.
 	if code, out := f.call("POST", "/v1/"+topic+":publish", `{"messages": [{"data": "e30="}]}`); code != 400 {

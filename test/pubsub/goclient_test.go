@@ -313,21 +313,40 @@ func TestGoExactlyOnce(t *testing.T) {
 	}
 }
 
+// Who may hold five messages gets no sixth: the others are there for another client.
 func TestGoFlowControl(t *testing.T) {
 	c := open(t, nil)
 	c.publish(nil, numbers(50)...)
-	var outstanding, most, done atomic.Int32
-	c.receive(c.subscription, pubsub.ReceiveSettings{MaxOutstandingMessages: 5}, func(m *pubsub.Message) bool {
-		now := outstanding.Add(1)
-		for was := most.Load(); now > was && !most.CompareAndSwap(was, now); was = most.Load() {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	holding, release := make(chan string, 50), make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		s := c.Subscriber(c.subscription)
+		s.ReceiveSettings.MaxOutstandingMessages, s.ReceiveSettings.NumGoroutines = 5, 1
+		ended <- s.Receive(ctx, func(_ context.Context, m *pubsub.Message) {
+			holding <- string(m.Data)
+			<-release
+			m.Ack()
+		})
+	}()
+	var all []string
+	for range 5 {
+		select {
+		case text := <-holding:
+			all = append(all, text)
+		case <-ctx.Done():
+			t.Fatalf("only %q came", all)
 		}
-		outstanding.Add(-1)
-		m.Ack()
-		return done.Add(1) == 50
-	})
-	if most.Load() > 5 {
-		t.Errorf("%d messages at once where 5 are allowed", most.Load())
 	}
+	all = append(all, c.take(c.subscription, 45)...)
+	slices.Sort(all)
+	if got := slices.Compact(all); len(got) != 50 || len(holding) != 0 {
+		t.Errorf("%d messages, and %d more that are held", len(got), len(holding))
+	}
+	close(release)
+	cancel()
+	must(t, <-ended)
 }
 
 func TestGoSchemas(t *testing.T) {
@@ -353,8 +372,54 @@ func TestGoSchemas(t *testing.T) {
 	must(t, err)
 	c.receive(c.subscription+"-checked", pubsub.ReceiveSettings{}, func(m *pubsub.Message) bool {
 		m.Ack()
-		if m.Attributes["googclient_schemaencoding"] != "JSON" || m.Attributes["googclient_schemarevisionid"] != made.GetRevisionId() {
+		if m.Attributes["googclient_schemaencoding"] != "JSON" || m.Attributes["googclient_schemarevisionid"] != made.GetRevisionId() || m.Attributes["googclient_schemaname"] != made.GetName() {
 			t.Errorf("%v", m.Attributes)
+		}
+		return true
+	})
+	// What is published otherwise obeys it, too, and comes with the same attributes.
+	id := checked[strings.LastIndex(checked, "/")+1:]
+	if out, err := up.run("publish", id, "-d", `{"id": "x"}`); err == nil || !strings.Contains(out, "id: an integer") {
+		t.Errorf("a CloudEvent that breaks the schema: %v %s", err, out)
+	}
+	if out, err := up.run("publish", id, "-d", `{"id": 8}`, "-H", "kind: gift"); err != nil {
+		t.Error(err, out)
+	}
+	c.receive(c.subscription+"-checked", pubsub.ReceiveSettings{}, func(m *pubsub.Message) bool {
+		m.Ack()
+		if m.Attributes["ce-kind"] != "gift" || m.Attributes["googclient_schemaencoding"] != "JSON" || m.Attributes["googclient_schemarevisionid"] != made.GetRevisionId() {
+			t.Errorf("%v", m.Attributes)
+		}
+		return true
+	})
+}
+
+// Messages of a protobuf schema are published in its binary form.
+func TestGoBinarySchema(t *testing.T) {
+	schemas, err := vkit.NewSchemaClient(t.Context(), option.WithEndpoint(up.host), option.WithoutAuthentication(),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
+	must(t, err)
+	defer schemas.Close()
+	made, err := schemas.CreateSchema(t.Context(), &pubsubpb.CreateSchemaRequest{Parent: "projects/" + project, SchemaId: t.Name(), Schema: &pubsubpb.Schema{
+		Type: pubsubpb.Schema_PROTOCOL_BUFFER, Definition: `syntax = "proto3"; message Order { int64 id = 1; }`,
+	}})
+	must(t, err)
+	c := open(t, nil)
+	checked := c.topic + "-checked"
+	_, err = c.TopicAdminClient.CreateTopic(t.Context(), &pubsubpb.Topic{Name: checked, SchemaSettings: &pubsubpb.SchemaSettings{Schema: made.GetName(), Encoding: pubsubpb.Encoding_BINARY}})
+	must(t, err)
+	c.newSubscription(&pubsubpb.Subscription{Name: c.subscription + "-checked", Topic: checked})
+	p := c.Publisher(checked)
+	defer p.Stop()
+	if _, err := p.Publish(t.Context(), &pubsub.Message{Data: []byte("\x12\x01x")}).Get(t.Context()); err == nil {
+		t.Error("a message with another field is accepted")
+	}
+	_, err = p.Publish(t.Context(), &pubsub.Message{Data: []byte("\x08\x07")}).Get(t.Context())
+	must(t, err)
+	c.receive(c.subscription+"-checked", pubsub.ReceiveSettings{}, func(m *pubsub.Message) bool {
+		m.Ack()
+		if string(m.Data) != "\x08\x07" || m.Attributes["googclient_schemaencoding"] != "BINARY" || m.Attributes["googclient_schemaname"] != made.GetName() {
+			t.Errorf("%q %v", m.Data, m.Attributes)
 		}
 		return true
 	})
