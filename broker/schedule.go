@@ -375,7 +375,7 @@ func (b *Broker) commitDue(ctx context.Context, all []due) error {
 // due is a record as it is committed once it is due.
 func (r *record) due() *record {
 	out := *r
-	out.Topic, out.to, out.notBefore, out.given, out.span = r.to, "", time.Time{}, !r.plain, traceSpan{}
+	out.Topic, out.to, out.notBefore, out.given, out.span, out.published = r.to, "", time.Time{}, !r.plain, traceSpan{}, r.time
 	return &out
 }
 

@@ -45,6 +45,18 @@ func (b *Broker) CreateSubscription(ctx context.Context, caller string, c Subscr
 	return c.clone(), err
 }
 
+// MayPublish reports whether caller, a service or an operator, may publish to a topic.
+func (b *Broker) MayPublish(caller, topic string) bool {
+	_, err := b.mayPublish(caller, topic)
+	return err == nil
+}
+
+// MaySubscribe reports whether caller, a service or an operator, may subscribe to a topic.
+func (b *Broker) MaySubscribe(caller, topic string) bool {
+	_, err := b.policy.Load().maySubscribe(caller, topic)
+	return err == nil
+}
+
 // checkReferences says which topic that c names does not exist, or what its filter lacks.
 func (b *Broker) checkReferences(ctx context.Context, c *SubscriptionConfig) error {
 	if _, err := b.Topic(ctx, c.Topic); err != nil {

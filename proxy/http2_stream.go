@@ -180,9 +180,11 @@ func (s *http2Stream) attemptOnce() (o outcome, going bool) {
 	return outcome{reason: fleet.ReasonConnectFailed, unseen: true, detail: "takes no further HTTP/2 stream"}, false
 }
 
-// older reports whether the application is spoken to in HTTP/1.1, as its caller behind a peer speaks: what it
-// knows best, unless it is known to speak HTTP/2 only.
-func (s *http2Stream) older() bool { return s.http1 && !s.newer() }
+// older reports whether the application is spoken to in HTTP/1.1: as its caller behind a peer speaks, which is what it
+// knows best, unless it is known to speak HTTP/2 only; and a builtin, whose HTTP/2 is gRPC's alone.
+func (s *http2Stream) older() bool {
+	return s.http1 && !s.newer() || s.place.builtin != nil && !s.grpc
+}
 
 func (s *http2Stream) openLocking() bool {
 	s.mu.Lock()

@@ -319,3 +319,39 @@ func TestDelayedMessage(t *testing.T) {
 	_, err := f.Publish(t.Context(), &pubsubpb.PublishRequest{Topic: topic, Messages: []*pubsubpb.PubsubMessage{text("x"), later("y", "soon")}})
 	wants(t, "a delay that is none", err, codes.InvalidArgument, "messages.attributes")
 }
+
+// TestClientComesBack acknowledges on its second stream what it got on its first.
+func TestClientComesBack(t *testing.T) {
+	f := open(t, t.TempDir())
+	topic := f.topic("orders")
+	sub := f.subscription(&pubsubpb.Subscription{Name: "projects/p/subscriptions/mail", Topic: topic, AckDeadlineSeconds: 600})
+	f.publish(topic, text("x"))
+	connect := func() pubsubpb.Subscriber_StreamingPullClient {
+		s := must(f.StreamingPull(t.Context()))
+		if err := s.Send(&pubsubpb.StreamingPullRequest{Subscription: sub, StreamAckDeadlineSeconds: 600, ClientId: "me"}); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	first := connect()
+	var got []*pubsubpb.ReceivedMessage
+	for len(got) == 0 {
+		got = must(first.Recv()).GetReceivedMessages()
+	}
+	if err := first.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	for { // until the server has ended it
+		if _, err := first.Recv(); err != nil {
+			break
+		}
+	}
+	if err := connect().Send(&pubsubpb.StreamingPullRequest{AckIds: []string{got[0].GetAckId()}}); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); f.broker.Subscriptions()[0].Lag > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the acknowledgement has no effect")
+		}
+	}
+}

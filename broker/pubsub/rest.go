@@ -24,6 +24,7 @@ import (
 // newREST makes the server of the REST form: the HTTP rules of the API's protobuf files, in front of the gRPC server's methods.
 func (s *Server) newREST() (*http.Server, error) {
 	rules, err := vanguardgrpc.NewTranscoder(s.rpc,
+		vanguard.WithRules(iamRules()...),
 		vanguard.WithCodec(func(types vanguard.TypeResolver) vanguard.Codec {
 			return strictJSON{vanguard.JSONCodec{
 				MarshalOptions:   protojson.MarshalOptions{Resolver: types},

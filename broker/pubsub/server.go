@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"cloud.google.com/go/iam/apiv1/iampb"
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -88,6 +89,7 @@ func (s *Server) newRPC() *grpc.Server {
 	pubsubpb.RegisterPublisherServer(g, &publisher{server: s})
 	pubsubpb.RegisterSubscriberServer(g, &subscriber{server: s})
 	pubsubpb.RegisterSchemaServiceServer(g, &schemaService{server: s})
+	iampb.RegisterIAMPolicyServer(g, &iam{server: s})
 	return g
 }
 
