@@ -33,7 +33,7 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 func encodeDeliveries(got []broker.Delivery, c *broker.SubscriptionConfig) encoded {
 	room := 16
 	for i := range got {
-		room += receivedSize(&got[i], c) + 8
+		room += len(got[i].Data) + usually
 	}
 	out := make([]byte, 0, room)
 	for i := range got {
@@ -45,27 +45,27 @@ func encodeDeliveries(got []broker.Delivery, c *broker.SubscriptionConfig) encod
 	return appendField(out, 4, properties)
 }
 
+// usually is how many bytes a message has besides its data.
+const usually = 256
+
 // appendReceived appends a ReceivedMessage as field 1.
 func appendReceived(out []byte, d *broker.Delivery, c *broker.SubscriptionConfig) []byte {
+	message := messageSize(d)
+	size := fieldSize(len(d.AckID)) + fieldSize(message)
+	if c.DeadLetter != nil {
+		size += 1 + protowire.SizeVarint(uint64(d.Attempt))
+	}
 	out = protowire.AppendTag(out, 1, protowire.BytesType)
-	out = protowire.AppendVarint(out, uint64(receivedSize(d, c)))
+	out = protowire.AppendVarint(out, uint64(size))
 	out = appendField(out, 1, d.AckID)
 	out = protowire.AppendTag(out, 2, protowire.BytesType)
-	out = protowire.AppendVarint(out, uint64(messageSize(d)))
+	out = protowire.AppendVarint(out, uint64(message))
 	out = appendMessage(out, d)
 	if c.DeadLetter != nil {
 		out = protowire.AppendTag(out, 3, protowire.VarintType)
 		out = protowire.AppendVarint(out, uint64(d.Attempt))
 	}
 	return out
-}
-
-func receivedSize(d *broker.Delivery, c *broker.SubscriptionConfig) int {
-	n := fieldSize(len(d.AckID)) + fieldSize(messageSize(d))
-	if c.DeadLetter != nil {
-		n += 1 + protowire.SizeVarint(uint64(d.Attempt))
-	}
-	return n
 }
 
 // appendMessage appends what is in a PubsubMessage.
