@@ -19,7 +19,9 @@ import (
 const (
 	manySubscriptions = 1000
 	manyTopics        = 10000
-	settling          = 3 * time.Second // after so many were made
+
+	// After so many were made: a topic's log follows its first publishes some seconds later.
+	settling, settlingTopics = 3 * time.Second, 15 * time.Second
 )
 
 // idle measures what a hub takes while nothing happens, with very many subscriptions, then with very many topics, each of which has a
@@ -48,7 +50,7 @@ func idle(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	if err := watchIdle(ctx, o, f, "1,000 subscriptions on one topic"); err != nil {
+	if err := watchIdle(ctx, o, f, "1,000 subscriptions on one topic", settling); err != nil {
 		return err
 	}
 	publisher := pubsubpb.NewPublisherClient(conn)
@@ -63,7 +65,7 @@ func idle(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	return watchIdle(ctx, o, f, "and 10,000 topics")
+	return watchIdle(ctx, o, f, "and 10,000 topics", settlingTopics)
 }
 
 // each does n things, 64 at a time.
@@ -79,8 +81,8 @@ func each(ctx context.Context, n int, do func(i int) error) error {
 	return err
 }
 
-// watchIdle adds the rows of the hub of a fleet.
-func watchIdle(ctx context.Context, o options, f *harness.Fleet, name string) error {
+// watchIdle adds the rows of the hub of a fleet, once it has settled.
+func watchIdle(ctx context.Context, o options, f *harness.Fleet, name string, settling time.Duration) error {
 	text, err := f.Command(ctx, "status", "--json").Output()
 	if err != nil {
 		return fmt.Errorf("shoal status: %w", err)
