@@ -8,6 +8,7 @@ import (
 
 // append appends h as a header block. The order, pseudo-header fields first, is section 8.3's.
 func (h *Head) append(p []byte, enc *hpack.Encoder) []byte {
+	enc.Begin()
 	switch {
 	case h.Status != 0:
 		p = enc.Append(p, ":status", statusText(h.Status), false)

@@ -16,6 +16,16 @@ type Encoder struct {
 	moved bool   // the size is to be told with the next field
 	slots []uint32
 	seen  [64]uint32 // hashes of what came once
+
+	guesses [32]guess // by a field's place in its block
+	place   int       // of the next field
+}
+
+// guess is where the field at one place of a block was found the last time. Blocks of one connection are mostly alike,
+// so that it is found there again without a search.
+type guess struct {
+	static uint8  // its index; 0: it was in the dynamic table
+	number uint32 // of the entry there
 }
 
 // NewEncoder returns an encoder whose table has the initial size, which the peer may change, to limit at most.
@@ -33,19 +43,29 @@ func (e *Encoder) SetMaxSize(n uint32) {
 	e.table.resize(int(n))
 }
 
+// Begin begins a header block.
+func (e *Encoder) Begin() { e.place = 0 }
+
 // Append appends a field to a header block. Both strings may be views. One that is sensitive is marked as
 // one that no table may keep.
 func (e *Encoder) Append(dst []byte, name, value string, sensitive bool) []byte {
 	if e.moved {
 		dst = e.tell(dst)
 	}
+	g := &e.guesses[e.place%len(e.guesses)]
+	e.place++
+	if index := e.guessed(*g, name, value); index > 0 && !sensitive {
+		return appendNumber(dst, 0x80, 7, index)
+	}
 	names := maphash.String(seed, name)
 	all := names*31 ^ maphash.String(seed, value)
 	index, whole := findStatic(name, value, names, all)
 	if whole {
+		*g = guess{static: uint8(index)}
 		return appendNumber(dst, 0x80, 7, index)
 	}
 	if i := e.find(all, name, value, true); i > 0 && !sensitive {
+		*g = guess{number: e.table.numberOf(i)}
 		return appendNumber(dst, 0x80, 7, len(static)+i)
 	}
 	if index == 0 {
@@ -66,6 +86,24 @@ func (e *Encoder) Append(dst []byte, name, value string, sensitive bool) []byte 
 		dst = appendText(dst, name)
 	}
 	return appendText(dst, value)
+}
+
+// guessed returns the index of a field where g says that it was; 0: it is not there.
+func (e *Encoder) guessed(g guess, name, value string) int {
+	if g.static > 0 {
+		if f := &static[g.static-1]; f.Name == name && f.Value == value {
+			return int(g.static)
+		}
+		return 0
+	}
+	index := e.table.index(g.number)
+	if index == 0 {
+		return 0
+	}
+	if n, v := e.table.get(index); string(n) != name || string(v) != value {
+		return 0
+	}
+	return len(static) + index
 }
 
 // tell writes the size of the table. Where it was smaller meanwhile, that is told first (RFC 7541 section

@@ -107,6 +107,7 @@ func TestTableThatChangesItsSize(t *testing.T) {
 		}
 		enc.SetMaxSize(size)
 		for i := range 200 {
+			enc.Begin()
 			var block []byte
 			var want []hpack.Field
 			for j := range 8 {
@@ -215,6 +216,7 @@ func FuzzEncoder(f *testing.F) {
 		parts := strings.Split(text, " ")
 		for _, size := range []uint16{before, after, after} {
 			enc.SetMaxSize(uint32(size))
+			enc.Begin()
 			var block []byte
 			var want []hpack.Field
 			for i := 0; i+1 < len(parts); i += 2 {
@@ -243,6 +245,7 @@ func BenchmarkHead(b *testing.B) {
 }
 
 func head(enc *hpack.Encoder, p []byte) []byte {
+	enc.Begin()
 	for _, f := range [...]hpack.Field{
 		{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: "/orders/42"}, {Name: ":authority", Value: "orders"},
 		{Name: "user-agent", Value: "bench/1.0"}, {Name: "accept", Value: "*/*"},

@@ -29,6 +29,9 @@ func (t *table) index(number uint32) int {
 	return len(t.entries) - int(at)
 }
 
+// numberOf is the number of the entry with an index that is in the table.
+func (t *table) numberOf(index int) uint32 { return t.number + uint32(len(t.entries)-index) }
+
 // get returns the entry with an index that is in the table, valid until the next add.
 func (t *table) get(index int) (name, value []byte) {
 	e := &t.entries[len(t.entries)-index]
