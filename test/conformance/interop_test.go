@@ -4,9 +4,11 @@ package conformance
 
 import (
 	"bufio"
+	"math/rand/v2"
 	"net"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -51,9 +53,7 @@ func TestInterop(t *testing.T) {
 
 // interopServer starts grpc-go's server and returns where it listens.
 func interopServer(t testing.TB) string {
-	l := listen(t)
-	_, port := split(t, l.Addr().String())
-	l.Close() // the server can only be told a number
+	port := freePort(t) // the server can only be told a number
 	cmd := exec.Command(filepath.Join(tools, "server"), "--port", port)
 	out, err := cmd.StderrPipe()
 	if err != nil {
@@ -79,4 +79,18 @@ func interopServer(t testing.TB) string {
 		return err == nil
 	})
 	return addr
+}
+
+// freePort is one on which nobody listens, and which the system gives to nobody who asks for any, as tests that run
+// beside this one do: it is below the range of those (ip_local_port_range, by default from 32768 on).
+func freePort(t testing.TB) string {
+	for range 100 {
+		port := strconv.Itoa(20_000 + rand.IntN(12_000))
+		if l, err := net.Listen("tcp", ":"+port); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("a hundred ports are taken")
+	return ""
 }
