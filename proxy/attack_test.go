@@ -289,18 +289,18 @@ func TestSilentBodies(t *testing.T) {
 		})
 	}
 	for _, application := range []string{"HTTP/1.1", "HTTP/2"} {
-		for name, addr := range twoFronts(t, application, proxy.Config{Idle: 100 * time.Millisecond, MaxReplay: 10_000}, time.Minute) {
+		for name, addr := range twoFronts(t, application, proxy.Config{Idle: 300 * time.Millisecond, MaxReplay: 10_000}, time.Minute) {
 			t.Run("HTTP/2 to "+application+", "+name, func(t *testing.T) {
 				w := &world{t: t}
-				a := w.attacker(addr)
 				for _, piece := range []string{"", "abc", strings.Repeat("a", 16_000)} { // the last is too long to be kept
+					a := w.attacker(addr) // an idle connection ends as soon
 					id := a.ask("/", false)
 					_ = a.WriteData(id, false, []byte(piece))
 					got := a.told(id)
 					if got.status != "408" || got.reason != "too-slow" {
 						t.Errorf("%+v", got)
 					}
-					contains(t, got.body, "limits: {idle: …}", "100ms")
+					contains(t, got.body, "limits: {idle: …}", "300ms")
 				}
 			})
 		}
@@ -350,7 +350,7 @@ func flooding(taken *atomic.Int64, ended chan<- error) http.HandlerFunc {
 // its stream, or its connection, ends, and so does the application's work.
 func TestAnswersThatNobodyTakes(t *testing.T) {
 	for _, application := range []string{"HTTP/1.1", "HTTP/2"} {
-		w := newWorld(t, proxy.Config{Idle: 200 * time.Millisecond}, inventory(), orders())
+		w := newWorld(t, proxy.Config{Idle: time.Second}, inventory(), orders()) // the application is never so slow
 		var taken atomic.Int64
 		ended := make(chan error, 10)
 		s := &http.Server{Handler: flooding(&taken, ended), Protocols: speaking(application)}

@@ -204,7 +204,9 @@ func (s *http2Stream) open(b *h2.Batch) bool {
 		return false
 	}
 	s.phase, s.sent, s.ended, s.overdue = forwarding, 0, whole, false
-	s.bodyMoved()
+	if s.lapse = (time.Time{}); !whole {
+		s.bodyMoved()
+	}
 	s.arm(s.due())
 	s.mayHedge()
 	if !whole && (s.down.Buffered() > 0 || s.down.Ended() || len(s.replay) > 0) {
