@@ -184,6 +184,9 @@ func (b *Broker) DeadLetters(ctx context.Context, q DeadLetterQuery) (page []Dea
 	if q.Subscription != "" {
 		filter = deadPrefix + token(b.storedName(q.Subscription)) + ".*"
 	}
+	if err := b.knows(ctx, q.Subscription); err != nil {
+		return nil, "", err
+	}
 	seq := uint64(1)
 	if q.After != "" {
 		if seq, err = strconv.ParseUint(q.After, 10, 63); err != nil {
@@ -208,6 +211,22 @@ func (b *Broker) DeadLetters(ctx context.Context, q DeadLetterQuery) (page []Dea
 		}
 		page, seq = append(page, *d), m.Sequence+1
 	}
+}
+
+// knows says why a subscription has no dead letters and never had any: there is none of that name. One that is left over has them still.
+func (b *Broker) knows(ctx context.Context, name string) error {
+	if name == "" {
+		return nil
+	}
+	_, err := b.Subscription(ctx, name)
+	if err == nil {
+		return nil
+	}
+	left, e := b.lettersOf(ctx, b.storedName(name))
+	if e != nil || len(left) > 0 {
+		return e
+	}
+	return err
 }
 
 func readLetter(m *jetstream.RawStreamMsg) (*DeadLetter, error) {

@@ -190,11 +190,18 @@ func (a *app) dlqRedrive() *cobra.Command {
 	cmd.Flags().Float64Var(&r.Rate, "rate", 0, "how many a `SECOND` (default: as fast as it goes)")
 	cmd.Flags().BoolVar(&yes, "yes", false, "redrive all of them; not asked for where ids are named")
 	cmd.RunE = a.asking(func(ctx context.Context, c *api.Client, args []string) error {
+		if r.Rate < 0 {
+			return usagef("shoal dlq redrive: --rate %g is no rate: write how many a second, or leave it out", r.Rate)
+		}
 		r.Subscription, r.IDs = args[0], args[1:]
 		if len(r.IDs) == 0 && !yes {
 			n := 0
 			if err := eachLetter(ctx, c, r.Subscription, func(*fleet.DeadLetter) { n++ }); err != nil {
 				return err
+			}
+			if n == 0 {
+				fmt.Fprintf(a.out, "%s has no dead letters\n", r.Subscription)
+				return nil
 			}
 			fmt.Fprintf(a.out, "%s has %s; --yes redrives all, or name some\n", r.Subscription, plural(n, "dead letter"))
 			return nil

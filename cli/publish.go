@@ -26,6 +26,9 @@ func (a *app) publish() *cobra.Command {
 	cmd.Flags().StringVar(&key, "key", "", "its ordering `KEY`")
 	cmd.Flags().DurationVar(&delay, "delay", 0, "deliver it only after `TIME`")
 	cmd.RunE = a.asking(func(ctx context.Context, c *api.Client, args []string) error {
+		if delay < 0 {
+			return usagef("shoal publish: --delay %s lies in the past: write how long from now, such as 5m", delay)
+		}
 		p, err := a.publication(args[0], data, contentType, attributes)
 		if err != nil {
 			return err

@@ -80,6 +80,14 @@ func TestTopicsByVerbs(t *testing.T) {
 		}
 		w.run("dlq", "drop", "--all", "mailer/orders.placed")
 		w.shows([]string{"dlq", "list"}, "there are no dead letters")
+		w.shows([]string{"dlq", "redrive", "mailer/orders.placed"}, "has no dead letters")
+		for _, wrong := range [][]string{{"dlq", "list", "nobody/orders.placed"}, {"dlq", "redrive", "nobody/orders.placed"}, {"dlq", "drop", "--all", "nobody/orders.placed"},
+			{"replay", "nobody/orders.placed", "--from", "1h"}} {
+			w.refuses(wrong, "there is no subscription nobody")
+		}
+		w.refuses([]string{"dlq", "redrive", "mailer/orders.placed", "--yes", "--rate", "-1"}, "is no rate")
+		w.refuses([]string{"publish", "orders.placed", "-d", "x", "--delay", "-5s"}, "lies in the past")
+		w.refuses([]string{"why", "nothing-of-that-kind"}, "the topics' logs have no message of that id")
 
 		w.shows([]string{"replay", "mailer/orders.placed", "--from", "1h"}, "would have")
 		if n := w.deliveries("mailer", "taken", "plain"); n != 0 {
@@ -127,6 +135,14 @@ func TestPublishLater(t *testing.T) {
 			t.Errorf("it came after %s", took)
 		}
 	})
+}
+
+// refuses wants a verb to fail, and to say why.
+func (w *world) refuses(verb []string, why string) {
+	w.Helper()
+	if out, errs, code := w.try(verb...); code == 0 || !strings.Contains(errs, why) {
+		w.Errorf("`shoal %s` does not say %q: exit code %d\n%s%s", strings.Join(verb, " "), why, code, out, errs)
+	}
 }
 
 // shows wants parts in what a verb prints.

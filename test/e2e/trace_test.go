@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"io"
@@ -188,5 +189,65 @@ func (w *world) accessed() {
 		}
 		slices.Sort(edges)
 		return slices.Equal(edges, []string{"orders inventory", "web orders"})
+	})
+}
+
+// deliveries returns the spans of a message's deliveries to a subscription, in order of time.
+func (c *collector) deliveries(subscription, trace string) (all []traced) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.spans {
+		for _, a := range s.Attributes {
+			if a.Key == "messaging.destination.subscription.name" && a.Value.GetStringValue() == subscription && hex.EncodeToString(s.TraceId) == trace {
+				all = append(all, s)
+			}
+		}
+	}
+	slices.SortFunc(all, func(x, y traced) int { return cmp.Compare(x.StartTimeUnixNano, y.StartTimeUnixNano) })
+	return all
+}
+
+// linked reports whether each span links to the one before it.
+func linked(all []traced) bool {
+	for i, s := range all {
+		if i == 0 && len(s.Links) != 0 || i > 0 && (len(s.Links) != 1 || string(s.Links[0].SpanId) != string(all[i-1].SpanId)) {
+			return false
+		}
+	}
+	return true
+}
+
+// A retry links to the attempt before it, a redriven message to its last delivery, and a message that is pulled is a part of the trace, too.
+func TestTracesOfDeliveries(t *testing.T) {
+	once(t, func(t *testing.T, s setting) {
+		c := new(collector)
+		receiver := httptest.NewServer(c)
+		t.Cleanup(receiver.Close)
+		files := maps.Clone(topicShop)
+		files["vault/shoal.yaml"] = strings.ReplaceAll(natsShop["mailer/shoal.yaml"], "mailer", "vault")
+		files["shoal.work"] = "fleet: test\nrepos: [./orders, ./mailer, ./audit, ./vault]\ntraces: {otlp: " + receiver.URL + "}\n"
+		w := newWorld(t, s, files)
+		w.up()
+		w.post("mailer", "/mood?refuse")
+		w.traceOf(http.MethodPost, "orders", q("/send", "url", w.eventsURL("orders")+"/orders.placed"), "order 7", eventTrace, rootSpan)
+		w.eventually("it is a dead letter", func() bool { return strings.Contains(w.run("dlq", "list"), "mailer/orders.placed:0") })
+		w.post("mailer", "/mood")
+		w.run("dlq", "redrive", "mailer/orders.placed", "--yes")
+		w.says("vault", q("/nats/receive", "topic", "orders.placed"), "order 7")
+		var pushes, pulls []traced
+		if !eventually(func() bool {
+			pushes, pulls = c.deliveries("mailer/orders.placed", eventTrace), c.deliveries("vault/orders.placed", eventTrace)
+			return len(pushes) == 3 && len(pulls) == 1
+		}) {
+			t.Fatalf("%d pushes and %d pulls are traced", len(pushes), len(pulls))
+		}
+		if !linked(pushes) {
+			t.Errorf("the pushes are not linked: %v", pushes)
+		}
+		for _, s := range append(pushes, pulls...) {
+			if s.Kind != tracepb.Span_SPAN_KIND_CONSUMER || s.Name != "deliver orders.placed" || string(s.ParentSpanId) != string(pulls[0].ParentSpanId) {
+				t.Errorf("%v", s)
+			}
+		}
 	})
 }
