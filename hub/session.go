@@ -213,7 +213,29 @@ func (s *session) load(ctx context.Context, update bool) error {
 	s.services, s.wanted = services, wanted
 	s.mu.Unlock()
 	s.hub.observe(s.workspace.Settings().Observing)
+	s.tellOld()
 	return nil
+}
+
+// tellOld tells of settings that have changed since hub and node read them, which they do when they start.
+func (s *session) tellOld() {
+	var keys []string
+	now, was := s.workspace.Settings(), s.hub.settings
+	if now.Limits != was.Limits {
+		keys = append(keys, "`limits`")
+	}
+	if now.Certificates != was.Certificates {
+		keys = append(keys, "`certificates`")
+	}
+	if len(keys) == 0 {
+		return
+	}
+	how := "`shoal upgrade` does that, and no call is lost"
+	if s.hub.Owned {
+		how = "end this `shoal up` and start it again"
+	}
+	s.hub.progress.Tell(fleet.Progress{Time: time.Now(), Phase: fleet.PhaseWarn,
+		Text: strings.Join(keys, " and ") + " in shoal.work changed, and what runs has the old ones until hub and node start anew: " + how})
 }
 
 // observe puts other settings of traces and access records into force, here and in every node.
