@@ -65,7 +65,7 @@ func idle(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	return watchIdle(ctx, o, f, "and 10,000 topics", settlingTopics)
+	return watchIdle(ctx, o, f, "1,000 subscriptions and 10,000 topics", settlingTopics)
 }
 
 // each does n things, 64 at a time.
