@@ -31,6 +31,7 @@ type Server struct {
 	Upgrade func(ctx context.Context, executable string, send func(fleet.Progress) error) error
 	Publish func(ctx context.Context, p Publication) (id string, err error)
 	Topics
+	Messages
 	Schedules
 	// Attach holds until ctx ends.
 	Attach func(ctx context.Context, service, address string, send func(fleet.Progress) error) error

@@ -29,6 +29,7 @@ type Broker struct {
 	home      atomic.Pointer[engine] // embedded: of desired state
 	engine    atomic.Pointer[engine] // of messages: home, or on external servers
 	loaded    atomic.Bool            // what the last run left was read
+	restored  atomic.Bool            // a restore ended this broker: nothing is saved any more
 	switched  chan struct{}          // the messages lie elsewhere now
 	policy    atomic.Pointer[policy]
 	commits   [len(classes)]commits
@@ -101,6 +102,9 @@ func (b *Broker) open(home *engine) error {
 		return err
 	}
 	if at.Embedded() {
+		if err := b.dropHalf(home); err != nil {
+			return err
+		}
 		b.loaded.Store(true)
 		return b.load(home)
 	}
@@ -112,6 +116,9 @@ func (b *Broker) open(home *engine) error {
 	}
 	b.engine.Store(e)
 	b.loaded.Store(true)
+	if err := b.dropHalf(e); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(home.ctx, startTimeout)
 	defer cancel()
 	if err := home.discard(ctx); err != nil { // what a move that was cut off at its end left
@@ -199,7 +206,10 @@ func (b *Broker) Run(ctx context.Context) error {
 	stopSettling()
 	b.closeServer(server)
 	loops.Wait()
-	err := errors.Join(b.saveCursors(), b.saveSchedules())
+	var err error
+	if !b.restored.Load() {
+		err = errors.Join(b.saveCursors(), b.saveSchedules())
+	}
 	b.Close()
 	if err != nil {
 		return fmt.Errorf("saving subscriptions at the stop (what they delivered since the last save comes again): %w", err)

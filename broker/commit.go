@@ -361,7 +361,7 @@ func (b *Broker) refusalLocked(t *topic, err error) error {
 	}
 	var away *awayError
 	var foreign *foreignError
-	if errors.Is(err, errNotLoaded) || errors.As(err, &away) || errors.As(err, &foreign) {
+	if errors.Is(err, errNotLoaded) || errors.Is(err, errRestored) || errors.As(err, &away) || errors.As(err, &foreign) {
 		return unavailable("topic %s takes no events: %v.\nNothing that was acknowledged is lost. Publishing goes on by itself once it answers", t.name, err)
 	}
 	return &Error{Status: http.StatusServiceUnavailable, Reason: fleet.ReasonStorageFailed,

@@ -1,5 +1,5 @@
-// Package broker is the fleet's message broker and durable store, on an embedded JetStream that
-// nothing but this package sees.
+// Package broker is the fleet's message broker and durable store, on a JetStream that nothing but this package sees: an embedded
+// one, or, for all but the store, servers of the user's (remote.go; move.go brings messages from one to the other).
 //
 // In the walk of an event it is everything between two applications: [Broker.Publish] checks, commits
 // (fsync included) and acknowledges; then each subscription delivers by an [net/http.RoundTripper], which is the

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -50,23 +52,17 @@ func writeLocation(c *Config, l location) error {
 
 // writeSynced replaces a file: what was there, or all of data, survives a power cut.
 func writeSynced(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
+	return replaceFile(path, func(w io.Writer) error {
+		_, err := w.Write(data)
 		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	})
 }
 
+// syncDir makes a rename durable; Windows has no such call.
 func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
@@ -196,4 +192,37 @@ func (b *Broker) Engine() fleet.EngineStatus {
 		p.mu.Unlock()
 	}
 	return out
+}
+
+// Adopt takes over the messages of another hub, which is gone, on the servers that this one is refused by. It returns where they are. Reading them begins
+// a moment later.
+func (b *Broker) Adopt(ctx context.Context) (string, error) {
+	e := b.engine.Load()
+	var foreign *foreignError
+	if b.loaded.Load() || !errors.As(e.err(), &foreign) {
+		return "", precondition("there is nothing to adopt: shoal.work names no NATS servers on which another hub has its messages, or this hub has read its own")
+	}
+	if !b.moving.TryLock() {
+		return "", unavailable("the broker is just connecting: try again")
+	}
+	defer b.moving.Unlock()
+	found, err := openRemote(&b.config, *e.external, "", nil)
+	if err != nil {
+		return "", unavailable("nothing is adopted: %v", err)
+	}
+	defer found.close()
+	l := location{Engine: *e.external, ID: newID()}
+	s, err := found.js.Stream(ctx, catalogStream)
+	if err == nil {
+		c := s.CachedInfo().Config
+		c.Metadata[metaID], c.Metadata[metaFleet] = l.ID, b.config.Fleet
+		_, err = found.js.UpdateStream(ctx, c)
+	}
+	if err == nil {
+		err = b.relocated(l)
+	}
+	if err != nil {
+		return "", unavailable("nothing is adopted: %v", err)
+	}
+	return l.Engine.String(), nil
 }

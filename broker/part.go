@@ -111,16 +111,21 @@ func (p *part) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	there, err := p.to.Info(ctx)
+	return countOn(ctx, p.to, info.State.LastSeq)
+}
+
+// countOn lets an empty stream count on from far above a sequence, and above its own.
+func countOn(ctx context.Context, s jetstream.Stream, last uint64) error {
+	there, err := s.Info(ctx)
 	if err != nil {
 		return err
 	}
-	first := max(info.State.LastSeq, there.State.LastSeq) + sequenceStep
-	if err := p.to.Purge(ctx, jetstream.WithPurgeSequence(first)); err != nil {
+	first := max(last, there.State.LastSeq) + sequenceStep
+	if err := s.Purge(ctx, jetstream.WithPurgeSequence(first)); err != nil {
 		return err
 	}
-	if there, err = p.to.Info(ctx); err == nil && there.State.LastSeq+1 < first {
-		err = fmt.Errorf("the sequences of %s cannot be moved on to %d: they are at %d", p.name, first, there.State.LastSeq)
+	if there, err = s.Info(ctx); err == nil && there.State.LastSeq+1 < first {
+		err = fmt.Errorf("the sequences of %s cannot be moved on to %d: they are at %d", there.Config.Name, first, there.State.LastSeq)
 	}
 	return err
 }

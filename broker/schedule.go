@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -32,7 +33,8 @@ type schedules struct {
 	firing  map[uint64]bool // on their way to their topics
 	pending int
 	near    near
-	failed  string // why what is due cannot be committed
+	kept    atomic.Int32 // backups that need what is over
+	failed  string       // why what is due cannot be committed
 }
 
 // due is one message in the heap: 16 bytes.
@@ -422,6 +424,9 @@ func (b *Broker) saveSchedulesLocked() error {
 // removeOver removes batches of the log whose messages are all over; never the last, which holds the log's place.
 func (b *Broker) removeOver(e *engine) error {
 	s := b.schedules
+	if s.kept.Load() > 0 {
+		return nil
+	}
 	s.mu.Lock()
 	var over []uint64
 	for i := 0; i < len(s.batches)-1 && len(over) < deleteMost; i++ {

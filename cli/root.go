@@ -56,7 +56,7 @@ func (a *app) verbs() map[string][]*cobra.Command {
 	return map[string][]*cobra.Command{
 		groupRun:   {a.up(), a.down(), a.restart(), a.upgrade(), a.wait(), a.test(), a.node()},
 		groupLook:  {a.status(), a.logs(), a.why(), a.tap(), a.topics(), a.subscriptions(), a.tail(), a.graph(), a.routes(), a.env(), a.nodes()},
-		groupAct:   {a.call(), a.publish(), a.scheduled(), a.cron(), a.replay(), a.dlq(), a.exec(), a.forward(), a.attach(), a.debug(), a.fault(), a.learn()},
+		groupAct:   {a.call(), a.publish(), a.scheduled(), a.cron(), a.replay(), a.dlq(), a.broker(), a.exec(), a.forward(), a.attach(), a.debug(), a.fault(), a.learn()},
 		groupRepos: {a.init(), a.clone(), a.check(), a.schema()},
 		groupHere:  {a.doctor(), a.version(), a.completion()},
 	}

@@ -19,16 +19,17 @@ import (
 // operator answers the verbs that decide something or need the whole picture.
 func (h *hub) operator() *api.Server {
 	return &api.Server{
-		Process: api.Hub,
-		Up:      h.up,
-		Down:    h.down,
-		Status:  h.status,
-		Watch:   h.watch,
-		Follow:  h.follow,
-		Restart: h.restart,
-		Upgrade: h.upgrade,
-		Publish: h.publish,
-		Topics:  h.topics(),
+		Process:  api.Hub,
+		Up:       h.up,
+		Down:     h.down,
+		Status:   h.status,
+		Watch:    h.watch,
+		Follow:   h.follow,
+		Restart:  h.restart,
+		Upgrade:  h.upgrade,
+		Publish:  h.publish,
+		Topics:   h.topics(),
+		Messages: h.messages(),
 
 		Schedules: h.schedules(),
 
@@ -133,12 +134,17 @@ func (h *hub) upgrade(ctx context.Context, executable string, send func(fleet.Pr
 	if err := send(fleet.Progress{Phase: fleet.PhaseStart, Text: "the hub starts anew; calls flow on meanwhile"}); err != nil {
 		return err
 	}
+	return h.becomes(ctx, executable)
+}
+
+// becomes lets another binary take this process's place once ctx, which is an answer's, ends.
+func (h *hub) becomes(ctx context.Context, executable string) error {
 	files, err := h.sockets.Files()
 	if err != nil {
 		return fmt.Errorf("the hub goes on as it was: %w", err)
 	}
 	h.successor.Store(&successor{executable: executable, files: files})
-	context.AfterFunc(ctx, func() { h.quit(errShutdown) }) // ends with this answer
+	context.AfterFunc(ctx, func() { h.quit(errShutdown) })
 	return nil
 }
 

@@ -18,6 +18,9 @@ import (
 // schemaPrefix begins the keys of schemas in the store.
 const schemaPrefix = "pubsub/schema/"
 
+// StoredSchemas begins the keys of what of the store belongs to the topics: a backup holds it.
+const StoredSchemas = schemaPrefix
+
 // revision is one version of a schema. It never changes.
 type revision struct {
 	ID         string    `json:"id"`

@@ -1097,6 +1097,374 @@ func (*DropDeadLettersResponse) Descriptor() ([]byte, []int) {
 	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{21}
 }
 
+type MoveMessagesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	EngineJson    []byte                 `protobuf:"bytes,1,opt,name=engine_json,json=engineJson,proto3" json:"engine_json,omitempty"` // fleet.Engine; {}: embedded
+	Dry           bool                   `protobuf:"varint,2,opt,name=dry,proto3" json:"dry,omitempty"`                                // only count
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveMessagesRequest) Reset() {
+	*x = MoveMessagesRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveMessagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveMessagesRequest) ProtoMessage() {}
+
+func (x *MoveMessagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveMessagesRequest.ProtoReflect.Descriptor instead.
+func (*MoveMessagesRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *MoveMessagesRequest) GetEngineJson() []byte {
+	if x != nil {
+		return x.EngineJson
+	}
+	return nil
+}
+
+func (x *MoveMessagesRequest) GetDry() bool {
+	if x != nil {
+		return x.Dry
+	}
+	return false
+}
+
+type MoveMessagesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`                            // how it goes
+	MovedJson     []byte                 `protobuf:"bytes,2,opt,name=moved_json,json=movedJson,proto3" json:"moved_json,omitempty"` // fleet.EngineMove, in the last message
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveMessagesResponse) Reset() {
+	*x = MoveMessagesResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveMessagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveMessagesResponse) ProtoMessage() {}
+
+func (x *MoveMessagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveMessagesResponse.ProtoReflect.Descriptor instead.
+func (*MoveMessagesResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *MoveMessagesResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *MoveMessagesResponse) GetMovedJson() []byte {
+	if x != nil {
+		return x.MovedJson
+	}
+	return nil
+}
+
+type BackupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupRequest) Reset() {
+	*x = BackupRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupRequest) ProtoMessage() {}
+
+func (x *BackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
+func (*BackupRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *BackupRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+type BackupResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	WrittenJson   []byte                 `protobuf:"bytes,1,opt,name=written_json,json=writtenJson,proto3" json:"written_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupResponse) Reset() {
+	*x = BackupResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupResponse) ProtoMessage() {}
+
+func (x *BackupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
+func (*BackupResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *BackupResponse) GetWrittenJson() []byte {
+	if x != nil {
+		return x.WrittenJson
+	}
+	return nil
+}
+
+type RestoreRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`    // absolute
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // also where something is lost
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreRequest) Reset() {
+	*x = RestoreRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreRequest) ProtoMessage() {}
+
+func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
+func (*RestoreRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *RestoreRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *RestoreRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type RestoreResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RestoredJson  []byte                 `protobuf:"bytes,1,opt,name=restored_json,json=restoredJson,proto3" json:"restored_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreResponse) Reset() {
+	*x = RestoreResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreResponse) ProtoMessage() {}
+
+func (x *RestoreResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreResponse.ProtoReflect.Descriptor instead.
+func (*RestoreResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *RestoreResponse) GetRestoredJson() []byte {
+	if x != nil {
+		return x.RestoredJson
+	}
+	return nil
+}
+
+type AdoptRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptRequest) Reset() {
+	*x = AdoptRequest{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptRequest) ProtoMessage() {}
+
+func (x *AdoptRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptRequest.ProtoReflect.Descriptor instead.
+func (*AdoptRequest) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{28}
+}
+
+type AdoptResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Engine        string                 `protobuf:"bytes,1,opt,name=engine,proto3" json:"engine,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptResponse) Reset() {
+	*x = AdoptResponse{}
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptResponse) ProtoMessage() {}
+
+func (x *AdoptResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptResponse.ProtoReflect.Descriptor instead.
+func (*AdoptResponse) Descriptor() ([]byte, []int) {
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *AdoptResponse) GetEngine() string {
+	if x != nil {
+		return x.Engine
+	}
+	return ""
+}
+
 type RedriveDeadLettersRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Subscription  string                 `protobuf:"bytes,1,opt,name=subscription,proto3" json:"subscription,omitempty"` // whose dead letters
@@ -1109,7 +1477,7 @@ type RedriveDeadLettersRequest struct {
 
 func (x *RedriveDeadLettersRequest) Reset() {
 	*x = RedriveDeadLettersRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[22]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1489,7 @@ func (x *RedriveDeadLettersRequest) String() string {
 func (*RedriveDeadLettersRequest) ProtoMessage() {}
 
 func (x *RedriveDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[22]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1502,7 @@ func (x *RedriveDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*RedriveDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{22}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RedriveDeadLettersRequest) GetSubscription() string {
@@ -1175,7 +1543,7 @@ type RedriveDeadLettersResponse struct {
 
 func (x *RedriveDeadLettersResponse) Reset() {
 	*x = RedriveDeadLettersResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[23]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +1555,7 @@ func (x *RedriveDeadLettersResponse) String() string {
 func (*RedriveDeadLettersResponse) ProtoMessage() {}
 
 func (x *RedriveDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[23]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1200,7 +1568,7 @@ func (x *RedriveDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*RedriveDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{23}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RedriveDeadLettersResponse) GetCount() int64 {
@@ -1225,7 +1593,7 @@ type NodesRequest struct {
 
 func (x *NodesRequest) Reset() {
 	*x = NodesRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[24]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1237,7 +1605,7 @@ func (x *NodesRequest) String() string {
 func (*NodesRequest) ProtoMessage() {}
 
 func (x *NodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[24]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1250,7 +1618,7 @@ func (x *NodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodesRequest.ProtoReflect.Descriptor instead.
 func (*NodesRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{24}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{32}
 }
 
 type NodesResponse struct {
@@ -1262,7 +1630,7 @@ type NodesResponse struct {
 
 func (x *NodesResponse) Reset() {
 	*x = NodesResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[25]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1274,7 +1642,7 @@ func (x *NodesResponse) String() string {
 func (*NodesResponse) ProtoMessage() {}
 
 func (x *NodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[25]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1287,7 +1655,7 @@ func (x *NodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodesResponse.ProtoReflect.Descriptor instead.
 func (*NodesResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{25}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *NodesResponse) GetNodesJson() []byte {
@@ -1308,7 +1676,7 @@ type TokenRequest struct {
 
 func (x *TokenRequest) Reset() {
 	*x = TokenRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[26]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +1688,7 @@ func (x *TokenRequest) String() string {
 func (*TokenRequest) ProtoMessage() {}
 
 func (x *TokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[26]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1701,7 @@ func (x *TokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRequest.ProtoReflect.Descriptor instead.
 func (*TokenRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{26}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TokenRequest) GetNode() string {
@@ -1367,7 +1735,7 @@ type TokenResponse struct {
 
 func (x *TokenResponse) Reset() {
 	*x = TokenResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[27]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1379,7 +1747,7 @@ func (x *TokenResponse) String() string {
 func (*TokenResponse) ProtoMessage() {}
 
 func (x *TokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[27]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1392,7 +1760,7 @@ func (x *TokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenResponse.ProtoReflect.Descriptor instead.
 func (*TokenResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{27}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TokenResponse) GetToken() string {
@@ -1418,7 +1786,7 @@ type RevokeRequest struct {
 
 func (x *RevokeRequest) Reset() {
 	*x = RevokeRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[28]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1430,7 +1798,7 @@ func (x *RevokeRequest) String() string {
 func (*RevokeRequest) ProtoMessage() {}
 
 func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[28]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1443,7 +1811,7 @@ func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
 func (*RevokeRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{28}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RevokeRequest) GetNode() string {
@@ -1461,7 +1829,7 @@ type RevokeResponse struct {
 
 func (x *RevokeResponse) Reset() {
 	*x = RevokeResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[29]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1841,7 @@ func (x *RevokeResponse) String() string {
 func (*RevokeResponse) ProtoMessage() {}
 
 func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[29]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1854,7 @@ func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
 func (*RevokeResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{29}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{37}
 }
 
 type RotateRequest struct {
@@ -1497,7 +1865,7 @@ type RotateRequest struct {
 
 func (x *RotateRequest) Reset() {
 	*x = RotateRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[30]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1509,7 +1877,7 @@ func (x *RotateRequest) String() string {
 func (*RotateRequest) ProtoMessage() {}
 
 func (x *RotateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[30]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1522,7 +1890,7 @@ func (x *RotateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRequest.ProtoReflect.Descriptor instead.
 func (*RotateRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{30}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{38}
 }
 
 type RotateResponse struct {
@@ -1534,7 +1902,7 @@ type RotateResponse struct {
 
 func (x *RotateResponse) Reset() {
 	*x = RotateResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[31]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1546,7 +1914,7 @@ func (x *RotateResponse) String() string {
 func (*RotateResponse) ProtoMessage() {}
 
 func (x *RotateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[31]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1559,7 +1927,7 @@ func (x *RotateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateResponse.ProtoReflect.Descriptor instead.
 func (*RotateResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{31}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RotateResponse) GetText() string {
@@ -1577,7 +1945,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[32]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1589,7 +1957,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[32]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1602,7 +1970,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{32}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{40}
 }
 
 type RenewResponse struct {
@@ -1614,7 +1982,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[33]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1626,7 +1994,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[33]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1639,7 +2007,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{33}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RenewResponse) GetExpiresUnixNano() int64 {
@@ -1658,7 +2026,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[34]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1670,7 +2038,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[34]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1683,7 +2051,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{34}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Progress) GetProgressJson() []byte {
@@ -1706,7 +2074,7 @@ type UpRequest struct {
 
 func (x *UpRequest) Reset() {
 	*x = UpRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[35]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +2086,7 @@ func (x *UpRequest) String() string {
 func (*UpRequest) ProtoMessage() {}
 
 func (x *UpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[35]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +2099,7 @@ func (x *UpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpRequest.ProtoReflect.Descriptor instead.
 func (*UpRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{35}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *UpRequest) GetWorkspace() string {
@@ -1777,7 +2145,7 @@ type DownRequest struct {
 
 func (x *DownRequest) Reset() {
 	*x = DownRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[36]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1789,7 +2157,7 @@ func (x *DownRequest) String() string {
 func (*DownRequest) ProtoMessage() {}
 
 func (x *DownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[36]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1802,7 +2170,7 @@ func (x *DownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownRequest.ProtoReflect.Descriptor instead.
 func (*DownRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{36}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{44}
 }
 
 type StatusRequest struct {
@@ -1813,7 +2181,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[37]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1825,7 +2193,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[37]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1838,7 +2206,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{37}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{45}
 }
 
 type StatusResponse struct {
@@ -1850,7 +2218,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[38]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1862,7 +2230,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[38]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1875,7 +2243,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{38}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *StatusResponse) GetStatusJson() []byte {
@@ -1893,7 +2261,7 @@ type FollowRequest struct {
 
 func (x *FollowRequest) Reset() {
 	*x = FollowRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[39]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1905,7 +2273,7 @@ func (x *FollowRequest) String() string {
 func (*FollowRequest) ProtoMessage() {}
 
 func (x *FollowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[39]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1918,7 +2286,7 @@ func (x *FollowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
 func (*FollowRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{39}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{47}
 }
 
 type RestartRequest struct {
@@ -1930,7 +2298,7 @@ type RestartRequest struct {
 
 func (x *RestartRequest) Reset() {
 	*x = RestartRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[40]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1942,7 +2310,7 @@ func (x *RestartRequest) String() string {
 func (*RestartRequest) ProtoMessage() {}
 
 func (x *RestartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[40]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1955,7 +2323,7 @@ func (x *RestartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartRequest.ProtoReflect.Descriptor instead.
 func (*RestartRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{40}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RestartRequest) GetServices() []string {
@@ -1974,7 +2342,7 @@ type UpgradeRequest struct {
 
 func (x *UpgradeRequest) Reset() {
 	*x = UpgradeRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[41]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1986,7 +2354,7 @@ func (x *UpgradeRequest) String() string {
 func (*UpgradeRequest) ProtoMessage() {}
 
 func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[41]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1999,7 +2367,7 @@ func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{41}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *UpgradeRequest) GetExecutable() string {
@@ -2023,7 +2391,7 @@ type PublishRequest struct {
 
 func (x *PublishRequest) Reset() {
 	*x = PublishRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[42]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2035,7 +2403,7 @@ func (x *PublishRequest) String() string {
 func (*PublishRequest) ProtoMessage() {}
 
 func (x *PublishRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[42]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2048,7 +2416,7 @@ func (x *PublishRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishRequest.ProtoReflect.Descriptor instead.
 func (*PublishRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{42}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *PublishRequest) GetTopic() string {
@@ -2102,7 +2470,7 @@ type PublishResponse struct {
 
 func (x *PublishResponse) Reset() {
 	*x = PublishResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[43]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2114,7 +2482,7 @@ func (x *PublishResponse) String() string {
 func (*PublishResponse) ProtoMessage() {}
 
 func (x *PublishResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[43]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2127,7 +2495,7 @@ func (x *PublishResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishResponse.ProtoReflect.Descriptor instead.
 func (*PublishResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{43}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *PublishResponse) GetId() string {
@@ -2147,7 +2515,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[44]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2159,7 +2527,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[44]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2172,7 +2540,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{44}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AttachRequest) GetService() string {
@@ -2199,7 +2567,7 @@ type DebugRequest struct {
 
 func (x *DebugRequest) Reset() {
 	*x = DebugRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[45]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2211,7 +2579,7 @@ func (x *DebugRequest) String() string {
 func (*DebugRequest) ProtoMessage() {}
 
 func (x *DebugRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[45]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2224,7 +2592,7 @@ func (x *DebugRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DebugRequest.ProtoReflect.Descriptor instead.
 func (*DebugRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{45}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *DebugRequest) GetService() string {
@@ -2249,7 +2617,7 @@ type DebugResponse struct {
 
 func (x *DebugResponse) Reset() {
 	*x = DebugResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[46]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2261,7 +2629,7 @@ func (x *DebugResponse) String() string {
 func (*DebugResponse) ProtoMessage() {}
 
 func (x *DebugResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[46]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2274,7 +2642,7 @@ func (x *DebugResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DebugResponse.ProtoReflect.Descriptor instead.
 func (*DebugResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{46}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{54}
 }
 
 type AddFaultRequest struct {
@@ -2286,7 +2654,7 @@ type AddFaultRequest struct {
 
 func (x *AddFaultRequest) Reset() {
 	*x = AddFaultRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[47]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2298,7 +2666,7 @@ func (x *AddFaultRequest) String() string {
 func (*AddFaultRequest) ProtoMessage() {}
 
 func (x *AddFaultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[47]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2311,7 +2679,7 @@ func (x *AddFaultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddFaultRequest.ProtoReflect.Descriptor instead.
 func (*AddFaultRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{47}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AddFaultRequest) GetFaultJson() []byte {
@@ -2330,7 +2698,7 @@ type AddFaultResponse struct {
 
 func (x *AddFaultResponse) Reset() {
 	*x = AddFaultResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[48]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2342,7 +2710,7 @@ func (x *AddFaultResponse) String() string {
 func (*AddFaultResponse) ProtoMessage() {}
 
 func (x *AddFaultResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[48]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2355,7 +2723,7 @@ func (x *AddFaultResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddFaultResponse.ProtoReflect.Descriptor instead.
 func (*AddFaultResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{48}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *AddFaultResponse) GetFaultJson() []byte {
@@ -2375,7 +2743,7 @@ type RemoveFaultsRequest struct {
 
 func (x *RemoveFaultsRequest) Reset() {
 	*x = RemoveFaultsRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[49]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2387,7 +2755,7 @@ func (x *RemoveFaultsRequest) String() string {
 func (*RemoveFaultsRequest) ProtoMessage() {}
 
 func (x *RemoveFaultsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[49]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2400,7 +2768,7 @@ func (x *RemoveFaultsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveFaultsRequest.ProtoReflect.Descriptor instead.
 func (*RemoveFaultsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{49}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *RemoveFaultsRequest) GetIds() []string {
@@ -2426,7 +2794,7 @@ type RemoveFaultsResponse struct {
 
 func (x *RemoveFaultsResponse) Reset() {
 	*x = RemoveFaultsResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[50]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +2806,7 @@ func (x *RemoveFaultsResponse) String() string {
 func (*RemoveFaultsResponse) ProtoMessage() {}
 
 func (x *RemoveFaultsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[50]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2451,7 +2819,7 @@ func (x *RemoveFaultsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveFaultsResponse.ProtoReflect.Descriptor instead.
 func (*RemoveFaultsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{50}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RemoveFaultsResponse) GetIds() []string {
@@ -2470,7 +2838,7 @@ type EnvRequest struct {
 
 func (x *EnvRequest) Reset() {
 	*x = EnvRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[51]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2482,7 +2850,7 @@ func (x *EnvRequest) String() string {
 func (*EnvRequest) ProtoMessage() {}
 
 func (x *EnvRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[51]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2495,7 +2863,7 @@ func (x *EnvRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvRequest.ProtoReflect.Descriptor instead.
 func (*EnvRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{51}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *EnvRequest) GetService() string {
@@ -2514,7 +2882,7 @@ type EnvResponse struct {
 
 func (x *EnvResponse) Reset() {
 	*x = EnvResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[52]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2526,7 +2894,7 @@ func (x *EnvResponse) String() string {
 func (*EnvResponse) ProtoMessage() {}
 
 func (x *EnvResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[52]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2539,7 +2907,7 @@ func (x *EnvResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvResponse.ProtoReflect.Descriptor instead.
 func (*EnvResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{52}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *EnvResponse) GetVars() []*Var {
@@ -2560,7 +2928,7 @@ type Var struct {
 
 func (x *Var) Reset() {
 	*x = Var{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[53]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2572,7 +2940,7 @@ func (x *Var) String() string {
 func (*Var) ProtoMessage() {}
 
 func (x *Var) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[53]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2585,7 +2953,7 @@ func (x *Var) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Var.ProtoReflect.Descriptor instead.
 func (*Var) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{53}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Var) GetName() string {
@@ -2621,7 +2989,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[54]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2633,7 +3001,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[54]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2646,7 +3014,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{54}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *LogsRequest) GetServices() []string {
@@ -2690,7 +3058,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[55]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2702,7 +3070,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[55]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2715,7 +3083,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{55}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *LogsResponse) GetService() string {
@@ -2771,7 +3139,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[56]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2783,7 +3151,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[56]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2796,7 +3164,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{56}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ExecRequest) GetService() string {
@@ -2874,7 +3242,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[57]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2886,7 +3254,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[57]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2899,7 +3267,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{57}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ExecResponse) GetStdout() []byte {
@@ -2939,7 +3307,7 @@ type WhyRequest struct {
 
 func (x *WhyRequest) Reset() {
 	*x = WhyRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[58]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2951,7 +3319,7 @@ func (x *WhyRequest) String() string {
 func (*WhyRequest) ProtoMessage() {}
 
 func (x *WhyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[58]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2964,7 +3332,7 @@ func (x *WhyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
 func (*WhyRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{58}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *WhyRequest) GetRequestId() string {
@@ -2983,7 +3351,7 @@ type WhyResponse struct {
 
 func (x *WhyResponse) Reset() {
 	*x = WhyResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[59]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2995,7 +3363,7 @@ func (x *WhyResponse) String() string {
 func (*WhyResponse) ProtoMessage() {}
 
 func (x *WhyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[59]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3008,7 +3376,7 @@ func (x *WhyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
 func (*WhyResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{59}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *WhyResponse) GetObservationsJson() [][]byte {
@@ -3029,7 +3397,7 @@ type TapRequest struct {
 
 func (x *TapRequest) Reset() {
 	*x = TapRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[60]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3041,7 +3409,7 @@ func (x *TapRequest) String() string {
 func (*TapRequest) ProtoMessage() {}
 
 func (x *TapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[60]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3054,7 +3422,7 @@ func (x *TapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TapRequest.ProtoReflect.Descriptor instead.
 func (*TapRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{60}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *TapRequest) GetServices() []string {
@@ -3087,7 +3455,7 @@ type TapResponse struct {
 
 func (x *TapResponse) Reset() {
 	*x = TapResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[61]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3099,7 +3467,7 @@ func (x *TapResponse) String() string {
 func (*TapResponse) ProtoMessage() {}
 
 func (x *TapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[61]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3112,7 +3480,7 @@ func (x *TapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TapResponse.ProtoReflect.Descriptor instead.
 func (*TapResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{61}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *TapResponse) GetObservationJson() []byte {
@@ -3130,7 +3498,7 @@ type LearnedRequest struct {
 
 func (x *LearnedRequest) Reset() {
 	*x = LearnedRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[62]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3142,7 +3510,7 @@ func (x *LearnedRequest) String() string {
 func (*LearnedRequest) ProtoMessage() {}
 
 func (x *LearnedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[62]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3155,7 +3523,7 @@ func (x *LearnedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LearnedRequest.ProtoReflect.Descriptor instead.
 func (*LearnedRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{62}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{70}
 }
 
 type LearnedResponse struct {
@@ -3167,7 +3535,7 @@ type LearnedResponse struct {
 
 func (x *LearnedResponse) Reset() {
 	*x = LearnedResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[63]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3179,7 +3547,7 @@ func (x *LearnedResponse) String() string {
 func (*LearnedResponse) ProtoMessage() {}
 
 func (x *LearnedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[63]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3192,7 +3560,7 @@ func (x *LearnedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LearnedResponse.ProtoReflect.Descriptor instead.
 func (*LearnedResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{63}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *LearnedResponse) GetLearnedJson() [][]byte {
@@ -3210,7 +3578,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[64]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3222,7 +3590,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[64]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3235,7 +3603,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{64}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{72}
 }
 
 type InfoResponse struct {
@@ -3255,7 +3623,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[65]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3267,7 +3635,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoal_operator_v1_operator_proto_msgTypes[65]
+	mi := &file_shoal_operator_v1_operator_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3280,7 +3648,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{65}
+	return file_shoal_operator_v1_operator_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *InfoResponse) GetProcess() string {
@@ -3414,7 +3782,27 @@ const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"letterJson\"*\n" +
 	"\x16DropDeadLettersRequest\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\"\x19\n" +
-	"\x17DropDeadLettersResponse\"u\n" +
+	"\x17DropDeadLettersResponse\"H\n" +
+	"\x13MoveMessagesRequest\x12\x1f\n" +
+	"\vengine_json\x18\x01 \x01(\fR\n" +
+	"engineJson\x12\x10\n" +
+	"\x03dry\x18\x02 \x01(\bR\x03dry\"I\n" +
+	"\x14MoveMessagesResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12\x1d\n" +
+	"\n" +
+	"moved_json\x18\x02 \x01(\fR\tmovedJson\"#\n" +
+	"\rBackupRequest\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\"3\n" +
+	"\x0eBackupResponse\x12!\n" +
+	"\fwritten_json\x18\x01 \x01(\fR\vwrittenJson\":\n" +
+	"\x0eRestoreRequest\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"6\n" +
+	"\x0fRestoreResponse\x12#\n" +
+	"\rrestored_json\x18\x01 \x01(\fR\frestoredJson\"\x0e\n" +
+	"\fAdoptRequest\"'\n" +
+	"\rAdoptResponse\x12\x16\n" +
+	"\x06engine\x18\x01 \x01(\tR\x06engine\"u\n" +
 	"\x19RedriveDeadLettersRequest\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\tR\fsubscription\x12\x10\n" +
 	"\x03ids\x18\x02 \x03(\tR\x03ids\x12\x0e\n" +
@@ -3561,7 +3949,7 @@ const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"executable\x18\b \x01(\tR\n" +
 	"executable\x12\x14\n" +
-	"\x05owned\x18\t \x01(\bR\x05owned2\x89\x17\n" +
+	"\x05owned\x18\t \x01(\bR\x05owned2\xd9\x19\n" +
 	"\bOperator\x12A\n" +
 	"\x02Up\x12\x1c.shoal.operator.v1.UpRequest\x1a\x1b.shoal.operator.v1.Progress0\x01\x12E\n" +
 	"\x04Down\x12\x1e.shoal.operator.v1.DownRequest\x1a\x1b.shoal.operator.v1.Progress0\x01\x12M\n" +
@@ -3592,7 +3980,11 @@ const file_shoal_operator_v1_operator_proto_rawDesc = "" +
 	"\x06Replay\x12 .shoal.operator.v1.ReplayRequest\x1a!.shoal.operator.v1.ReplayResponse\x12\\\n" +
 	"\vDeadLetters\x12%.shoal.operator.v1.DeadLettersRequest\x1a&.shoal.operator.v1.DeadLettersResponse\x12e\n" +
 	"\x0eEditDeadLetter\x12(.shoal.operator.v1.EditDeadLetterRequest\x1a).shoal.operator.v1.EditDeadLetterResponse\x12h\n" +
-	"\x0fDropDeadLetters\x12).shoal.operator.v1.DropDeadLettersRequest\x1a*.shoal.operator.v1.DropDeadLettersResponse\x12q\n" +
+	"\x0fDropDeadLetters\x12).shoal.operator.v1.DropDeadLettersRequest\x1a*.shoal.operator.v1.DropDeadLettersResponse\x12a\n" +
+	"\fMoveMessages\x12&.shoal.operator.v1.MoveMessagesRequest\x1a'.shoal.operator.v1.MoveMessagesResponse0\x01\x12M\n" +
+	"\x06Backup\x12 .shoal.operator.v1.BackupRequest\x1a!.shoal.operator.v1.BackupResponse\x12P\n" +
+	"\aRestore\x12!.shoal.operator.v1.RestoreRequest\x1a\".shoal.operator.v1.RestoreResponse\x12J\n" +
+	"\x05Adopt\x12\x1f.shoal.operator.v1.AdoptRequest\x1a .shoal.operator.v1.AdoptResponse\x12q\n" +
 	"\x12RedriveDeadLetters\x12,.shoal.operator.v1.RedriveDeadLettersRequest\x1a-.shoal.operator.v1.RedriveDeadLettersResponse\x12V\n" +
 	"\tScheduled\x12#.shoal.operator.v1.ScheduledRequest\x1a$.shoal.operator.v1.ScheduledResponse\x12h\n" +
 	"\x0fCancelScheduled\x12).shoal.operator.v1.CancelScheduledRequest\x1a*.shoal.operator.v1.CancelScheduledResponse\x12J\n" +
@@ -3613,7 +4005,7 @@ func file_shoal_operator_v1_operator_proto_rawDescGZIP() []byte {
 	return file_shoal_operator_v1_operator_proto_rawDescData
 }
 
-var file_shoal_operator_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
+var file_shoal_operator_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
 var file_shoal_operator_v1_operator_proto_goTypes = []any{
 	(*ScheduledRequest)(nil),           // 0: shoal.operator.v1.ScheduledRequest
 	(*ScheduledResponse)(nil),          // 1: shoal.operator.v1.ScheduledResponse
@@ -3637,131 +4029,147 @@ var file_shoal_operator_v1_operator_proto_goTypes = []any{
 	(*EditDeadLetterResponse)(nil),     // 19: shoal.operator.v1.EditDeadLetterResponse
 	(*DropDeadLettersRequest)(nil),     // 20: shoal.operator.v1.DropDeadLettersRequest
 	(*DropDeadLettersResponse)(nil),    // 21: shoal.operator.v1.DropDeadLettersResponse
-	(*RedriveDeadLettersRequest)(nil),  // 22: shoal.operator.v1.RedriveDeadLettersRequest
-	(*RedriveDeadLettersResponse)(nil), // 23: shoal.operator.v1.RedriveDeadLettersResponse
-	(*NodesRequest)(nil),               // 24: shoal.operator.v1.NodesRequest
-	(*NodesResponse)(nil),              // 25: shoal.operator.v1.NodesResponse
-	(*TokenRequest)(nil),               // 26: shoal.operator.v1.TokenRequest
-	(*TokenResponse)(nil),              // 27: shoal.operator.v1.TokenResponse
-	(*RevokeRequest)(nil),              // 28: shoal.operator.v1.RevokeRequest
-	(*RevokeResponse)(nil),             // 29: shoal.operator.v1.RevokeResponse
-	(*RotateRequest)(nil),              // 30: shoal.operator.v1.RotateRequest
-	(*RotateResponse)(nil),             // 31: shoal.operator.v1.RotateResponse
-	(*RenewRequest)(nil),               // 32: shoal.operator.v1.RenewRequest
-	(*RenewResponse)(nil),              // 33: shoal.operator.v1.RenewResponse
-	(*Progress)(nil),                   // 34: shoal.operator.v1.Progress
-	(*UpRequest)(nil),                  // 35: shoal.operator.v1.UpRequest
-	(*DownRequest)(nil),                // 36: shoal.operator.v1.DownRequest
-	(*StatusRequest)(nil),              // 37: shoal.operator.v1.StatusRequest
-	(*StatusResponse)(nil),             // 38: shoal.operator.v1.StatusResponse
-	(*FollowRequest)(nil),              // 39: shoal.operator.v1.FollowRequest
-	(*RestartRequest)(nil),             // 40: shoal.operator.v1.RestartRequest
-	(*UpgradeRequest)(nil),             // 41: shoal.operator.v1.UpgradeRequest
-	(*PublishRequest)(nil),             // 42: shoal.operator.v1.PublishRequest
-	(*PublishResponse)(nil),            // 43: shoal.operator.v1.PublishResponse
-	(*AttachRequest)(nil),              // 44: shoal.operator.v1.AttachRequest
-	(*DebugRequest)(nil),               // 45: shoal.operator.v1.DebugRequest
-	(*DebugResponse)(nil),              // 46: shoal.operator.v1.DebugResponse
-	(*AddFaultRequest)(nil),            // 47: shoal.operator.v1.AddFaultRequest
-	(*AddFaultResponse)(nil),           // 48: shoal.operator.v1.AddFaultResponse
-	(*RemoveFaultsRequest)(nil),        // 49: shoal.operator.v1.RemoveFaultsRequest
-	(*RemoveFaultsResponse)(nil),       // 50: shoal.operator.v1.RemoveFaultsResponse
-	(*EnvRequest)(nil),                 // 51: shoal.operator.v1.EnvRequest
-	(*EnvResponse)(nil),                // 52: shoal.operator.v1.EnvResponse
-	(*Var)(nil),                        // 53: shoal.operator.v1.Var
-	(*LogsRequest)(nil),                // 54: shoal.operator.v1.LogsRequest
-	(*LogsResponse)(nil),               // 55: shoal.operator.v1.LogsResponse
-	(*ExecRequest)(nil),                // 56: shoal.operator.v1.ExecRequest
-	(*ExecResponse)(nil),               // 57: shoal.operator.v1.ExecResponse
-	(*WhyRequest)(nil),                 // 58: shoal.operator.v1.WhyRequest
-	(*WhyResponse)(nil),                // 59: shoal.operator.v1.WhyResponse
-	(*TapRequest)(nil),                 // 60: shoal.operator.v1.TapRequest
-	(*TapResponse)(nil),                // 61: shoal.operator.v1.TapResponse
-	(*LearnedRequest)(nil),             // 62: shoal.operator.v1.LearnedRequest
-	(*LearnedResponse)(nil),            // 63: shoal.operator.v1.LearnedResponse
-	(*InfoRequest)(nil),                // 64: shoal.operator.v1.InfoRequest
-	(*InfoResponse)(nil),               // 65: shoal.operator.v1.InfoResponse
-	nil,                                // 66: shoal.operator.v1.EditDeadLetterRequest.AttributesEntry
-	nil,                                // 67: shoal.operator.v1.PublishRequest.AttributesEntry
+	(*MoveMessagesRequest)(nil),        // 22: shoal.operator.v1.MoveMessagesRequest
+	(*MoveMessagesResponse)(nil),       // 23: shoal.operator.v1.MoveMessagesResponse
+	(*BackupRequest)(nil),              // 24: shoal.operator.v1.BackupRequest
+	(*BackupResponse)(nil),             // 25: shoal.operator.v1.BackupResponse
+	(*RestoreRequest)(nil),             // 26: shoal.operator.v1.RestoreRequest
+	(*RestoreResponse)(nil),            // 27: shoal.operator.v1.RestoreResponse
+	(*AdoptRequest)(nil),               // 28: shoal.operator.v1.AdoptRequest
+	(*AdoptResponse)(nil),              // 29: shoal.operator.v1.AdoptResponse
+	(*RedriveDeadLettersRequest)(nil),  // 30: shoal.operator.v1.RedriveDeadLettersRequest
+	(*RedriveDeadLettersResponse)(nil), // 31: shoal.operator.v1.RedriveDeadLettersResponse
+	(*NodesRequest)(nil),               // 32: shoal.operator.v1.NodesRequest
+	(*NodesResponse)(nil),              // 33: shoal.operator.v1.NodesResponse
+	(*TokenRequest)(nil),               // 34: shoal.operator.v1.TokenRequest
+	(*TokenResponse)(nil),              // 35: shoal.operator.v1.TokenResponse
+	(*RevokeRequest)(nil),              // 36: shoal.operator.v1.RevokeRequest
+	(*RevokeResponse)(nil),             // 37: shoal.operator.v1.RevokeResponse
+	(*RotateRequest)(nil),              // 38: shoal.operator.v1.RotateRequest
+	(*RotateResponse)(nil),             // 39: shoal.operator.v1.RotateResponse
+	(*RenewRequest)(nil),               // 40: shoal.operator.v1.RenewRequest
+	(*RenewResponse)(nil),              // 41: shoal.operator.v1.RenewResponse
+	(*Progress)(nil),                   // 42: shoal.operator.v1.Progress
+	(*UpRequest)(nil),                  // 43: shoal.operator.v1.UpRequest
+	(*DownRequest)(nil),                // 44: shoal.operator.v1.DownRequest
+	(*StatusRequest)(nil),              // 45: shoal.operator.v1.StatusRequest
+	(*StatusResponse)(nil),             // 46: shoal.operator.v1.StatusResponse
+	(*FollowRequest)(nil),              // 47: shoal.operator.v1.FollowRequest
+	(*RestartRequest)(nil),             // 48: shoal.operator.v1.RestartRequest
+	(*UpgradeRequest)(nil),             // 49: shoal.operator.v1.UpgradeRequest
+	(*PublishRequest)(nil),             // 50: shoal.operator.v1.PublishRequest
+	(*PublishResponse)(nil),            // 51: shoal.operator.v1.PublishResponse
+	(*AttachRequest)(nil),              // 52: shoal.operator.v1.AttachRequest
+	(*DebugRequest)(nil),               // 53: shoal.operator.v1.DebugRequest
+	(*DebugResponse)(nil),              // 54: shoal.operator.v1.DebugResponse
+	(*AddFaultRequest)(nil),            // 55: shoal.operator.v1.AddFaultRequest
+	(*AddFaultResponse)(nil),           // 56: shoal.operator.v1.AddFaultResponse
+	(*RemoveFaultsRequest)(nil),        // 57: shoal.operator.v1.RemoveFaultsRequest
+	(*RemoveFaultsResponse)(nil),       // 58: shoal.operator.v1.RemoveFaultsResponse
+	(*EnvRequest)(nil),                 // 59: shoal.operator.v1.EnvRequest
+	(*EnvResponse)(nil),                // 60: shoal.operator.v1.EnvResponse
+	(*Var)(nil),                        // 61: shoal.operator.v1.Var
+	(*LogsRequest)(nil),                // 62: shoal.operator.v1.LogsRequest
+	(*LogsResponse)(nil),               // 63: shoal.operator.v1.LogsResponse
+	(*ExecRequest)(nil),                // 64: shoal.operator.v1.ExecRequest
+	(*ExecResponse)(nil),               // 65: shoal.operator.v1.ExecResponse
+	(*WhyRequest)(nil),                 // 66: shoal.operator.v1.WhyRequest
+	(*WhyResponse)(nil),                // 67: shoal.operator.v1.WhyResponse
+	(*TapRequest)(nil),                 // 68: shoal.operator.v1.TapRequest
+	(*TapResponse)(nil),                // 69: shoal.operator.v1.TapResponse
+	(*LearnedRequest)(nil),             // 70: shoal.operator.v1.LearnedRequest
+	(*LearnedResponse)(nil),            // 71: shoal.operator.v1.LearnedResponse
+	(*InfoRequest)(nil),                // 72: shoal.operator.v1.InfoRequest
+	(*InfoResponse)(nil),               // 73: shoal.operator.v1.InfoResponse
+	nil,                                // 74: shoal.operator.v1.EditDeadLetterRequest.AttributesEntry
+	nil,                                // 75: shoal.operator.v1.PublishRequest.AttributesEntry
 }
 var file_shoal_operator_v1_operator_proto_depIdxs = []int32{
-	66, // 0: shoal.operator.v1.EditDeadLetterRequest.attributes:type_name -> shoal.operator.v1.EditDeadLetterRequest.AttributesEntry
-	67, // 1: shoal.operator.v1.PublishRequest.attributes:type_name -> shoal.operator.v1.PublishRequest.AttributesEntry
-	53, // 2: shoal.operator.v1.EnvResponse.vars:type_name -> shoal.operator.v1.Var
-	35, // 3: shoal.operator.v1.Operator.Up:input_type -> shoal.operator.v1.UpRequest
-	36, // 4: shoal.operator.v1.Operator.Down:input_type -> shoal.operator.v1.DownRequest
-	37, // 5: shoal.operator.v1.Operator.Status:input_type -> shoal.operator.v1.StatusRequest
-	37, // 6: shoal.operator.v1.Operator.Watch:input_type -> shoal.operator.v1.StatusRequest
-	39, // 7: shoal.operator.v1.Operator.Follow:input_type -> shoal.operator.v1.FollowRequest
-	40, // 8: shoal.operator.v1.Operator.Restart:input_type -> shoal.operator.v1.RestartRequest
-	41, // 9: shoal.operator.v1.Operator.Upgrade:input_type -> shoal.operator.v1.UpgradeRequest
-	42, // 10: shoal.operator.v1.Operator.Publish:input_type -> shoal.operator.v1.PublishRequest
-	44, // 11: shoal.operator.v1.Operator.Attach:input_type -> shoal.operator.v1.AttachRequest
-	45, // 12: shoal.operator.v1.Operator.Debug:input_type -> shoal.operator.v1.DebugRequest
-	47, // 13: shoal.operator.v1.Operator.AddFault:input_type -> shoal.operator.v1.AddFaultRequest
-	49, // 14: shoal.operator.v1.Operator.RemoveFaults:input_type -> shoal.operator.v1.RemoveFaultsRequest
-	51, // 15: shoal.operator.v1.Operator.Env:input_type -> shoal.operator.v1.EnvRequest
-	54, // 16: shoal.operator.v1.Operator.Logs:input_type -> shoal.operator.v1.LogsRequest
-	56, // 17: shoal.operator.v1.Operator.Exec:input_type -> shoal.operator.v1.ExecRequest
-	58, // 18: shoal.operator.v1.Operator.Why:input_type -> shoal.operator.v1.WhyRequest
-	60, // 19: shoal.operator.v1.Operator.Tap:input_type -> shoal.operator.v1.TapRequest
-	62, // 20: shoal.operator.v1.Operator.Learned:input_type -> shoal.operator.v1.LearnedRequest
-	64, // 21: shoal.operator.v1.Operator.Info:input_type -> shoal.operator.v1.InfoRequest
-	24, // 22: shoal.operator.v1.Operator.Nodes:input_type -> shoal.operator.v1.NodesRequest
-	26, // 23: shoal.operator.v1.Operator.Token:input_type -> shoal.operator.v1.TokenRequest
-	28, // 24: shoal.operator.v1.Operator.Revoke:input_type -> shoal.operator.v1.RevokeRequest
-	30, // 25: shoal.operator.v1.Operator.Rotate:input_type -> shoal.operator.v1.RotateRequest
-	32, // 26: shoal.operator.v1.Operator.Renew:input_type -> shoal.operator.v1.RenewRequest
+	74, // 0: shoal.operator.v1.EditDeadLetterRequest.attributes:type_name -> shoal.operator.v1.EditDeadLetterRequest.AttributesEntry
+	75, // 1: shoal.operator.v1.PublishRequest.attributes:type_name -> shoal.operator.v1.PublishRequest.AttributesEntry
+	61, // 2: shoal.operator.v1.EnvResponse.vars:type_name -> shoal.operator.v1.Var
+	43, // 3: shoal.operator.v1.Operator.Up:input_type -> shoal.operator.v1.UpRequest
+	44, // 4: shoal.operator.v1.Operator.Down:input_type -> shoal.operator.v1.DownRequest
+	45, // 5: shoal.operator.v1.Operator.Status:input_type -> shoal.operator.v1.StatusRequest
+	45, // 6: shoal.operator.v1.Operator.Watch:input_type -> shoal.operator.v1.StatusRequest
+	47, // 7: shoal.operator.v1.Operator.Follow:input_type -> shoal.operator.v1.FollowRequest
+	48, // 8: shoal.operator.v1.Operator.Restart:input_type -> shoal.operator.v1.RestartRequest
+	49, // 9: shoal.operator.v1.Operator.Upgrade:input_type -> shoal.operator.v1.UpgradeRequest
+	50, // 10: shoal.operator.v1.Operator.Publish:input_type -> shoal.operator.v1.PublishRequest
+	52, // 11: shoal.operator.v1.Operator.Attach:input_type -> shoal.operator.v1.AttachRequest
+	53, // 12: shoal.operator.v1.Operator.Debug:input_type -> shoal.operator.v1.DebugRequest
+	55, // 13: shoal.operator.v1.Operator.AddFault:input_type -> shoal.operator.v1.AddFaultRequest
+	57, // 14: shoal.operator.v1.Operator.RemoveFaults:input_type -> shoal.operator.v1.RemoveFaultsRequest
+	59, // 15: shoal.operator.v1.Operator.Env:input_type -> shoal.operator.v1.EnvRequest
+	62, // 16: shoal.operator.v1.Operator.Logs:input_type -> shoal.operator.v1.LogsRequest
+	64, // 17: shoal.operator.v1.Operator.Exec:input_type -> shoal.operator.v1.ExecRequest
+	66, // 18: shoal.operator.v1.Operator.Why:input_type -> shoal.operator.v1.WhyRequest
+	68, // 19: shoal.operator.v1.Operator.Tap:input_type -> shoal.operator.v1.TapRequest
+	70, // 20: shoal.operator.v1.Operator.Learned:input_type -> shoal.operator.v1.LearnedRequest
+	72, // 21: shoal.operator.v1.Operator.Info:input_type -> shoal.operator.v1.InfoRequest
+	32, // 22: shoal.operator.v1.Operator.Nodes:input_type -> shoal.operator.v1.NodesRequest
+	34, // 23: shoal.operator.v1.Operator.Token:input_type -> shoal.operator.v1.TokenRequest
+	36, // 24: shoal.operator.v1.Operator.Revoke:input_type -> shoal.operator.v1.RevokeRequest
+	38, // 25: shoal.operator.v1.Operator.Rotate:input_type -> shoal.operator.v1.RotateRequest
+	40, // 26: shoal.operator.v1.Operator.Renew:input_type -> shoal.operator.v1.RenewRequest
 	10, // 27: shoal.operator.v1.Operator.Tail:input_type -> shoal.operator.v1.TailRequest
 	12, // 28: shoal.operator.v1.Operator.Explain:input_type -> shoal.operator.v1.ExplainRequest
 	14, // 29: shoal.operator.v1.Operator.Replay:input_type -> shoal.operator.v1.ReplayRequest
 	16, // 30: shoal.operator.v1.Operator.DeadLetters:input_type -> shoal.operator.v1.DeadLettersRequest
 	18, // 31: shoal.operator.v1.Operator.EditDeadLetter:input_type -> shoal.operator.v1.EditDeadLetterRequest
 	20, // 32: shoal.operator.v1.Operator.DropDeadLetters:input_type -> shoal.operator.v1.DropDeadLettersRequest
-	22, // 33: shoal.operator.v1.Operator.RedriveDeadLetters:input_type -> shoal.operator.v1.RedriveDeadLettersRequest
-	0,  // 34: shoal.operator.v1.Operator.Scheduled:input_type -> shoal.operator.v1.ScheduledRequest
-	2,  // 35: shoal.operator.v1.Operator.CancelScheduled:input_type -> shoal.operator.v1.CancelScheduledRequest
-	4,  // 36: shoal.operator.v1.Operator.Crons:input_type -> shoal.operator.v1.CronsRequest
-	6,  // 37: shoal.operator.v1.Operator.AddCron:input_type -> shoal.operator.v1.AddCronRequest
-	8,  // 38: shoal.operator.v1.Operator.RemoveCron:input_type -> shoal.operator.v1.RemoveCronRequest
-	34, // 39: shoal.operator.v1.Operator.Up:output_type -> shoal.operator.v1.Progress
-	34, // 40: shoal.operator.v1.Operator.Down:output_type -> shoal.operator.v1.Progress
-	38, // 41: shoal.operator.v1.Operator.Status:output_type -> shoal.operator.v1.StatusResponse
-	38, // 42: shoal.operator.v1.Operator.Watch:output_type -> shoal.operator.v1.StatusResponse
-	34, // 43: shoal.operator.v1.Operator.Follow:output_type -> shoal.operator.v1.Progress
-	34, // 44: shoal.operator.v1.Operator.Restart:output_type -> shoal.operator.v1.Progress
-	34, // 45: shoal.operator.v1.Operator.Upgrade:output_type -> shoal.operator.v1.Progress
-	43, // 46: shoal.operator.v1.Operator.Publish:output_type -> shoal.operator.v1.PublishResponse
-	34, // 47: shoal.operator.v1.Operator.Attach:output_type -> shoal.operator.v1.Progress
-	46, // 48: shoal.operator.v1.Operator.Debug:output_type -> shoal.operator.v1.DebugResponse
-	48, // 49: shoal.operator.v1.Operator.AddFault:output_type -> shoal.operator.v1.AddFaultResponse
-	50, // 50: shoal.operator.v1.Operator.RemoveFaults:output_type -> shoal.operator.v1.RemoveFaultsResponse
-	52, // 51: shoal.operator.v1.Operator.Env:output_type -> shoal.operator.v1.EnvResponse
-	55, // 52: shoal.operator.v1.Operator.Logs:output_type -> shoal.operator.v1.LogsResponse
-	57, // 53: shoal.operator.v1.Operator.Exec:output_type -> shoal.operator.v1.ExecResponse
-	59, // 54: shoal.operator.v1.Operator.Why:output_type -> shoal.operator.v1.WhyResponse
-	61, // 55: shoal.operator.v1.Operator.Tap:output_type -> shoal.operator.v1.TapResponse
-	63, // 56: shoal.operator.v1.Operator.Learned:output_type -> shoal.operator.v1.LearnedResponse
-	65, // 57: shoal.operator.v1.Operator.Info:output_type -> shoal.operator.v1.InfoResponse
-	25, // 58: shoal.operator.v1.Operator.Nodes:output_type -> shoal.operator.v1.NodesResponse
-	27, // 59: shoal.operator.v1.Operator.Token:output_type -> shoal.operator.v1.TokenResponse
-	29, // 60: shoal.operator.v1.Operator.Revoke:output_type -> shoal.operator.v1.RevokeResponse
-	31, // 61: shoal.operator.v1.Operator.Rotate:output_type -> shoal.operator.v1.RotateResponse
-	33, // 62: shoal.operator.v1.Operator.Renew:output_type -> shoal.operator.v1.RenewResponse
-	11, // 63: shoal.operator.v1.Operator.Tail:output_type -> shoal.operator.v1.TailResponse
-	13, // 64: shoal.operator.v1.Operator.Explain:output_type -> shoal.operator.v1.ExplainResponse
-	15, // 65: shoal.operator.v1.Operator.Replay:output_type -> shoal.operator.v1.ReplayResponse
-	17, // 66: shoal.operator.v1.Operator.DeadLetters:output_type -> shoal.operator.v1.DeadLettersResponse
-	19, // 67: shoal.operator.v1.Operator.EditDeadLetter:output_type -> shoal.operator.v1.EditDeadLetterResponse
-	21, // 68: shoal.operator.v1.Operator.DropDeadLetters:output_type -> shoal.operator.v1.DropDeadLettersResponse
-	23, // 69: shoal.operator.v1.Operator.RedriveDeadLetters:output_type -> shoal.operator.v1.RedriveDeadLettersResponse
-	1,  // 70: shoal.operator.v1.Operator.Scheduled:output_type -> shoal.operator.v1.ScheduledResponse
-	3,  // 71: shoal.operator.v1.Operator.CancelScheduled:output_type -> shoal.operator.v1.CancelScheduledResponse
-	5,  // 72: shoal.operator.v1.Operator.Crons:output_type -> shoal.operator.v1.CronsResponse
-	7,  // 73: shoal.operator.v1.Operator.AddCron:output_type -> shoal.operator.v1.AddCronResponse
-	9,  // 74: shoal.operator.v1.Operator.RemoveCron:output_type -> shoal.operator.v1.RemoveCronResponse
-	39, // [39:75] is the sub-list for method output_type
-	3,  // [3:39] is the sub-list for method input_type
+	22, // 33: shoal.operator.v1.Operator.MoveMessages:input_type -> shoal.operator.v1.MoveMessagesRequest
+	24, // 34: shoal.operator.v1.Operator.Backup:input_type -> shoal.operator.v1.BackupRequest
+	26, // 35: shoal.operator.v1.Operator.Restore:input_type -> shoal.operator.v1.RestoreRequest
+	28, // 36: shoal.operator.v1.Operator.Adopt:input_type -> shoal.operator.v1.AdoptRequest
+	30, // 37: shoal.operator.v1.Operator.RedriveDeadLetters:input_type -> shoal.operator.v1.RedriveDeadLettersRequest
+	0,  // 38: shoal.operator.v1.Operator.Scheduled:input_type -> shoal.operator.v1.ScheduledRequest
+	2,  // 39: shoal.operator.v1.Operator.CancelScheduled:input_type -> shoal.operator.v1.CancelScheduledRequest
+	4,  // 40: shoal.operator.v1.Operator.Crons:input_type -> shoal.operator.v1.CronsRequest
+	6,  // 41: shoal.operator.v1.Operator.AddCron:input_type -> shoal.operator.v1.AddCronRequest
+	8,  // 42: shoal.operator.v1.Operator.RemoveCron:input_type -> shoal.operator.v1.RemoveCronRequest
+	42, // 43: shoal.operator.v1.Operator.Up:output_type -> shoal.operator.v1.Progress
+	42, // 44: shoal.operator.v1.Operator.Down:output_type -> shoal.operator.v1.Progress
+	46, // 45: shoal.operator.v1.Operator.Status:output_type -> shoal.operator.v1.StatusResponse
+	46, // 46: shoal.operator.v1.Operator.Watch:output_type -> shoal.operator.v1.StatusResponse
+	42, // 47: shoal.operator.v1.Operator.Follow:output_type -> shoal.operator.v1.Progress
+	42, // 48: shoal.operator.v1.Operator.Restart:output_type -> shoal.operator.v1.Progress
+	42, // 49: shoal.operator.v1.Operator.Upgrade:output_type -> shoal.operator.v1.Progress
+	51, // 50: shoal.operator.v1.Operator.Publish:output_type -> shoal.operator.v1.PublishResponse
+	42, // 51: shoal.operator.v1.Operator.Attach:output_type -> shoal.operator.v1.Progress
+	54, // 52: shoal.operator.v1.Operator.Debug:output_type -> shoal.operator.v1.DebugResponse
+	56, // 53: shoal.operator.v1.Operator.AddFault:output_type -> shoal.operator.v1.AddFaultResponse
+	58, // 54: shoal.operator.v1.Operator.RemoveFaults:output_type -> shoal.operator.v1.RemoveFaultsResponse
+	60, // 55: shoal.operator.v1.Operator.Env:output_type -> shoal.operator.v1.EnvResponse
+	63, // 56: shoal.operator.v1.Operator.Logs:output_type -> shoal.operator.v1.LogsResponse
+	65, // 57: shoal.operator.v1.Operator.Exec:output_type -> shoal.operator.v1.ExecResponse
+	67, // 58: shoal.operator.v1.Operator.Why:output_type -> shoal.operator.v1.WhyResponse
+	69, // 59: shoal.operator.v1.Operator.Tap:output_type -> shoal.operator.v1.TapResponse
+	71, // 60: shoal.operator.v1.Operator.Learned:output_type -> shoal.operator.v1.LearnedResponse
+	73, // 61: shoal.operator.v1.Operator.Info:output_type -> shoal.operator.v1.InfoResponse
+	33, // 62: shoal.operator.v1.Operator.Nodes:output_type -> shoal.operator.v1.NodesResponse
+	35, // 63: shoal.operator.v1.Operator.Token:output_type -> shoal.operator.v1.TokenResponse
+	37, // 64: shoal.operator.v1.Operator.Revoke:output_type -> shoal.operator.v1.RevokeResponse
+	39, // 65: shoal.operator.v1.Operator.Rotate:output_type -> shoal.operator.v1.RotateResponse
+	41, // 66: shoal.operator.v1.Operator.Renew:output_type -> shoal.operator.v1.RenewResponse
+	11, // 67: shoal.operator.v1.Operator.Tail:output_type -> shoal.operator.v1.TailResponse
+	13, // 68: shoal.operator.v1.Operator.Explain:output_type -> shoal.operator.v1.ExplainResponse
+	15, // 69: shoal.operator.v1.Operator.Replay:output_type -> shoal.operator.v1.ReplayResponse
+	17, // 70: shoal.operator.v1.Operator.DeadLetters:output_type -> shoal.operator.v1.DeadLettersResponse
+	19, // 71: shoal.operator.v1.Operator.EditDeadLetter:output_type -> shoal.operator.v1.EditDeadLetterResponse
+	21, // 72: shoal.operator.v1.Operator.DropDeadLetters:output_type -> shoal.operator.v1.DropDeadLettersResponse
+	23, // 73: shoal.operator.v1.Operator.MoveMessages:output_type -> shoal.operator.v1.MoveMessagesResponse
+	25, // 74: shoal.operator.v1.Operator.Backup:output_type -> shoal.operator.v1.BackupResponse
+	27, // 75: shoal.operator.v1.Operator.Restore:output_type -> shoal.operator.v1.RestoreResponse
+	29, // 76: shoal.operator.v1.Operator.Adopt:output_type -> shoal.operator.v1.AdoptResponse
+	31, // 77: shoal.operator.v1.Operator.RedriveDeadLetters:output_type -> shoal.operator.v1.RedriveDeadLettersResponse
+	1,  // 78: shoal.operator.v1.Operator.Scheduled:output_type -> shoal.operator.v1.ScheduledResponse
+	3,  // 79: shoal.operator.v1.Operator.CancelScheduled:output_type -> shoal.operator.v1.CancelScheduledResponse
+	5,  // 80: shoal.operator.v1.Operator.Crons:output_type -> shoal.operator.v1.CronsResponse
+	7,  // 81: shoal.operator.v1.Operator.AddCron:output_type -> shoal.operator.v1.AddCronResponse
+	9,  // 82: shoal.operator.v1.Operator.RemoveCron:output_type -> shoal.operator.v1.RemoveCronResponse
+	43, // [43:83] is the sub-list for method output_type
+	3,  // [3:43] is the sub-list for method input_type
 	3,  // [3:3] is the sub-list for extension type_name
 	3,  // [3:3] is the sub-list for extension extendee
 	0,  // [0:3] is the sub-list for field type_name
@@ -3778,7 +4186,7 @@ func file_shoal_operator_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoal_operator_v1_operator_proto_rawDesc), len(file_shoal_operator_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   68,
+			NumMessages:   76,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

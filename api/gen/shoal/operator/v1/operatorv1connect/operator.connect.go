@@ -98,6 +98,14 @@ const (
 	// OperatorDropDeadLettersProcedure is the fully-qualified name of the Operator's DropDeadLetters
 	// RPC.
 	OperatorDropDeadLettersProcedure = "/shoal.operator.v1.Operator/DropDeadLetters"
+	// OperatorMoveMessagesProcedure is the fully-qualified name of the Operator's MoveMessages RPC.
+	OperatorMoveMessagesProcedure = "/shoal.operator.v1.Operator/MoveMessages"
+	// OperatorBackupProcedure is the fully-qualified name of the Operator's Backup RPC.
+	OperatorBackupProcedure = "/shoal.operator.v1.Operator/Backup"
+	// OperatorRestoreProcedure is the fully-qualified name of the Operator's Restore RPC.
+	OperatorRestoreProcedure = "/shoal.operator.v1.Operator/Restore"
+	// OperatorAdoptProcedure is the fully-qualified name of the Operator's Adopt RPC.
+	OperatorAdoptProcedure = "/shoal.operator.v1.Operator/Adopt"
 	// OperatorRedriveDeadLettersProcedure is the fully-qualified name of the Operator's
 	// RedriveDeadLetters RPC.
 	OperatorRedriveDeadLettersProcedure = "/shoal.operator.v1.Operator/RedriveDeadLetters"
@@ -146,6 +154,10 @@ type OperatorClient interface {
 	DeadLetters(context.Context, *connect.Request[v1.DeadLettersRequest]) (*connect.Response[v1.DeadLettersResponse], error)
 	EditDeadLetter(context.Context, *connect.Request[v1.EditDeadLetterRequest]) (*connect.Response[v1.EditDeadLetterResponse], error)
 	DropDeadLetters(context.Context, *connect.Request[v1.DropDeadLettersRequest]) (*connect.Response[v1.DropDeadLettersResponse], error)
+	MoveMessages(context.Context, *connect.Request[v1.MoveMessagesRequest]) (*connect.ServerStreamForClient[v1.MoveMessagesResponse], error)
+	Backup(context.Context, *connect.Request[v1.BackupRequest]) (*connect.Response[v1.BackupResponse], error)
+	Restore(context.Context, *connect.Request[v1.RestoreRequest]) (*connect.Response[v1.RestoreResponse], error)
+	Adopt(context.Context, *connect.Request[v1.AdoptRequest]) (*connect.Response[v1.AdoptResponse], error)
 	RedriveDeadLetters(context.Context, *connect.Request[v1.RedriveDeadLettersRequest]) (*connect.Response[v1.RedriveDeadLettersResponse], error)
 	Scheduled(context.Context, *connect.Request[v1.ScheduledRequest]) (*connect.Response[v1.ScheduledResponse], error)
 	CancelScheduled(context.Context, *connect.Request[v1.CancelScheduledRequest]) (*connect.Response[v1.CancelScheduledResponse], error)
@@ -345,6 +357,30 @@ func NewOperatorClient(httpClient connect.HTTPClient, baseURL string, opts ...co
 			connect.WithSchema(operatorMethods.ByName("DropDeadLetters")),
 			connect.WithClientOptions(opts...),
 		),
+		moveMessages: connect.NewClient[v1.MoveMessagesRequest, v1.MoveMessagesResponse](
+			httpClient,
+			baseURL+OperatorMoveMessagesProcedure,
+			connect.WithSchema(operatorMethods.ByName("MoveMessages")),
+			connect.WithClientOptions(opts...),
+		),
+		backup: connect.NewClient[v1.BackupRequest, v1.BackupResponse](
+			httpClient,
+			baseURL+OperatorBackupProcedure,
+			connect.WithSchema(operatorMethods.ByName("Backup")),
+			connect.WithClientOptions(opts...),
+		),
+		restore: connect.NewClient[v1.RestoreRequest, v1.RestoreResponse](
+			httpClient,
+			baseURL+OperatorRestoreProcedure,
+			connect.WithSchema(operatorMethods.ByName("Restore")),
+			connect.WithClientOptions(opts...),
+		),
+		adopt: connect.NewClient[v1.AdoptRequest, v1.AdoptResponse](
+			httpClient,
+			baseURL+OperatorAdoptProcedure,
+			connect.WithSchema(operatorMethods.ByName("Adopt")),
+			connect.WithClientOptions(opts...),
+		),
 		redriveDeadLetters: connect.NewClient[v1.RedriveDeadLettersRequest, v1.RedriveDeadLettersResponse](
 			httpClient,
 			baseURL+OperatorRedriveDeadLettersProcedure,
@@ -416,6 +452,10 @@ type operatorClient struct {
 	deadLetters        *connect.Client[v1.DeadLettersRequest, v1.DeadLettersResponse]
 	editDeadLetter     *connect.Client[v1.EditDeadLetterRequest, v1.EditDeadLetterResponse]
 	dropDeadLetters    *connect.Client[v1.DropDeadLettersRequest, v1.DropDeadLettersResponse]
+	moveMessages       *connect.Client[v1.MoveMessagesRequest, v1.MoveMessagesResponse]
+	backup             *connect.Client[v1.BackupRequest, v1.BackupResponse]
+	restore            *connect.Client[v1.RestoreRequest, v1.RestoreResponse]
+	adopt              *connect.Client[v1.AdoptRequest, v1.AdoptResponse]
 	redriveDeadLetters *connect.Client[v1.RedriveDeadLettersRequest, v1.RedriveDeadLettersResponse]
 	scheduled          *connect.Client[v1.ScheduledRequest, v1.ScheduledResponse]
 	cancelScheduled    *connect.Client[v1.CancelScheduledRequest, v1.CancelScheduledResponse]
@@ -574,6 +614,26 @@ func (c *operatorClient) DropDeadLetters(ctx context.Context, req *connect.Reque
 	return c.dropDeadLetters.CallUnary(ctx, req)
 }
 
+// MoveMessages calls shoal.operator.v1.Operator.MoveMessages.
+func (c *operatorClient) MoveMessages(ctx context.Context, req *connect.Request[v1.MoveMessagesRequest]) (*connect.ServerStreamForClient[v1.MoveMessagesResponse], error) {
+	return c.moveMessages.CallServerStream(ctx, req)
+}
+
+// Backup calls shoal.operator.v1.Operator.Backup.
+func (c *operatorClient) Backup(ctx context.Context, req *connect.Request[v1.BackupRequest]) (*connect.Response[v1.BackupResponse], error) {
+	return c.backup.CallUnary(ctx, req)
+}
+
+// Restore calls shoal.operator.v1.Operator.Restore.
+func (c *operatorClient) Restore(ctx context.Context, req *connect.Request[v1.RestoreRequest]) (*connect.Response[v1.RestoreResponse], error) {
+	return c.restore.CallUnary(ctx, req)
+}
+
+// Adopt calls shoal.operator.v1.Operator.Adopt.
+func (c *operatorClient) Adopt(ctx context.Context, req *connect.Request[v1.AdoptRequest]) (*connect.Response[v1.AdoptResponse], error) {
+	return c.adopt.CallUnary(ctx, req)
+}
+
 // RedriveDeadLetters calls shoal.operator.v1.Operator.RedriveDeadLetters.
 func (c *operatorClient) RedriveDeadLetters(ctx context.Context, req *connect.Request[v1.RedriveDeadLettersRequest]) (*connect.Response[v1.RedriveDeadLettersResponse], error) {
 	return c.redriveDeadLetters.CallUnary(ctx, req)
@@ -636,6 +696,10 @@ type OperatorHandler interface {
 	DeadLetters(context.Context, *connect.Request[v1.DeadLettersRequest]) (*connect.Response[v1.DeadLettersResponse], error)
 	EditDeadLetter(context.Context, *connect.Request[v1.EditDeadLetterRequest]) (*connect.Response[v1.EditDeadLetterResponse], error)
 	DropDeadLetters(context.Context, *connect.Request[v1.DropDeadLettersRequest]) (*connect.Response[v1.DropDeadLettersResponse], error)
+	MoveMessages(context.Context, *connect.Request[v1.MoveMessagesRequest], *connect.ServerStream[v1.MoveMessagesResponse]) error
+	Backup(context.Context, *connect.Request[v1.BackupRequest]) (*connect.Response[v1.BackupResponse], error)
+	Restore(context.Context, *connect.Request[v1.RestoreRequest]) (*connect.Response[v1.RestoreResponse], error)
+	Adopt(context.Context, *connect.Request[v1.AdoptRequest]) (*connect.Response[v1.AdoptResponse], error)
 	RedriveDeadLetters(context.Context, *connect.Request[v1.RedriveDeadLettersRequest]) (*connect.Response[v1.RedriveDeadLettersResponse], error)
 	Scheduled(context.Context, *connect.Request[v1.ScheduledRequest]) (*connect.Response[v1.ScheduledResponse], error)
 	CancelScheduled(context.Context, *connect.Request[v1.CancelScheduledRequest]) (*connect.Response[v1.CancelScheduledResponse], error)
@@ -831,6 +895,30 @@ func NewOperatorHandler(svc OperatorHandler, opts ...connect.HandlerOption) (str
 		connect.WithSchema(operatorMethods.ByName("DropDeadLetters")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorMoveMessagesHandler := connect.NewServerStreamHandler(
+		OperatorMoveMessagesProcedure,
+		svc.MoveMessages,
+		connect.WithSchema(operatorMethods.ByName("MoveMessages")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorBackupHandler := connect.NewUnaryHandler(
+		OperatorBackupProcedure,
+		svc.Backup,
+		connect.WithSchema(operatorMethods.ByName("Backup")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorRestoreHandler := connect.NewUnaryHandler(
+		OperatorRestoreProcedure,
+		svc.Restore,
+		connect.WithSchema(operatorMethods.ByName("Restore")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorAdoptHandler := connect.NewUnaryHandler(
+		OperatorAdoptProcedure,
+		svc.Adopt,
+		connect.WithSchema(operatorMethods.ByName("Adopt")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorRedriveDeadLettersHandler := connect.NewUnaryHandler(
 		OperatorRedriveDeadLettersProcedure,
 		svc.RedriveDeadLetters,
@@ -929,6 +1017,14 @@ func NewOperatorHandler(svc OperatorHandler, opts ...connect.HandlerOption) (str
 			operatorEditDeadLetterHandler.ServeHTTP(w, r)
 		case OperatorDropDeadLettersProcedure:
 			operatorDropDeadLettersHandler.ServeHTTP(w, r)
+		case OperatorMoveMessagesProcedure:
+			operatorMoveMessagesHandler.ServeHTTP(w, r)
+		case OperatorBackupProcedure:
+			operatorBackupHandler.ServeHTTP(w, r)
+		case OperatorRestoreProcedure:
+			operatorRestoreHandler.ServeHTTP(w, r)
+		case OperatorAdoptProcedure:
+			operatorAdoptHandler.ServeHTTP(w, r)
 		case OperatorRedriveDeadLettersProcedure:
 			operatorRedriveDeadLettersHandler.ServeHTTP(w, r)
 		case OperatorScheduledProcedure:
@@ -1068,6 +1164,22 @@ func (UnimplementedOperatorHandler) EditDeadLetter(context.Context, *connect.Req
 
 func (UnimplementedOperatorHandler) DropDeadLetters(context.Context, *connect.Request[v1.DropDeadLettersRequest]) (*connect.Response[v1.DropDeadLettersResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.DropDeadLetters is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) MoveMessages(context.Context, *connect.Request[v1.MoveMessagesRequest], *connect.ServerStream[v1.MoveMessagesResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.MoveMessages is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) Backup(context.Context, *connect.Request[v1.BackupRequest]) (*connect.Response[v1.BackupResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.Backup is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) Restore(context.Context, *connect.Request[v1.RestoreRequest]) (*connect.Response[v1.RestoreResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.Restore is not implemented"))
+}
+
+func (UnimplementedOperatorHandler) Adopt(context.Context, *connect.Request[v1.AdoptRequest]) (*connect.Response[v1.AdoptResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("shoal.operator.v1.Operator.Adopt is not implemented"))
 }
 
 func (UnimplementedOperatorHandler) RedriveDeadLetters(context.Context, *connect.Request[v1.RedriveDeadLettersRequest]) (*connect.Response[v1.RedriveDeadLettersResponse], error) {
