@@ -63,12 +63,15 @@ func (a *app) cronAdd() *cobra.Command {
 	cmd.Flags().StringVar(&key, "key", "", "the ordering `KEY` of each message")
 	cmd.Flags().StringVar(&zone, "zone", "", "the time `ZONE` that WHEN means, such as Europe/Berlin (default: UTC)")
 	cmd.RunE = a.asking(func(ctx context.Context, c *api.Client, args []string) error {
-		p, err := a.publication(args[1], data, contentType, attributes)
+		p, err := a.publication(args[1], data, contentType, nil)
 		if err != nil {
 			return err
 		}
-		add := fleet.Cron{Name: args[0], Topic: args[1], Spec: args[2], Data: p.Data, Attributes: p.Attributes, Key: key}
-		if len(p.Data) > 0 {
+		add := fleet.Cron{Name: args[0], Topic: args[1], Spec: args[2], Data: p.Data, Key: key}
+		if add.Attributes, err = parseAttributes(attributes); err != nil {
+			return err
+		}
+		if len(p.Data) > 0 && add.Attributes["Content-Type"] == "" {
 			add.Attributes["Content-Type"] = p.ContentType
 		}
 		if zone != "" {

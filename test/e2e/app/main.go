@@ -188,6 +188,9 @@ func send(w http.ResponseWriter, r *http.Request) {
 			req.Header[name] = values
 		}
 	}
+	if method := r.URL.Query().Get("method"); method != "" {
+		req.Method = method
+	}
 	if delay := r.URL.Query().Get("delay"); delay != "" {
 		req.Header.Set("Delay", delay)
 	}
