@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/shoalrun/shoal/api"
+	"github.com/shoalrun/shoal/fleet"
 )
 
 func (a *app) publish() *cobra.Command {
@@ -39,9 +41,23 @@ func (a *app) publish() *cobra.Command {
 			return err
 		}
 		fmt.Fprintln(a.out, id)
+		a.warnOfNobody(ctx, c, args[0])
 		return nil
 	})
 	return cmd
+}
+
+// warnOfNobody says that a topic has neither publishers nor subscriptions: its name may be a slip.
+func (a *app) warnOfNobody(ctx context.Context, c *api.Client, topic string) {
+	st, err := c.Status(ctx)
+	if err != nil {
+		return // it is published all the same
+	}
+	known := slices.ContainsFunc(st.Topics, func(t fleet.TopicStatus) bool { return t.Name == topic && len(t.Publishers) > 0 }) ||
+		slices.ContainsFunc(st.Subscriptions, func(s fleet.SubscriptionStatus) bool { return s.Topic == topic })
+	if !known {
+		fmt.Fprintf(a.err, "nobody subscribes to %s, and no manifest publishes it: `shoal topics` shows the topics that there are\n", printable(topic))
+	}
 }
 
 func (a *app) publication(topic, data, contentType string, attributes []string) (p api.Publication, err error) {

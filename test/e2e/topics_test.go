@@ -85,6 +85,9 @@ func TestTopicsByVerbs(t *testing.T) {
 			{"replay", "nobody/orders.placed", "--from", "1h"}} {
 			w.refuses(wrong, "there is no subscription nobody")
 		}
+		if _, errs, code := w.try("publish", "ordres.placed", "-d", "x"); code != 0 || !strings.Contains(errs, "nobody subscribes to ordres.placed") {
+			t.Errorf("a slip in a topic's name: exit code %d, %s", code, errs)
+		}
 		w.refuses([]string{"dlq", "redrive", "mailer/orders.placed", "--yes", "--rate", "-1"}, "is no rate")
 		w.refuses([]string{"publish", "orders.placed", "-d", "x", "--delay", "-5s"}, "lies in the past")
 		w.refuses([]string{"why", "nothing-of-that-kind"}, "the topics' logs have no message of that id")
