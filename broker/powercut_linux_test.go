@@ -26,6 +26,7 @@ import (
 const (
 	cutKeys  = 3          // ordering keys of each topic, each with a publisher of its own
 	unsynced = "unsynced" // the topic of class `os`: it shows that the check can fail
+	buried   = "buried"   // the topic whose messages all become dead letters
 )
 
 // TestPowerCut works with a broker on a disk that remembers its past, then cuts the power at many moments of that: on what the disk
@@ -59,7 +60,7 @@ func TestPowerCut(t *testing.T) {
 
 // cutApart is powerCuts in another process.
 func cutApart(t *testing.T, kind string) {
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestPowerCut$", "-test.v", "-test.timeout=10m")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestPowerCut$", "-test.v", "-test.timeout=3m")
 	cmd.Env = append(os.Environ(), "BROKER_POWER_CUT="+kind)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	owner, err := cmd.StdinPipe()
@@ -190,7 +191,7 @@ func (w *cutWork) run(dir string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var wg sync.WaitGroup
-	for _, name := range []string{"flow-a", "flow-b", "kept", unsynced} {
+	for _, name := range []string{"flow-a", "flow-b", "kept", unsynced, buried} {
 		w.create(b, name)
 		for i := range cutKeys {
 			wg.Go(func() { w.publish(ctx, b, name, fmt.Sprint("key-", i)) })
@@ -199,7 +200,9 @@ func (w *cutWork) run(dir string) {
 	for _, name := range []string{"flow-a", "flow-b"} {
 		wg.Go(func() { w.pull(ctx, b, name) })
 	}
+	wg.Go(func() { w.bury(ctx, b) })
 	wg.Go(func() { w.come(ctx, b) })
+	wg.Go(func() { w.move(ctx, b) })
 	wg.Go(func() { w.put(ctx, b) })
 	wg.Go(func() { w.schedule(ctx, b) })
 	eventually(w.t, "blocks are full", func() bool { return blocks(dir, "SHOAL_EVENTS") >= 3 && blocks(dir, "KV_SHOAL_CONTROL") >= 2 })
@@ -223,7 +226,7 @@ func blocks(dir, stream string) (newest int) {
 // create makes a topic and its subscription.
 func (w *cutWork) create(b *broker.Broker, name string) {
 	c := broker.TopicConfig{Name: name}
-	if name == unsynced {
+	if name == unsynced || strings.HasPrefix(name, "moved") {
 		c.Durability = fleet.DurabilityOS
 	}
 	if _, err := b.CreateTopic(context.Background(), op, c); err != nil {
@@ -240,7 +243,7 @@ func (w *cutWork) create(b *broker.Broker, name string) {
 // cutMessage is message n of a key: what follows its head depends on nothing else.
 func cutMessage(topic, key string, n int) []byte {
 	size := 100 + n*7919%20000
-	if topic == "kept" { // all of it must have room
+	if topic == "kept" || topic == buried { // all of it must have room
 		size = 50
 	}
 	head := fmt.Sprintf("%s %d ", key, n)
@@ -248,10 +251,14 @@ func cutMessage(topic, key string, n int) []byte {
 }
 
 func (w *cutWork) publish(ctx context.Context, b *broker.Broker, topic, key string) {
-	for n := 0; ctx.Err() == nil && (topic != unsynced || n < 500); n++ {
+	for n := 0; ctx.Err() == nil && (topic != unsynced && topic != buried || n < 200); n++ {
 		_, err := b.PublishMessages(ctx, op, topic, []broker.Message{{Data: cutMessage(topic, key, n), OrderingKey: key}})
+		if broker.StatusOf(err) == http.StatusInsufficientStorage && ctx.Err() == nil {
+			n-- // its subscriber is not as quick
+			continue
+		}
 		if err != nil {
-			if ctx.Err() == nil && broker.StatusOf(err) != http.StatusInsufficientStorage {
+			if ctx.Err() == nil {
 				w.t.Errorf("publishing to %s: %v", topic, err)
 			}
 			return
@@ -317,12 +324,7 @@ func (w *cutWork) come(ctx context.Context, b *broker.Broker) {
 	for i := 0; ctx.Err() == nil; i++ {
 		name := fmt.Sprint("new-", i)
 		w.create(b, name)
-		for n := range 3 {
-			if _, err := b.PublishMessages(context.Background(), op, name, []broker.Message{{Data: cutMessage(name, "key", n), OrderingKey: "key"}}); err != nil {
-				w.t.Error(err)
-			}
-			w.note(published, name, "key", n)
-		}
+		w.publishFrom(b, name, "key", 0, 3)
 		if i%2 == 0 {
 			continue
 		}
@@ -331,6 +333,56 @@ func (w *cutWork) come(ctx context.Context, b *broker.Broker) {
 			w.t.Error(err)
 		}
 		w.note(deleted, name, "", 0)
+	}
+}
+
+// bury rejects what it gets.
+func (w *cutWork) bury(ctx context.Context, b *broker.Broker) {
+	r, err := b.NewReceiver(ctx, op, buried, broker.ReceiverConfig{MaxMessages: 3})
+	if err != nil {
+		w.t.Error(err)
+		return
+	}
+	defer r.Close()
+	for ctx.Err() == nil {
+		got, err := r.Receive(ctx, 3, 0)
+		if err != nil {
+			return
+		}
+		if _, err := b.Reject(context.Background(), op, buried, ackIDs(got...), "bad"); err != nil {
+			w.t.Error(err)
+		}
+	}
+}
+
+// move makes topics that are not synced, and lets them be synced later: what they had is then synced, too.
+func (w *cutWork) move(ctx context.Context, b *broker.Broker) {
+	for i := 0; i < 5 && ctx.Err() == nil; i++ {
+		name := fmt.Sprint("moved-", i)
+		w.create(b, name)
+		const before = 20
+		for n := range before {
+			if _, err := b.PublishMessages(context.Background(), op, name, []broker.Message{{Data: cutMessage(name, "key", n), OrderingKey: "key"}}); err != nil {
+				w.t.Error(err)
+			}
+		}
+		if _, err := b.UpdateTopic(context.Background(), op, name, func(c *broker.TopicConfig) error { c.Durability = fleet.DurabilityDisk; return nil }); err != nil {
+			w.t.Error(err)
+		}
+		for n := range before {
+			w.note(published, name, "key", n)
+		}
+		w.publishFrom(b, name, "key", before, before+5)
+	}
+}
+
+// publishFrom publishes some messages of a key.
+func (w *cutWork) publishFrom(b *broker.Broker, topic, key string, from, to int) {
+	for n := from; n < to; n++ {
+		if _, err := b.PublishMessages(context.Background(), op, topic, []broker.Message{{Data: cutMessage(topic, key, n), OrderingKey: key}}); err != nil {
+			w.t.Error(err)
+		}
+		w.note(published, topic, key, n)
 	}
 }
 
@@ -370,6 +422,7 @@ func (w *cutWork) check(t *testing.T, kind, image string, moment int) (lost int)
 			c.receive(s.Name)
 		}
 	}
+	c.letters()
 	lost = c.messages()
 	c.others()
 	c.goesOn()
@@ -454,6 +507,26 @@ func (c *cutCheck) delivered(name string, d broker.Delivery) {
 		c.t.Errorf("%s: message %d came after %d", at, n, before[len(before)-1])
 	}
 	c.got[at] = append(c.got[at], n)
+}
+
+// letters counts dead letters as received.
+func (c *cutCheck) letters() {
+	for after := ""; ; {
+		page, next, err := c.b.DeadLetters(c.t.Context(), broker.DeadLetterQuery{Subscription: buried, After: after})
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		for _, l := range page {
+			at := buried + " " + l.Message.OrderingKey
+			c.got[at] = append(c.got[at], numberOf(broker.Delivery{Message: l.Message}))
+		}
+		if after = next; next == "" {
+			break
+		}
+	}
+	for _, all := range c.got {
+		slices.Sort(all)
+	}
 }
 
 func (c *cutCheck) lag(name string) uint64 {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -238,12 +240,56 @@ func run(t *testing.T, name string, args ...string) {
 	}
 }
 
-// mountImage mounts the file system in an image, and returns where, and what takes it away.
+// mountImage mounts the file system in an image, and returns where, and what takes it away. It asks for a loop device by itself: mount(8) asks every
+// other loop device first, and waits for ever where one has nobody behind it any more.
 func mountImage(t *testing.T, kind, image string) (dir string, unmount func()) {
 	t.Helper()
 	dir = t.TempDir()
-	run(t, "mount", "-t", kind, "-o", "loop", image, dir)
-	unmount = sync.OnceFunc(func() { run(t, "umount", dir) })
+	loop, err := attach(image)
+	if err != nil {
+		t.Fatalf("a loop device for %s: %v", image, err)
+	}
+	defer func() { _ = loop.Close() }() // with the file system's own end it is free again
+	if err := unix.Mount(loop.Name(), dir, kind, 0, ""); err != nil {
+		t.Fatalf("mounting %s: %v", image, err)
+	}
+	unmount = sync.OnceFunc(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Errorf("unmounting %s: %v", image, err)
+		}
+	})
 	t.Cleanup(unmount)
 	return dir, unmount
+}
+
+// attach puts an image behind a loop device that is free.
+func attach(image string) (*os.File, error) {
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = control.Close() }()
+	back, err := unix.Open(image, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = unix.Close(back) }()
+	for {
+		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+		if err != nil {
+			return nil, err
+		}
+		loop, err := os.OpenFile(fmt.Sprint("/dev/loop", n), os.O_RDWR, 0)
+		if err != nil {
+			return nil, err
+		}
+		err = unix.IoctlLoopConfigure(int(loop.Fd()), &unix.LoopConfig{Fd: uint32(back), Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_AUTOCLEAR}})
+		if err == nil {
+			return loop, nil
+		}
+		_ = loop.Close()
+		if !errors.Is(err, unix.EBUSY) { // another was quicker
+			return nil, err
+		}
+	}
 }
