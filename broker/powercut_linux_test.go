@@ -511,6 +511,9 @@ func (c *cutCheck) delivered(name string, d broker.Delivery) {
 
 // letters counts dead letters as received.
 func (c *cutCheck) letters() {
+	if _, err := c.b.Subscription(c.t.Context(), buried); err != nil {
+		return // the cut was before it was there
+	}
 	for after := ""; ; {
 		page, next, err := c.b.DeadLetters(c.t.Context(), broker.DeadLetterQuery{Subscription: buried, After: after})
 		if err != nil {
