@@ -84,6 +84,43 @@ func fullDisk(t *testing.T, reserve int64, topics int) {
 	}
 }
 
+// TestFullStore fills what all topics may have together, while nobody takes messages: publishers are told, a restart loses nothing, and publishing
+// goes on when messages were taken.
+func TestFullStore(t *testing.T) {
+	const topics = 4
+	dir := t.TempDir()
+	small := func(c *broker.Config) { c.MaxStore = 8 << 20 }
+	k := newBench(t, dir, small)
+	s := shop("payments")
+	for i := range topics {
+		s.Services[1].Manifest.Subscribes = append(s.Services[1].Manifest.Subscribes, fleet.Subscription{Topic: fmt.Sprintf("t%d", i), Method: "POST", Path: "/"})
+	}
+	k.Install(s)
+	accepted := k.fillTopics(topics)
+	k.stop()
+	k = newBench(t, dir, small)
+	payments := new(inbox)
+	k.handle("payments", payments)
+	k.Install(s)
+	eventually(t, "everything is settled", func() bool {
+		for i := range topics {
+			if k.subscription(fmt.Sprintf("payments/t%d", i)).Lag > 0 {
+				return false
+			}
+		}
+		return true
+	})
+	if n := len(payments.got()); accepted == 0 || n < accepted {
+		t.Errorf("%d events delivered, %d were acknowledged", n, accepted)
+	}
+	for i := range topics {
+		eventually(t, "publishing goes on", func() bool {
+			_, err := k.Publish(t.Context(), fleet.Operator, broker.Event{Topic: fmt.Sprintf("t%d", i), Data: []byte("after")})
+			return err == nil
+		})
+	}
+}
+
 // fillTopics publishes to all topics at once until each has refused an event, and returns how many were accepted.
 func (k *bench) fillTopics(topics int) (accepted int) {
 	var mu sync.Mutex

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	flushPause = 20 * time.Millisecond  // at least, between two saves of cursors
+	flushPause = 100 * time.Millisecond // at least, between two saves of cursors: each is a sync that commits may have to wait for
 	flushRetry = 500 * time.Millisecond // counts as the length of a save that failed
 	flushShare = 4                      // a save is followed by a pause of this many times its own length
 )

@@ -136,17 +136,14 @@ func (w *wal) writeLocked(topics []string, batches [][]byte) error {
 	return nil
 }
 
-// await waits until there is room for a commit, or says why there will be none.
+// await waits until there is room for a commit, or says why there is none: what is not to be written to the logs is not taken.
 func (w *wal) await() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for w.bytes[0]+w.bytes[1] > walMost {
-		if err := cmp.Or(w.engine.err(), w.failed); err != nil {
-			return err
-		}
+	for w.bytes[0]+w.bytes[1] > walMost && cmp.Or(w.failed, w.engine.err()) == nil {
 		w.room.Wait()
 	}
-	return nil
+	return cmp.Or(w.failed, w.engine.err())
 }
 
 // names returns of which topics the log holds batches.
