@@ -34,9 +34,14 @@ const (
 //
 // A topic of class `os` is checked in the same way, and has to lose messages: else no cut would have hit anything.
 //
-// The work is done in a process with mounts of its own, which the kernel takes away with it, however it ends.
+// The disk is a process with mounts of its own, which the kernel takes away with it, however it ends; who works on the disk is another:
+// a process that waits for a disk which it is itself cannot be ended any more.
 func TestPowerCut(t *testing.T) {
 	if kind := os.Getenv("BROKER_POWER_CUT"); kind != "" {
+		if image := os.Getenv("BROKER_POWER_CUT_DISK"); image != "" {
+			cutWorker(t, kind, image)
+			return
+		}
 		powerCuts(t, kind)
 		return
 	}
@@ -55,8 +60,7 @@ func TestPowerCut(t *testing.T) {
 
 // cutApart is powerCuts in another process.
 func cutApart(t *testing.T, kind string) {
-	// It is never killed: a thread that waits for the disk, which the same process is, would wait for ever. It ends by itself, soon.
-	cmd := exec.Command(os.Args[0], "-test.run=^TestPowerCut$", "-test.v", "-test.timeout=3m")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestPowerCut$", "-test.v", "-test.timeout=4m")
 	cmd.Env = append(os.Environ(), "BROKER_POWER_CUT="+kind)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	out, err := cmd.CombinedOutput()
@@ -74,11 +78,8 @@ func powerCuts(t *testing.T, kind string) {
 	run(t, "truncate", "-s", "320M", image)
 	run(t, "mkfs."+kind, "-q", image)
 	d, path := newDisk(t, image)
-	dir, unmount := mountImage(t, kind, path)
-	w := &cutWork{t: t, disk: d}
-	w.run(dir)
-	unmount()
-	t.Logf("%d operations of the disk, %d facts", d.moment(), len(w.facts))
+	w := &cutWork{t: t, facts: workApart(t, path)}
+	t.Logf("%d operations of the disk, %d facts", len(d.log), len(w.facts))
 	lost := 0
 	random := rand.New(rand.NewPCG(1, uint64(len(w.facts))))
 	for i, moment := range w.moments(random) {
@@ -95,6 +96,53 @@ func powerCuts(t *testing.T, kind string) {
 	t.Logf("%d messages of the topic that is not synced were lost", lost)
 	if lost == 0 {
 		t.Error("the cuts proved nothing: what was never synced survived them")
+	}
+}
+
+// workApart is cutWorker in another process, whose facts it returns.
+func workApart(t *testing.T, disk string) (facts []fact) {
+	cmd := exec.Command(os.Args[0], "-test.run=^TestPowerCut$", "-test.v", "-test.timeout=2m")
+	cmd.Env = append(os.Environ(), "BROKER_POWER_CUT_DISK="+disk)
+	out, err := cmd.CombinedOutput()
+	var notes, log []string
+	for line := range strings.Lines(string(out)) {
+		if note, is := strings.CutPrefix(line, noteMark); is {
+			notes = append(notes, note)
+		} else {
+			log = append(log, line)
+		}
+	}
+	if err != nil {
+		t.Fatalf("working on the disk: %v\n%s", err, strings.Join(log, ""))
+	}
+	for _, note := range notes {
+		var f fact
+		if _, err := fmt.Sscanf(note, factFormat, &f.kind, &f.name, &f.key, &f.n, &f.moment); err != nil {
+			t.Fatalf("a fact reads %q: %v", note, err)
+		}
+		facts = append(facts, f)
+	}
+	return facts
+}
+
+const (
+	noteMark   = "fact: "
+	factFormat = "%d %q %q %d %d\n"
+)
+
+// cutWorker works on a disk, and prints the facts.
+func cutWorker(t *testing.T, kind, image string) {
+	clock, err := os.Open(filepath.Join(filepath.Dir(image), diskClock))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = clock.Close() }()
+	dir, unmount := mountImage(t, kind, image)
+	w := &cutWork{t: t, clock: clock}
+	w.run(dir)
+	unmount()
+	for _, f := range w.facts {
+		fmt.Printf(noteMark+factFormat, f.kind, f.name, f.key, f.n, f.moment)
 	}
 }
 
@@ -131,8 +179,8 @@ type fact struct {
 
 // cutWork is the work on the disk, and the checker, who knows what was said when.
 type cutWork struct {
-	t    *testing.T
-	disk *disk
+	t     *testing.T
+	clock *os.File // tells the disk's moment
 
 	mu    sync.Mutex
 	facts []fact
@@ -141,7 +189,11 @@ type cutWork struct {
 func (w *cutWork) note(kind factKind, name, key string, n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.facts = append(w.facts, fact{kind, name, key, n, w.disk.moment()})
+	moment, err := readMoment(w.clock)
+	if err != nil {
+		w.t.Error(err)
+	}
+	w.facts = append(w.facts, fact{kind, name, key, n, moment})
 }
 
 // moments are those of the cuts, in order: half of them right after somebody was told something, and a third in the first part of the broker's life.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -111,6 +112,7 @@ func newDisk(t *testing.T, image string) (d *disk, path string) {
 		MountOptions: fuse.MountOptions{DirectMountStrict: true, MaxWrite: 1 << 20, FsName: "disk"},
 		OnAdd: func(ctx context.Context) {
 			root.AddChild("image", root.NewPersistentInode(ctx, d, fs.StableAttr{Mode: syscall.S_IFREG}), false)
+			root.AddChild(diskClock, root.NewPersistentInode(ctx, &clock{disk: d}, fs.StableAttr{Mode: syscall.S_IFREG}), false)
 		},
 	})
 	if err != nil {
@@ -121,7 +123,61 @@ func newDisk(t *testing.T, image string) (d *disk, path string) {
 			t.Errorf("unmounting the disk: %v", err)
 		}
 	})
+	keepFromChildren(t, "/dev/fuse")
 	return d, filepath.Join(dir, "image")
+}
+
+// keepFromChildren closes a device at each exec: the disk of a process that is gone fails whoever waits for it, unless another holds it open.
+func keepFromChildren(t *testing.T, device string) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if to, _ := os.Readlink(filepath.Join("/proc/self/fd", e.Name())); to != device {
+			continue
+		}
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.CloseOnExec(fd)
+	}
+}
+
+// diskClock is the file beside the image that tells how many operations there were until now.
+const diskClock = "clock"
+
+type clock struct {
+	fs.Inode
+	disk *disk
+}
+
+var (
+	_ fs.NodeOpener = (*clock)(nil)
+	_ fs.NodeReader = (*clock)(nil)
+)
+
+func (c *clock) Open(context.Context, uint32) (fs.FileHandle, uint32, syscall.Errno) {
+	return nil, fuse.FOPEN_DIRECT_IO, 0
+}
+
+func (c *clock) Read(_ context.Context, _ fs.FileHandle, to []byte, at int64) (fuse.ReadResult, syscall.Errno) {
+	if at > 0 {
+		return fuse.ReadResultData(nil), 0
+	}
+	return fuse.ReadResultData(to[:copy(to, strconv.Itoa(c.disk.moment()))]), 0
+}
+
+// readMoment reads a disk's clock.
+func readMoment(clock *os.File) (int, error) {
+	text := make([]byte, 20)
+	n, err := clock.ReadAt(text, 0)
+	if n == 0 {
+		return 0, err
+	}
+	return strconv.Atoi(string(text[:n]))
 }
 
 var (
