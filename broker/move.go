@@ -95,12 +95,10 @@ func (m *move) open(to fleet.Engine) (err error) {
 	if !to.Embedded() {
 		l := m.b.location
 		if l.ID == "" {
-			if l.ID = newID(); err == nil {
-				err = m.b.relocated(l)
+			l.ID = newID()
+			if err := m.b.relocated(l); err != nil {
+				return err
 			}
-		}
-		if err != nil {
-			return err
 		}
 		if m.to, err = openRemote(&m.b.config, to, l.ID, nil); err != nil {
 			return err
