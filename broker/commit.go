@@ -325,7 +325,7 @@ func (b *Broker) room(e *engine) error {
 	if b.config.Reserve <= 0 || e.external != nil {
 		return nil
 	}
-	if free, known := freeSpace(b.config.Dir); known && free < b.config.Reserve {
+	if free, known := freeSpace(b.config.Dir); known && free-e.unsettled() < b.config.Reserve {
 		return &fullError{fmt.Sprintf("the disk of %s has %d MB left, and %d MB are kept free", b.config.Dir, free>>20, b.config.Reserve>>20)}
 	}
 	return nil

@@ -22,7 +22,7 @@ func smallDisk(t *testing.T) string {
 		t.Skip("a small file system needs root to mount it")
 	}
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=16m"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
 		t.Skipf("this machine does not let root mount a tmpfs: %v", err)
 	}
 	t.Cleanup(func() {
@@ -46,7 +46,7 @@ func TestFullDisk(t *testing.T) {
 func fullDisk(t *testing.T, reserve int64, topics int) {
 	dir := smallDisk(t)
 	ballast := filepath.Join(dir, "ballast")
-	if err := os.WriteFile(ballast, make([]byte, 6<<20), 0o600); err != nil {
+	if err := os.WriteFile(ballast, make([]byte, 14<<20), 0o600); err != nil { // what is written ahead must have room in the logs, too
 		t.Fatal(err)
 	}
 	k := newBench(t, filepath.Join(dir, "broker"), func(c *broker.Config) { c.Reserve = reserve })

@@ -88,6 +88,17 @@ func (b *Broker) settleAhead(ctx context.Context) error {
 	return err
 }
 
+// unsettled is how many bytes the topics' logs have yet to take.
+func (e *engine) unsettled() int64 {
+	e.lanes.mu.Lock()
+	l := e.lanes.open[laneOf(fleet.DurabilityDisk)]
+	e.lanes.mu.Unlock()
+	if l == nil || l.wal == nil {
+		return 0
+	}
+	return int64(l.wal.held())
+}
+
 // settleTopic writes what is ahead of a topic's log to it.
 func (b *Broker) settleTopic(e *engine, t *topic) error {
 	t.mu.Lock()

@@ -65,8 +65,7 @@ func newNodeStand(t *testing.T, dir string, inventory net.Addr) *nodeStand {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Install(newAnswering().Snapshot())
-	snapshot := p.Snapshot()
+	snapshot := newAnswering().Snapshot()
 	for _, s := range snapshot.Services {
 		switch s.Name {
 		case "orders":

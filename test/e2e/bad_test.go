@@ -149,7 +149,7 @@ func TestWrongArgumentsChangeNothing(t *testing.T) {
 		{[]string{"call", "http://web:99/"}, "8080"},
 		{[]string{"env", "--as", "nosuch"}, "nosuch"},
 		{[]string{"forward", "web:99"}, "8080"},
-		{[]string{"why", "nosuch"}, "not among those that are remembered"},
+		{[]string{"why", "nosuch"}, "no request or trace that is remembered"},
 	} {
 		if out, errs, code := w.try(c.args...); code == 0 || !strings.Contains(out+errs, c.want) {
 			t.Errorf("%v: exit code %d, says:\n%s%s\nwant %q in it", c.args, code, out, errs, c.want)
