@@ -88,8 +88,11 @@ type Learned struct {
 }
 
 // Failed reports whether the exchange counts as an error of the edge: refused, no answer, 5xx, or a gRPC
-// status for which 5xx would stand.
+// status for which 5xx would stand. A delivery fails by each answer that does not acknowledge it.
 func (o *Observation) Failed() bool {
+	if o.Kind == KindDelivery && (o.Status >= 300 || o.GRPCStatus != 0) {
+		return true
+	}
 	return o.Reason != "" || o.Status >= 500 || o.Protocol == GRPC && GRPCFault(o.GRPCStatus)
 }
 

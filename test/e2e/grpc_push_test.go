@@ -42,6 +42,6 @@ func TestEventIsAMethodsRequest(t *testing.T) {
 		if id == "" {
 			t.Error("publish printed no id")
 		}
-		w.shows([]string{"why", "orders.placed:0"}, "mailer/orders.placed: settled", "RESOURCE_EXHAUSTED: not now")
+		w.shows([]string{"why", "orders.placed:0"}, "mailer/orders.placed: acknowledged", "RESOURCE_EXHAUSTED: not now")
 	})
 }
