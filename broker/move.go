@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -135,15 +136,17 @@ func (m *move) run(ctx context.Context, to fleet.Engine) error {
 	if err := m.prepare(ctx); err != nil {
 		return err
 	}
+	before := math.MaxInt
 	for n := range movePasses {
 		copied, err := m.pass(ctx, false)
 		if err != nil {
 			return err
 		}
 		m.tell(fmt.Sprintf("pass %d: %d messages copied and compared", n+1, copied))
-		if copied < moveFew {
+		if copied < moveFew || copied >= before { // publishers are quicker than copying: it will not get less
 			break
 		}
+		before = copied
 	}
 	release := m.b.holdWrites()
 	defer release()
