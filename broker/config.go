@@ -39,7 +39,7 @@ type Config struct {
 	MaxDead   int64 // bytes of disk for dead letters; 1 GB
 	MaxMemory int64 // bytes of memory-backed streams; 64 MB
 	// Reserve is the free disk space, in bytes, below which publishes are refused, so that control
-	// can still write; 64 MB. Negative: none.
+	// can still write; 64 MB. What is ahead of the topics' logs counts as written to them, too. Negative: none.
 	Reserve   int64
 	Retention time.Duration // age at which events are removed, delivered or not; 7 days
 	MaxEvent  int           // bytes of one event's data; 10 MB
