@@ -26,7 +26,7 @@ func (w *window) ack(a ackID, here bool, now time.Time) (changed bool, err error
 	l := w.current(a, here)
 	switch {
 	case l != nil && w.limits.exactlyOnce && l.run != nil && l.run.leases[0] != l:
-		return false, ErrAckLater
+		return false, ErrAckUnordered
 	case l != nil:
 		return w.end(l, outcome{fate: acked}, now), nil
 	case w.limits.exactlyOnce:

@@ -331,7 +331,8 @@ func (b *Broker) subscription(name, topicName string, fromStart bool) (*subscrip
 	e := b.engine.Load()
 	err := t.loadLocked(e.ctx, e)
 	if !known {
-		c = cursor{name: name, floor: t.head, seq: t.last.seq + 1, used: time.Now()}
+		c = cursor{name: name, floor: t.head, seq: t.last.seq + 1, used: time.Now(),
+			turn: uint64(rand.Uint32())} // so that its ack ids are no other subscription's
 	}
 	if known {
 		c.begin(time.Now())

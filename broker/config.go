@@ -54,15 +54,17 @@ type Config struct {
 
 // Sizes that are not worth a knob.
 const (
-	maxAttributes = 64 << 10  // bytes of one event's attributes
-	maxRequest    = 16 << 20  // bytes of one publish: base64 data in JSON is a third longer
-	maxPayload    = 40 << 20  // bytes of one JetStream message: a group of one publish at its largest
-	groupBytes    = 4 << 20   // bytes at which a commit group is closed
-	publishMemory = 256 << 20 // bytes of bodies that publishes may hold together
-	windowBytes   = 4 << 20   // bytes of records that one subscription holds in memory
-	windowQueue   = 1024      // records read ahead
-	windowLeases  = 1024      // records in flight or waiting for their next attempt
-	pullLeases    = 16 << 10  // the same, of a subscription that is pulled: its records need not stay in memory
+	maxAttributes = 64 << 10 // bytes of one event's attributes
+	// maxMessageAttributes is the same of a message: what Pub/Sub's limits of 100 attributes of 256 and 1,024 bytes add up to.
+	maxMessageAttributes = 100 * (256 + 1024)
+	maxRequest           = 16 << 20  // bytes of one publish: base64 data in JSON is a third longer
+	maxPayload           = 40 << 20  // bytes of one JetStream message: a group of one publish at its largest
+	groupBytes           = 4 << 20   // bytes at which a commit group is closed
+	publishMemory        = 256 << 20 // bytes of bodies that publishes may hold together
+	windowBytes          = 4 << 20   // bytes of records that one subscription holds in memory
+	windowQueue          = 1024      // records read ahead
+	windowLeases         = 1024      // records in flight or waiting for their next attempt
+	pullLeases           = 16 << 10  // the same, of a subscription that is pulled: its records need not stay in memory
 )
 
 func (c *Config) setDefaults() error {

@@ -20,7 +20,7 @@ import (
 //	  uint64 seq = 5;              // where in the stream the batch of floor lies, or a place before it
 //	  uint64 detached = 6;         // Unix nanoseconds since when no manifest has it; 0: one has
 //	  uint64 dead = 7;             // dead letters, ever
-//	  uint64 turn = 8;             // counts seeks: ack ids from before one are void
+//	  uint64 turn = 8;             // begins anywhere and counts seeks: ack ids from before one, or of another subscription, are void
 //	  uint64 used = 9;             // Unix nanoseconds of the last pull or push, for expiration
 //	  repeated Note notes = 10;    // what is known of attempts that ended
 //	}

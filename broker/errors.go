@@ -41,9 +41,11 @@ var (
 	// ErrAckID: the id is malformed, or its lease is over and the subscription is exactly-once. Trying again is of no use:
 	// Pub/Sub's PERMANENT_FAILURE_INVALID_ACK_ID.
 	ErrAckID = errors.New("the ack id is not, or no longer, valid: the message's lease is over, so it is delivered again; take what that delivery's ack id says")
-	// ErrAckLater: an earlier message of the same ordering key is not acknowledged, or the commit failed. Try
-	// again: Pub/Sub's TRANSIENT_FAILURE.
-	ErrAckLater = errors.New("not acknowledged yet: try again, after earlier messages of the same ordering key")
+	// ErrAckUnordered: an earlier message of the same ordering key is not acknowledged. Try again after that one: Pub/Sub's
+	// TRANSIENT_FAILURE_UNORDERED_ACK_ID.
+	ErrAckUnordered = errors.New("not acknowledged: an earlier message of the same ordering key is not; try again once it is")
+	// ErrAckLater: the commit failed. Try again: Pub/Sub's TRANSIENT_FAILURE_SERVICE_UNAVAILABLE.
+	ErrAckLater = errors.New("not acknowledged: that could not be saved; try again")
 )
 
 func invalid(field, format string, v ...any) *Error {

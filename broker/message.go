@@ -134,8 +134,8 @@ func (b *Broker) checkMessage(m *Message) *Error {
 			return invalid("messages.attributes", "the attribute %q begins with %q, which is reserved", name, reservedPrefix)
 		}
 	}
-	if size > maxAttributes {
-		return invalid("messages.attributes", "the attributes take %d bytes; at most %d are allowed: put large values into the data", size, maxAttributes)
+	if size > maxMessageAttributes {
+		return invalid("messages.attributes", "the attributes take %d bytes; at most %d are allowed: put large values into the data", size, maxMessageAttributes)
 	}
 	return nil
 }

@@ -91,7 +91,7 @@ func (b *Broker) PublishMessages(ctx context.Context, caller, topicName string, 
 	for i := range messages {
 		m := &messages[i]
 		if err == nil {
-			err = asError(b.checkMessage(m))
+			err = asError(b.checkMessage(m).of(i, len(messages)))
 		}
 		if err == nil {
 			m.Attributes, err = b.checkSchema(topic.Schema, m.Data, m.Attributes)
@@ -106,6 +106,14 @@ func (b *Broker) PublishMessages(ctx context.Context, caller, topicName string, 
 		return nil, err
 	}
 	return ids, nil
+}
+
+// of says which of several messages e is about. e may be nil.
+func (e *Error) of(i, messages int) *Error {
+	if e != nil && messages > 1 {
+		e.Text = fmt.Sprintf("message %d: %s", i, e.Text)
+	}
+	return e
 }
 
 func asError(e *Error) error {

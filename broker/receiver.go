@@ -208,7 +208,7 @@ func (r *Receiver) deliveries(grants []grant) []Delivery {
 // ackID names one delivery: it holds all that is needed to find its lease, and nothing is kept for it.
 type ackID struct {
 	epoch    uint64 // of the broker's process
-	turn     uint64 // of the subscription: counts seeks
+	turn     uint64 // of the subscription: begins anywhere, and counts seeks
 	offset   uint64
 	delivery uint64
 }
@@ -234,7 +234,7 @@ func parseAckID(s string) (a ackID, ok bool) {
 	return a, errs == [4]error{}
 }
 
-// Ack acknowledges deliveries of a subscription and returns one result per id: nil, [ErrAckID] or [ErrAckLater]. Late
+// Ack acknowledges deliveries of a subscription and returns one result per id: nil, [ErrAckID], [ErrAckUnordered] or [ErrAckLater]. Late
 // acknowledgements count. Of an exactly-once subscription they do not, and it returns once the acknowledgements survive a power cut.
 func (b *Broker) Ack(ctx context.Context, caller, subscription string, ids []string) ([]error, error) {
 	s, err := b.usable(ctx, caller, subscription)

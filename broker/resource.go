@@ -2,6 +2,8 @@ package broker
 
 import (
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/shoalrun/shoal/fleet"
 )
@@ -124,11 +126,22 @@ func checkLabels(field string, labels map[string]string) error {
 		return invalid(field, "%d labels; at most %d are allowed", len(labels), maxLabels)
 	}
 	for name, value := range labels {
-		if len(name) == 0 || len(name) > 63 || len(value) > 63 {
-			return invalid(field, "label %q: names have 1 to 63 bytes, values at most 63", name)
+		first, _ := utf8.DecodeRuneInString(name)
+		if !unicode.IsLetter(first) || !isLabel(name) || !isLabel(value) {
+			return invalid(field, "label %q: %q: names and values have at most 63 lower-case letters, digits, _ and -; names begin with a letter", name, value)
 		}
 	}
 	return nil
+}
+
+// isLabel reports whether a label may have that in its name or value (https://cloud.google.com/pubsub/docs/create-and-manage-labels).
+func isLabel(text string) bool {
+	for _, c := range text {
+		if unicode.ToLower(c) != c || !unicode.IsLetter(c) && !unicode.IsDigit(c) && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return utf8.RuneCountInString(text) <= 63 && utf8.ValidString(text)
 }
 
 // between allows 0, and low to high.

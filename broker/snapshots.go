@@ -158,6 +158,9 @@ func (b *Broker) UpdateSnapshot(ctx context.Context, caller, name string, change
 	if c.Expires.After(was.Expires) {
 		return was, invalid("expire_time", "a snapshot's expiration can only be brought forward: it is %s", was.Expires.Format(time.RFC3339))
 	}
+	if !c.Expires.After(time.Now()) {
+		return was, invalid("expire_time", "expire_time is %s, which is past: to remove the snapshot, delete it", c.Expires.Format(time.RFC3339))
+	}
 	b.mu.Lock()
 	kept := *b.catalog.snapshots[name]
 	b.mu.Unlock()

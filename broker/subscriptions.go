@@ -20,7 +20,7 @@ func (b *Broker) CreateSubscription(ctx context.Context, caller string, c Subscr
 	if at, ok := b.subscriptionConfig(c.Name); ok {
 		return c, alreadyExists("subscription %s exists already%s", c.Name, declaredAt(at.Declared))
 	}
-	if err := b.checkReferences(ctx, &c); err != nil {
+	if err := b.checkReferences(ctx, &c, &SubscriptionConfig{}); err != nil {
 		return c, err
 	}
 	learned, err := b.policy.Load().maySubscribe(caller, c.Topic)
@@ -57,13 +57,14 @@ func (b *Broker) MaySubscribe(caller, topic string) bool {
 	return err == nil
 }
 
-// checkReferences says which topic that c names does not exist, or what its filter lacks.
-func (b *Broker) checkReferences(ctx context.Context, c *SubscriptionConfig) error {
-	if _, err := b.Topic(ctx, c.Topic); err != nil {
+// checkReferences says which topic that c names does not exist, or what its filter lacks. What it was before may name topics that were
+// deleted since: that keeps nobody from changing the rest.
+func (b *Broker) checkReferences(ctx context.Context, c, was *SubscriptionConfig) error {
+	if _, err := b.Topic(ctx, c.Topic); err != nil && was.Name == "" {
 		return err
 	}
-	if c.DeadLetter != nil && c.DeadLetter.Topic != "" {
-		if _, err := b.Topic(ctx, c.DeadLetter.Topic); err != nil {
+	if dead := c.deadTopic(); dead != "" && dead != was.deadTopic() {
+		if _, err := b.Topic(ctx, dead); err != nil {
 			return err
 		}
 	}
@@ -71,6 +72,14 @@ func (b *Broker) checkReferences(ctx context.Context, c *SubscriptionConfig) err
 		return invalid("filter", "%v", err)
 	}
 	return nil
+}
+
+// deadTopic is where its dead letters go; empty: to the operator, or nowhere.
+func (c *SubscriptionConfig) deadTopic() string {
+	if c.DeadLetter == nil {
+		return ""
+	}
+	return c.DeadLetter.Topic
 }
 
 func (c *SubscriptionConfig) clone() SubscriptionConfig {
@@ -150,7 +159,7 @@ func (b *Broker) UpdateSubscription(ctx context.Context, caller, id string, chan
 	if err := c.check(); err != nil {
 		return was, err
 	}
-	if err := b.checkReferences(ctx, &c); err != nil {
+	if err := b.checkReferences(ctx, &c, &was); err != nil {
 		return was, err
 	}
 	return c.clone(), b.putSubscription(&c)

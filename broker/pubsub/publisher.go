@@ -44,7 +44,7 @@ func (p *publisher) Publish(ctx context.Context, req *pubsubpb.PublishRequest) (
 	of := publishOf(ctx)
 	messages := make([]broker.Message, 0, len(req.GetMessages()))
 	for i, m := range req.GetMessages() {
-		if err := checkAttributes(i, m.GetAttributes()); err != nil {
+		if err := checkMessage(i, m, req.GetMessages()[0].GetOrderingKey()); err != nil {
 			return nil, err
 		}
 		message, err := of.message(m)
@@ -77,6 +77,17 @@ func (r request) message(m *pubsubpb.PubsubMessage) (out broker.Message, err err
 		out.NotBefore, err = broker.ParseDelay(text, time.Now())
 	}
 	return out, err
+}
+
+// checkMessage says what of a message the API does not allow; key is the ordering key of the publish's first one.
+func checkMessage(i int, m *pubsubpb.PubsubMessage, key string) error {
+	if m.GetOrderingKey() != key {
+		return invalid("messages.ordering_key", "message %d has the ordering key %q, and message 0 %q: all messages of a publish have the same one, or none", i, m.GetOrderingKey(), key)
+	}
+	if len(m.GetData()) == 0 && len(m.GetAttributes()) == 0 {
+		return invalid("messages", "message %d is empty: it needs data, or at least one attribute", i)
+	}
+	return checkAttributes(i, m.GetAttributes())
 }
 
 func checkAttributes(i int, attributes map[string]string) error {

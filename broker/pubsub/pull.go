@@ -2,7 +2,6 @@ package pubsub
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"time"
 
@@ -112,29 +111,37 @@ func (s *subscriber) ModifyAckDeadline(ctx context.Context, req *pubsubpb.Modify
 // What became of an ack id that did not count (https://cloud.google.com/pubsub/docs/exactly-once-delivery).
 const (
 	permanentFailure = "PERMANENT_FAILURE_INVALID_ACK_ID"
-	transientFailure = "TRANSIENT_FAILURE_UNORDERED_ACK_ID"
+	unorderedFailure = "TRANSIENT_FAILURE_UNORDERED_ACK_ID"
+	transientFailure = "TRANSIENT_FAILURE_SERVICE_UNAVAILABLE"
 )
 
 // settled answers for each ack id. What a client library is told of one lies in the error's details, by the id.
-func (s *subscriber) settled(ctx context.Context, n name, ids []string, results []error, err error) (*emptypb.Empty, error) {
+func (s *subscriber) settled(ctx context.Context, n name, ids []string, errs []error, err error) (*emptypb.Empty, error) {
 	if err != nil {
 		return nil, asStatus(err)
 	}
-	failed := make(map[string]string)
-	for i, err := range results {
-		switch {
-		case errors.Is(err, broker.ErrAckID):
-			failed[ids[i]] = permanentFailure
-		case err != nil:
-			failed[ids[i]] = transientFailure
-		}
-	}
-	if len(failed) == 0 {
+	var of results
+	of.add(ids, errs)
+	if len(of.done) == len(ids) {
 		return &emptypb.Empty{}, nil
 	}
 	if c, _ := s.broker().Subscription(ctx, n.id); !c.ExactlyOnce {
-		return nil, invalid("ack_ids", "%d of %d ack ids are malformed: take them from what a pull gave, as they are", len(failed), len(ids))
+		return nil, malformed(len(of.invalid), len(ids))
+	}
+	failed := make(map[string]string)
+	for reason, ids := range map[string][]string{permanentFailure: of.invalid, unorderedFailure: of.unordered, transientFailure: of.later} {
+		for _, id := range ids {
+			failed[id] = reason
+		}
 	}
 	return nil, detailed(codes.InvalidArgument, "some acknowledgement ids in the request were invalid: they have expired, are malformed, or come before an earlier message of their ordering key. The details say which",
 		&errdetails.ErrorInfo{Reason: "INVALID_ACK_IDS", Domain: "pubsub.googleapis.com", Metadata: failed})
+}
+
+// malformed says that n of all ack ids are none, where an id that is only late does no harm.
+func malformed(n, all int) error {
+	if n == 0 {
+		return nil
+	}
+	return invalid("ack_ids", "%d of %d ack ids are malformed: take them from what a pull gave, as they are", n, all)
 }

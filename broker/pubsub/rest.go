@@ -2,9 +2,11 @@ package pubsub
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"mime"
 	"net"
 	"net/http"
 	"strconv"
@@ -41,7 +43,7 @@ func (s *Server) newREST() (*http.Server, error) {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/", googleErrors(escaped(rules)))
+	mux.Handle("/", readable(googleErrors(escaped(rules))))
 	mux.HandleFunc("GET "+keysPath, s.serveKeys)
 	mux.HandleFunc("GET /.well-known/openid-configuration", s.serveDiscovery)
 	return &http.Server{
@@ -66,6 +68,31 @@ func unreadable(err error) error {
 		return nil
 	}
 	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("the request cannot be read: %w", err))
+}
+
+// readable takes bodies as people send them: JSON, whatever curl calls it. What the transcoder could not read it refuses, and says why.
+func readable(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+		main, _, _ := strings.Cut(kind, "/")
+		switch {
+		case r.ContentLength == 0:
+		case hasNoBody(r):
+			writeError(w, codes.InvalidArgument, fmt.Sprintf("%s %s takes no body: leave it out", r.Method, r.URL.Path), nil)
+			return
+		case kind == "" || kind == "application/x-www-form-urlencoded":
+			r.Header.Set("Content-Type", "application/json")
+		case main != "application":
+			writeError(w, codes.InvalidArgument, fmt.Sprintf("the body is %q: send JSON, as application/json", kind), nil)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// hasNoBody reports whether a request is one of those that have none by the HTTP rules of the API.
+func hasNoBody(r *http.Request) bool {
+	return r.Method == http.MethodGet || r.Method == http.MethodDelete || strings.HasSuffix(r.URL.Path, ":detach")
 }
 
 // escaped shows the transcoder paths as they were sent: it decodes them itself, and decoded twice `%25` is no longer a percent sign.
@@ -103,7 +130,7 @@ func isOurs(host string) bool {
 // (https://cloud.google.com/apis/design/errors#http_mapping).
 func googleErrors(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		e := &errorWriter{ResponseWriter: w}
+		e := &errorWriter{ResponseWriter: w, request: r}
 		next.ServeHTTP(e, r)
 		e.finish()
 	})
@@ -112,8 +139,9 @@ func googleErrors(next http.Handler) http.Handler {
 // errorWriter holds the body of an error back.
 type errorWriter struct {
 	http.ResponseWriter
-	status int // of an error; 0: it is none
-	body   bytes.Buffer
+	request *http.Request
+	status  int // of an error; 0: it is none
+	body    bytes.Buffer
 }
 
 func (w *errorWriter) WriteHeader(status int) {
@@ -147,11 +175,12 @@ func (w *errorWriter) finish() {
 		Message string            `json:"message"`
 		Details []json.RawMessage `json:"details"`
 	}
-	if err := json.Unmarshal(w.body.Bytes(), &s); err != nil {
-		s.Code, s.Message = codeOf(w.status), strings.TrimSpace(w.body.String())
+	err := json.Unmarshal(w.body.Bytes(), &s)
+	if err != nil {
+		s.Code, s.Message = codeOf(w.status), cmp.Or(strings.TrimSpace(w.body.String()), http.StatusText(w.status))
 	}
-	if s.Message == "" {
-		s.Message = http.StatusText(w.status)
+	if err != nil && s.Code == codes.NotFound {
+		s.Message = fmt.Sprintf("the API has no method %s %s: see https://cloud.google.com/pubsub/docs/reference/rest", w.request.Method, w.request.URL.Path)
 	}
 	writeError(w.ResponseWriter, s.Code, s.Message, s.Details)
 }

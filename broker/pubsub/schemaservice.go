@@ -175,6 +175,15 @@ func (s *schemaService) ListSchemaRevisions(_ context.Context, req *pubsubpb.Lis
 	return out, nil
 }
 
+// ownWhole is own for what is done to a schema, and not to one of its revisions. The caller holds changing.
+func (s *schemaService) ownWhole(ctx context.Context, text string) (name, *definition, error) {
+	if whole, revision, versioned := strings.Cut(text, "@"); versioned {
+		return name{}, nil, invalid("name", "the name has the revision %q, and this is for all of the schema: write %s", revision, whole)
+	}
+	n, d, _, err := s.own(ctx, text)
+	return n, d, err
+}
+
 // own returns a schema that the caller may change, and the revision that the name has. The caller holds changing.
 func (s *schemaService) own(ctx context.Context, text string) (name, *definition, *revision, error) {
 	n, d, r, err := s.find(text)
@@ -194,7 +203,7 @@ func (s *schemaService) CommitSchema(ctx context.Context, req *pubsubpb.CommitSc
 	}
 	s.all().changing.Lock()
 	defer s.all().changing.Unlock()
-	n, d, _, err := s.own(ctx, req.GetName())
+	n, d, err := s.ownWhole(ctx, req.GetName())
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +236,7 @@ func (s *schemaService) RollbackSchema(ctx context.Context, req *pubsubpb.Rollba
 	}
 	s.all().changing.Lock()
 	defer s.all().changing.Unlock()
-	n, d, _, err := s.own(ctx, req.GetName())
+	n, d, err := s.ownWhole(ctx, req.GetName())
 	if err != nil {
 		return nil, err
 	}
@@ -268,7 +277,7 @@ func (s *schemaService) DeleteSchemaRevision(ctx context.Context, req *pubsubpb.
 func (s *schemaService) DeleteSchema(ctx context.Context, req *pubsubpb.DeleteSchemaRequest) (*emptypb.Empty, error) {
 	s.all().changing.Lock()
 	defer s.all().changing.Unlock()
-	_, d, _, err := s.own(ctx, req.GetName())
+	_, d, err := s.ownWhole(ctx, req.GetName())
 	if err != nil {
 		return nil, err
 	}

@@ -129,13 +129,28 @@ func (st *stream) listen(ctx context.Context, req *pubsubpb.StreamingPullRequest
 		if req, err = st.Recv(); err != nil {
 			return err
 		}
-		if req.GetSubscription() != "" || req.GetMaxOutstandingMessages() != 0 || req.GetMaxOutstandingBytes() != 0 {
-			return invalid("subscription", "only the first request of a stream has subscription, max_outstanding_messages and max_outstanding_bytes")
+		if field := onlyOfTheFirst(req); field != "" {
+			return invalid(field, "only the first request of a stream has %s", field)
 		}
 		if err := st.redeadline(req.GetStreamAckDeadlineSeconds()); err != nil {
 			return err
 		}
 	}
+}
+
+// onlyOfTheFirst is a field that a later request of a stream must not have, and has; or empty.
+func onlyOfTheFirst(req *pubsubpb.StreamingPullRequest) string {
+	switch {
+	case req.GetSubscription() != "":
+		return "subscription"
+	case req.GetMaxOutstandingMessages() != 0:
+		return "max_outstanding_messages"
+	case req.GetMaxOutstandingBytes() != 0:
+		return "max_outstanding_bytes"
+	case req.GetProtocolVersion() != 0:
+		return "protocol_version"
+	}
+	return ""
 }
 
 func (st *stream) redeadline(seconds int32) error {
@@ -146,71 +161,91 @@ func (st *stream) redeadline(seconds int32) error {
 	return st.receiver.Update(deadline)
 }
 
-// obey acknowledges and changes deadlines, and confirms both for exactly-once delivery.
+// obey acknowledges and changes deadlines, and confirms both for exactly-once delivery. Without that, a malformed ack id ends the stream.
 func (st *stream) obey(ctx context.Context, req *pubsubpb.StreamingPullRequest) error {
 	if len(req.GetModifyDeadlineSeconds()) != len(req.GetModifyDeadlineAckIds()) {
 		return invalid("modify_deadline_seconds", "%d deadlines for %d ack ids: there must be as many", len(req.GetModifyDeadlineSeconds()), len(req.GetModifyDeadlineAckIds()))
 	}
-	answer := &pubsubpb.StreamingPullResponse{}
-	if ids := req.GetAckIds(); len(ids) > 0 {
-		results, err := st.broker().Ack(ctx, st.caller, st.name.id, ids)
-		if err != nil {
-			return err
-		}
-		done, invalid, later := sortResults(ids, results)
-		answer.AcknowledgeConfirmation = &pubsubpb.StreamingPullResponse_AcknowledgeConfirmation{AckIds: done, InvalidAckIds: invalid, TemporaryFailedAckIds: later}
-	}
-	if len(req.GetModifyDeadlineAckIds()) > 0 {
-		confirmed, err := st.modify(ctx, req)
-		if err != nil {
-			return err
-		}
-		answer.ModifyAckDeadlineConfirmation = confirmed
-	}
-	if answer.AcknowledgeConfirmation == nil && answer.ModifyAckDeadlineConfirmation == nil {
-		return nil
-	}
-	c, err := st.broker().Subscription(ctx, st.name.id)
-	if err != nil || !c.ExactlyOnce {
+	acked, err := st.ack(ctx, req.GetAckIds())
+	if err != nil {
 		return err
 	}
-	answer.SubscriptionProperties = &pubsubpb.StreamingPullResponse_SubscriptionProperties{
-		ExactlyOnceDeliveryEnabled: true, MessageOrderingEnabled: c.Ordering,
+	modified, err := st.modify(ctx, req)
+	if err != nil || acked.empty() && modified.empty() {
+		return err
 	}
-	return st.send(answer)
+	c, err := st.broker().Subscription(ctx, st.name.id)
+	if err != nil {
+		return err
+	}
+	if !c.ExactlyOnce {
+		return malformed(len(acked.invalid)+len(modified.invalid), len(req.GetAckIds())+len(req.GetModifyDeadlineAckIds()))
+	}
+	return st.send(confirmation(acked, modified, &c))
+}
+
+// confirmation tells the client of a stream what became of its ack ids.
+func confirmation(acked, modified results, c *broker.SubscriptionConfig) *pubsubpb.StreamingPullResponse {
+	out := &pubsubpb.StreamingPullResponse{SubscriptionProperties: &pubsubpb.StreamingPullResponse_SubscriptionProperties{
+		ExactlyOnceDeliveryEnabled: true, MessageOrderingEnabled: c.Ordering,
+	}}
+	if !acked.empty() {
+		out.AcknowledgeConfirmation = &pubsubpb.StreamingPullResponse_AcknowledgeConfirmation{
+			AckIds: acked.done, InvalidAckIds: acked.invalid, UnorderedAckIds: acked.unordered, TemporaryFailedAckIds: acked.later,
+		}
+	}
+	if !modified.empty() {
+		out.ModifyAckDeadlineConfirmation = &pubsubpb.StreamingPullResponse_ModifyAckDeadlineConfirmation{
+			AckIds: modified.done, InvalidAckIds: modified.invalid, TemporaryFailedAckIds: modified.later,
+		}
+	}
+	return out
+}
+
+func (st *stream) ack(ctx context.Context, ids []string) (out results, err error) {
+	if len(ids) == 0 {
+		return out, nil
+	}
+	errs, err := st.broker().Ack(ctx, st.caller, st.name.id, ids)
+	out.add(ids, errs)
+	return out, err
 }
 
 // modify changes deadlines, those that are alike together.
-func (st *stream) modify(ctx context.Context, req *pubsubpb.StreamingPullRequest) (*pubsubpb.StreamingPullResponse_ModifyAckDeadlineConfirmation, error) {
+func (st *stream) modify(ctx context.Context, req *pubsubpb.StreamingPullRequest) (out results, err error) {
 	alike := make(map[int32][]string)
 	for i, seconds := range req.GetModifyDeadlineSeconds() {
 		if seconds < 0 || seconds > 600 {
-			return nil, invalid("modify_deadline_seconds", "a deadline of %d s; 0 to 600 are allowed", seconds)
+			return out, invalid("modify_deadline_seconds", "a deadline of %d s; 0 to 600 are allowed", seconds)
 		}
 		alike[seconds] = append(alike[seconds], req.GetModifyDeadlineAckIds()[i])
 	}
-	out := &pubsubpb.StreamingPullResponse_ModifyAckDeadlineConfirmation{}
 	for seconds, ids := range alike {
-		results, err := st.broker().ModifyDeadline(ctx, st.caller, st.name.id, ids, time.Duration(seconds)*time.Second)
+		errs, err := st.broker().ModifyDeadline(ctx, st.caller, st.name.id, ids, time.Duration(seconds)*time.Second)
 		if err != nil {
-			return nil, err
+			return out, err
 		}
-		done, invalid, later := sortResults(ids, results)
-		out.AckIds, out.InvalidAckIds, out.TemporaryFailedAckIds = append(out.AckIds, done...), append(out.InvalidAckIds, invalid...), append(out.TemporaryFailedAckIds, later...)
+		out.add(ids, errs)
 	}
 	return out, nil
 }
 
-func sortResults(ids []string, results []error) (done, invalid, later []string) {
-	for i, err := range results {
+// results are ack ids, by what became of them.
+type results struct{ done, invalid, unordered, later []string }
+
+func (r *results) empty() bool { return len(r.done)+len(r.invalid)+len(r.unordered)+len(r.later) == 0 }
+
+func (r *results) add(ids []string, errs []error) {
+	for i, err := range errs {
 		switch {
 		case err == nil:
-			done = append(done, ids[i])
+			r.done = append(r.done, ids[i])
 		case errors.Is(err, broker.ErrAckID):
-			invalid = append(invalid, ids[i])
+			r.invalid = append(r.invalid, ids[i])
+		case errors.Is(err, broker.ErrAckUnordered):
+			r.unordered = append(r.unordered, ids[i])
 		default:
-			later = append(later, ids[i])
+			r.later = append(r.later, ids[i])
 		}
 	}
-	return done, invalid, later
 }

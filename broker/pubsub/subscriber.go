@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/shoalrun/shoal/broker"
@@ -36,7 +37,7 @@ func (s *subscriber) CreateSubscription(ctx context.Context, req *pubsubpb.Subsc
 	if err != nil {
 		return nil, asStatus(err)
 	}
-	return s.subscriptionProto(n.project, c), nil
+	return s.subscriptionProto(ctx, n.project, c), nil
 }
 
 func (s *subscriber) GetSubscription(ctx context.Context, req *pubsubpb.GetSubscriptionRequest) (*pubsubpb.Subscription, error) {
@@ -48,11 +49,7 @@ func (s *subscriber) GetSubscription(ctx context.Context, req *pubsubpb.GetSubsc
 	if err != nil {
 		return nil, asStatus(err)
 	}
-	out := s.subscriptionProto(n.project, c)
-	if t, err := s.broker().Topic(ctx, c.Topic); err == nil {
-		out.TopicMessageRetentionDuration = duration(t.Retention)
-	}
-	return out, nil
+	return s.subscriptionProto(ctx, n.project, c), nil
 }
 
 func (s *subscriber) UpdateSubscription(ctx context.Context, req *pubsubpb.UpdateSubscriptionRequest) (*pubsubpb.Subscription, error) {
@@ -71,7 +68,7 @@ func (s *subscriber) UpdateSubscription(ctx context.Context, req *pubsubpb.Updat
 // change edits a subscription in the form of the API.
 func (s *subscriber) change(ctx context.Context, n name, edit func(*pubsubpb.Subscription) error) (*pubsubpb.Subscription, error) {
 	c, err := s.broker().UpdateSubscription(ctx, callerOf(ctx), n.id, func(c *broker.SubscriptionConfig) error {
-		now := s.subscriptionProto(n.project, *c)
+		now := s.subscriptionProto(ctx, n.project, *c)
 		if err := edit(now); err != nil {
 			return err
 		}
@@ -80,7 +77,7 @@ func (s *subscriber) change(ctx context.Context, n name, edit func(*pubsubpb.Sub
 	if err != nil {
 		return nil, asStatus(err)
 	}
-	return s.subscriptionProto(n.project, c), nil
+	return s.subscriptionProto(ctx, n.project, c), nil
 }
 
 func (s *subscriber) ModifyPushConfig(ctx context.Context, req *pubsubpb.ModifyPushConfigRequest) (*emptypb.Empty, error) {
@@ -89,7 +86,11 @@ func (s *subscriber) ModifyPushConfig(ctx context.Context, req *pubsubpb.ModifyP
 		return nil, err
 	}
 	_, err = s.change(ctx, n, func(now *pubsubpb.Subscription) error {
-		now.PushConfig = req.GetPushConfig()
+		next := proto.CloneOf(req.GetPushConfig())
+		if was := now.GetPushConfig().GetAttributes()[versionAttribute]; was != "" && next.GetPushEndpoint() != "" && next.GetAttributes()[versionAttribute] == "" {
+			setVersion(next, was)
+		}
+		now.PushConfig = next
 		return nil
 	})
 	if err != nil {
@@ -109,7 +110,7 @@ func (s *subscriber) ListSubscriptions(ctx context.Context, req *pubsubpb.ListSu
 	}
 	out := &pubsubpb.ListSubscriptionsResponse{NextPageToken: next}
 	for _, c := range all {
-		out.Subscriptions = append(out.Subscriptions, s.subscriptionProto(project, c))
+		out.Subscriptions = append(out.Subscriptions, s.subscriptionProto(ctx, project, c))
 	}
 	return out, nil
 }

@@ -1,21 +1,27 @@
 package pubsub
 
 import (
+	"context"
+	"maps"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/shoalrun/shoal/broker"
+	"github.com/shoalrun/shoal/fleet"
 )
 
 // subscriptionProto shows a subscription to a caller whose project is named.
-func (s *subscriber) subscriptionProto(project string, c broker.SubscriptionConfig) *pubsubpb.Subscription {
+func (s *subscriber) subscriptionProto(ctx context.Context, project string, c broker.SubscriptionConfig) *pubsubpb.Subscription {
 	out := &pubsubpb.Subscription{
 		Name: name{project, subscriptionKind, c.Name}.String(), Topic: topicName(project, c.Topic), Labels: c.Labels,
 		AckDeadlineSeconds: int32(c.AckDeadline / time.Second), EnableMessageOrdering: c.Ordering, EnableExactlyOnceDelivery: c.ExactlyOnce,
 		Filter: c.Filter, RetainAckedMessages: c.RetainAcked, MessageRetentionDuration: duration(c.Retention),
 		Detached: c.Detached, State: pubsubpb.Subscription_ACTIVE, PushConfig: pushProto(c.Push), ExpirationPolicy: &pubsubpb.ExpirationPolicy{},
+	}
+	if t, err := s.broker().Topic(ctx, c.Topic); err == nil {
+		out.TopicMessageRetentionDuration = duration(t.Retention)
 	}
 	if c.Expiration > 0 {
 		out.ExpirationPolicy.Ttl = durationpb.New(c.Expiration)
@@ -45,7 +51,10 @@ func pushProto(c *broker.PushConfig) *pubsubpb.PushConfig {
 	if c == nil {
 		return out
 	}
-	out.PushEndpoint, out.Attributes = c.Endpoint, c.Attributes
+	out.PushEndpoint, out.Attributes = c.Endpoint, maps.Clone(c.Attributes)
+	if c.Format != fleet.FormatCloudEvents && out.Attributes[versionAttribute] == "" {
+		setVersion(out, "v1")
+	}
 	if c.OIDC != nil {
 		out.AuthenticationMethod = &pubsubpb.PushConfig_OidcToken_{OidcToken: &pubsubpb.PushConfig_OidcToken{
 			ServiceAccountEmail: c.OIDC.Email, Audience: c.OIDC.Audience,
@@ -136,6 +145,9 @@ func readRetry(p *pubsubpb.RetryPolicy, c *broker.SubscriptionConfig) error {
 		}
 		*f.out = f.in.AsDuration()
 	}
+	if c.MinBackoff > c.MaxBackoff {
+		return invalid("retry_policy.minimum_backoff", "minimum_backoff is %v, and maximum_backoff %v: it cannot be less", c.MinBackoff, c.MaxBackoff)
+	}
 	return nil
 }
 
@@ -167,8 +179,25 @@ func pushConfig(field string, in *pubsubpb.PushConfig) (*broker.PushConfig, erro
 		}
 		c.OIDC = &broker.OIDC{Email: t.GetServiceAccountEmail(), Audience: t.GetAudience()}
 	}
-	if v, ok := in.GetAttributes()["x-goog-version"]; ok && v != "v1" && v != "v1beta1" && v != "v1beta2" {
-		return nil, invalid(field+".attributes", "x-goog-version is %q; v1 is what is sent", v)
+	return c, checkVersion(field, in.GetAttributes()[versionAttribute])
+}
+
+// versionAttribute says which form pushed messages have: v1, of which v1beta2 is another name.
+const versionAttribute = "x-goog-version"
+
+func setVersion(c *pubsubpb.PushConfig, version string) {
+	if c.Attributes == nil {
+		c.Attributes = make(map[string]string)
 	}
-	return c, nil
+	c.Attributes[versionAttribute] = version
+}
+
+func checkVersion(field, version string) error {
+	switch version {
+	case "", "v1", "v1beta2":
+		return nil
+	case "v1beta1":
+		return unimplemented(field+".attributes", "messages are not pushed in the form of v1beta1 here: let %s be v1, or leave it out", versionAttribute)
+	}
+	return invalid(field+".attributes", "%s is %q; v1 is what is sent", versionAttribute, version)
 }

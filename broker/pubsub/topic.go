@@ -62,7 +62,7 @@ func topicLacks(t *pubsubpb.Topic) error {
 		return unimplemented("kms_key_name", "messages are not encrypted by a key of Cloud KMS here: encrypt the disk that holds Shoal's data folder")
 	case t.GetIngestionDataSourceSettings() != nil:
 		return unimplemented("ingestion_data_source_settings", "nothing is ingested from other services here: let a service of the fleet read there and publish")
-	case len(t.GetMessageStoragePolicy().GetAllowedPersistenceRegions()) > 0:
+	case t.GetMessageStoragePolicy() != nil:
 		return unimplemented("message_storage_policy", "there are no regions here: messages lie on the machine of the hub")
 	case len(t.GetMessageTransforms()) > 0:
 		return unimplemented("message_transforms", "messages are not transformed here: let a service of the fleet subscribe, transform and publish")
