@@ -5,7 +5,7 @@ package broker
 // round, up to the limit.
 const overloadFactor = 0.7
 
-// adapt learns from the end of one push.
+// adapt learns from the end of one push, which is still counted.
 func (h *holder) adapt(o *outcome) {
 	if h.allowed == 0 {
 		h.allowed = float64(h.limit)
@@ -15,7 +15,7 @@ func (h *holder) adapt(o *outcome) {
 	case o.overload && h.round <= 0:
 		h.allowed = max(1, h.allowed*overloadFactor)
 		h.round = h.places()
-	case o.fate == acked && h.count+1 >= h.places():
+	case o.fate == acked && h.count >= h.places():
 		h.allowed = min(float64(h.limit), h.allowed+1/h.allowed)
 	}
 }

@@ -7,9 +7,11 @@ import (
 
 // pause is why nothing is pushed.
 type pause struct {
-	reason string    // the receiver cannot be reached, or fails everything; empty: all is well
+	reason string    // the receiver cannot be reached, fails everything, or asked to be left alone; empty: all is well
+	since  time.Time // when it began
 	tries  int       // probes that failed
 	until  time.Time // nothing starts before
+	asked  bool      // until is the receiver's own wish
 }
 
 // trouble counts failures since the last success: of different messages, since one poison message is no sign of a
@@ -26,17 +28,55 @@ func (w *window) pausedFor(now time.Time, h *holder) bool {
 	return now.Before(w.pause.until) || w.pause.reason != "" && h.count > 0
 }
 
-// learn judges the receiver by the end of one push. While it fails everything, an attempt is a probe, and does not count.
-func (w *window) learn(l *lease, o *outcome, now time.Time) {
-	switch o.fate {
-	case acked, buried, expired:
-		w.pause.reason, w.pause.tries = "", 0
-		clear(w.trouble.offsets)
-	case unreachable:
+// judge learns from the end of one push, which may make a failure one that does not count.
+func (w *window) judge(l *lease, o *outcome, now time.Time) {
+	l.holder.adapt(o)
+	switch {
+	case o.fate == acked:
+		w.acked++
+		w.succeeded(now)
+	case o.fate == expired:
+		w.succeeded(now)
+	case o.fate == unreachable:
 		w.pauseFor(o.text, now)
-	case failed:
+	case o.fate == failed && o.hold && o.retryAfter > 0:
+		w.obey(l, o, now)
+	case o.fate == failed:
 		w.failing(l, o, now)
 	}
+}
+
+// succeeded ends a pause, unless the receiver asked for it and its time is not over.
+func (w *window) succeeded(now time.Time) {
+	clear(w.trouble.offsets)
+	if !w.leftAlone(now) {
+		w.pause = pause{}
+	}
+}
+
+// leftAlone reports whether the receiver's own wish holds.
+func (w *window) leftAlone(now time.Time) bool { return w.pause.asked && now.Before(w.pause.until) }
+
+// obey leaves a receiver alone for as long as it asked. That is its own state, so that the attempt does not count: unless it acknowledged others since
+// it asked so for this message, which may be why, then.
+func (w *window) obey(l *lease, o *outcome, now time.Time) {
+	if !l.refused || l.acked == w.acked {
+		o.fate = unreachable
+	}
+	l.refused, l.acked = true, w.acked
+	w.begin(fmt.Sprintf("the subscriber asked to be left alone for %v: %s", o.retryAfter.Round(time.Second), o.text), now)
+	w.pause.asked = true
+	if until := now.Add(o.retryAfter); until.After(w.pause.until) {
+		w.pause.until = until
+	}
+}
+
+// begin says that nothing is pushed, and why.
+func (w *window) begin(reason string, now time.Time) {
+	if w.pause.reason == "" {
+		w.pause.since = now
+	}
+	w.pause.reason = reason
 }
 
 // troubled reports whether the receiver fails everything.
@@ -46,8 +86,8 @@ func (w *window) failing(l *lease, o *outcome, now time.Time) {
 	if w.trouble.offsets == nil {
 		w.trouble.offsets = make(map[uint64]bool)
 	}
-	if w.pause.reason != "" && !w.troubled() {
-		w.pause.reason, w.pause.tries = "", 0 // it was out of reach, and is there again
+	if w.pause.reason != "" && !w.troubled() && !w.leftAlone(now) {
+		w.pause = pause{} // it was out of reach, and is there again
 	}
 	if !w.troubled() {
 		w.trouble.offsets[l.offset] = true
@@ -67,7 +107,8 @@ func (w *window) pauseFor(reason string, now time.Time) {
 		return
 	}
 	w.pause.tries++
-	w.pause.reason = reason
+	w.pause.asked = false
+	w.begin(reason, now)
 	w.pause.until = now.Add(w.backoff(w.pause.tries))
 }
 

@@ -189,15 +189,18 @@ func (s *subscription) fate(offset uint64) fleet.MessageFate {
 	defer s.mu.Unlock()
 	w := s.window
 	out := fleet.MessageFate{Subscription: s.name, State: fleet.FateQueued, Failures: shownFailures(w.notes(offset))}
-	if l := w.leases[offset]; l != nil {
-		out.State, out.Attempt = fleet.FateFlying, l.attempt
-		if l.state == waiting {
-			out.State, out.Due = fleet.FateWaiting, l.when
-		}
-		return out
-	}
 	if offset < w.cursor.floor || w.cursor.isSettled(offset) {
 		out.State = fleet.FateSettled
+		return out
+	}
+	out.Paused = s.pausedLocked()
+	l := w.leases[offset]
+	if l == nil {
+		return out
+	}
+	out.State, out.Attempt = fleet.FateFlying, l.attempt
+	if l.state == waiting {
+		out.State, out.Attempt, out.Due = fleet.FateWaiting, w.cursor.attempts[offset]+1, l.when
 	}
 	return out
 }

@@ -295,12 +295,28 @@ func (s *subscription) end(g grant, o outcome) {
 	}
 	l.span = o.span
 	now := time.Now()
+	if l.holder.push {
+		s.judgeLocked(l, &o, now)
+	}
 	if o.fate == failed {
 		s.failLocked(l, o, now)
 	} else {
 		s.endLocked(l, o, now)
 	}
 	s.pumpLocked()
+}
+
+// judgeLocked learns of the receiver from the end of one push, and tells of a pause that begins or ends.
+func (s *subscription) judgeLocked(l *lease, o *outcome, now time.Time) {
+	w := s.window
+	before := w.pause
+	w.judge(l, o, now)
+	switch {
+	case before.reason == "" && w.pause.reason != "":
+		s.b.config.Log.Warn("deliveries pause", "subscription", s.name, "reason", w.pause.reason, "until", w.pause.until)
+	case before.reason != "" && w.pause.reason == "":
+		s.b.config.Log.Info("deliveries go on", "subscription", s.name, "paused", now.Sub(before.since).Round(time.Millisecond))
+	}
 }
 
 // endLocked takes the outcome of a lease.
@@ -421,16 +437,24 @@ func (s *subscription) status() fleet.SubscriptionStatus {
 		Lag: w.cursor.lag(w.head), Oldest: w.oldest(), InFlight: w.inFlight, Retrying: len(w.retries),
 		Attempts: s.attempts, Expired: s.expired, GivenUp: s.givenUp, StuckKeys: w.stuckKeys(),
 		Delivered: s.delivered, Failed: s.failures, DeadLetters: w.cursor.dead, Lost: s.lost,
-		Paused: w.pause.reason, LastError: s.lastError, Stuck: s.stuckLocked(),
+		Paused: s.pausedLocked(), LastError: s.lastError, Stuck: s.stuckLocked(),
+	}
+	if out.Paused != "" && out.Paused == w.pause.reason {
+		out.PausedSince, out.NextTry = w.pause.since, w.pause.until
 	}
 	if s.config.Push != nil {
 		out.Concurrency = s.pushes.places()
 	}
-	if !s.live {
-		out.Paused = "no manifest subscribes any more; kept for the retention time"
-	}
-	if s.live && !s.target.runs {
-		out.Paused = "the service is not running"
-	}
 	return out
+}
+
+// pausedLocked says why nothing is delivered; empty where it is.
+func (s *subscription) pausedLocked() string {
+	switch {
+	case !s.live:
+		return "no manifest subscribes any more; kept for the retention time"
+	case !s.target.runs:
+		return "the service is not running"
+	}
+	return s.window.pause.reason
 }

@@ -31,6 +31,7 @@ type window struct {
 	inFlight  int
 	pause     pause
 	trouble   trouble
+	acked     uint64  // pushes that were acknowledged
 	voided    []*told // deliveries that void took back, to be told of
 }
 
@@ -66,6 +67,8 @@ type lease struct {
 	run      *run         // nil: unordered
 	span     fleet.SpanID // of the attempt before
 	told     *told        // in flight to a puller: what will be told of that
+	refused  bool         // the receiver asked to be left alone when it was pushed
+	acked    uint64       // then: how many pushes had been acknowledged
 }
 
 type leaseState int
@@ -232,7 +235,7 @@ func (w *window) pick(now time.Time, h *holder) (l *lease, mine bool) {
 	if l := h.follower(); l != nil {
 		return l, true
 	}
-	if h.push && w.pause.reason != "" && w.troubled() && w.fresh(now) {
+	if h.push && w.pause.reason != "" && (w.troubled() || w.pause.asked) && w.fresh(now) {
 		return w.take(h) // a probe: one that has not failed yet says most
 	}
 	fresh := w.fresh(now)
@@ -343,13 +346,7 @@ func (w *window) wake(h *holder) (at time.Time, ok bool) {
 
 // end takes an attempt's outcome. It reports whether the cursor changed.
 func (w *window) end(l *lease, o outcome, now time.Time) (changed bool) {
-	h := l.holder
-	pushed := l.state == flying && h.push
 	w.land(l)
-	if pushed {
-		h.adapt(&o)
-		w.learn(l, &o, now)
-	}
 	switch o.fate {
 	case acked:
 		if l.run != nil && l.run.leases[0] != l {
@@ -370,15 +367,12 @@ func (w *window) end(l *lease, o outcome, now time.Time) (changed bool) {
 	switch o.fate {
 	case failed:
 		w.cursor.failed(l.offset, Failure{l.attempt, now.UTC(), o.text, o.span})
-		if o.hold && o.retryAfter > 0 {
-			w.pause.until = now.Add(o.retryAfter)
-		}
 		w.wait(l, now.Add(max(w.backoff(int(min(l.attempt, 64))), o.retryAfter)))
 		return true
 	case unread:
 		w.wait(l, now.Add(w.limits.maxBackoff))
 	default:
-		w.wait(l, time.Time{})
+		w.wait(l, now.Add(o.retryAfter)) // after others that wait, so that it is not always the same one that is tried
 	}
 	return false
 }

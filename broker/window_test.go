@@ -265,21 +265,21 @@ func TestStuckKeyLeavesOthersAlone(t *testing.T) {
 func TestConcurrencyShrinksAndGrows(t *testing.T) {
 	h := &holder{push: true, limit: 16}
 	for range 200 {
-		h.count = h.places() - 1
+		h.count = h.places()
 		h.adapt(&outcome{fate: failed, overload: true})
 	}
 	if h.places() != 1 {
 		t.Errorf("after much overload %d places", h.places())
 	}
 	for range 40 {
-		h.count = h.places() - 1
+		h.count = h.places()
 		h.adapt(&outcome{fate: acked})
 	}
 	if n := h.places(); n < 6 || n > 12 {
 		t.Errorf("after 40 successes %d places", n)
 	}
 	for range 400 {
-		h.count = h.places() - 1
+		h.count = h.places()
 		h.adapt(&outcome{fate: acked})
 	}
 	if h.places() != 16 {

@@ -39,8 +39,8 @@ func TestStatusLines(t *testing.T) {
 			{From: "web", To: "orders", Route: "default", Protocol: fleet.GRPC, Requests: 7, P50: 840 * time.Microsecond, P99: 3200 * time.Millisecond},
 		},
 		Subscriptions: []fleet.SubscriptionStatus{
-			{Service: "orders", Topic: "payments.settled", Lag: 2, Delivered: 40, Failed: 3, DeadLetters: 1, LastError: "orders answered 500"},
-			{Service: "web", Topic: "orders.placed", Delivered: 7},
+			{Name: "orders/payments.settled", Service: "orders", Topic: "payments.settled", Lag: 2, Delivered: 40, Failed: 3, DeadLetters: 1, LastError: "orders answered 500"},
+			{Name: "web/orders.placed", Service: "web", Topic: "orders.placed", Delivered: 7, Paused: "web answered 503", PausedSince: now.Add(-time.Minute), NextTry: now.Add(20 * time.Second)},
 		},
 	}
 	want(t, strings.Join(a.statusLines(st), "\n"), `
@@ -58,8 +58,10 @@ web      orders  default  grpc      7         0       840µs  3.2s
 
 SUBSCRIBER  TOPIC             LAG  DELIVERED  FAILED  DEAD LETTERS
 orders      payments.settled  2    40         3       1
-  orders answered 500
-web         orders.placed     0    7          0       0`)
+  the last error: orders answered 500
+  `+"`shoal dlq list orders/payments.settled` shows its 1 dead letter"+`
+web         orders.placed     0    7          0       0
+  paused for 60s, the next try in 20s: web answered 503`)
 	want(t, strings.Join(a.statusLines(fleet.Status{Fleet: "shop"}), "\n"), `
 shop
 

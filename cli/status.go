@@ -132,7 +132,7 @@ func (a *app) statusLines(st fleet.Status) []string {
 	}
 	if len(st.Subscriptions) > 0 {
 		lines = append(lines, "")
-		lines = append(lines, subscriptionLines(s, st.Subscriptions)...)
+		lines = append(lines, a.subscriptionLines(s, st.Subscriptions)...)
 	}
 	return lines
 }
@@ -276,7 +276,7 @@ func edgeLines(s style, edges []fleet.EdgeStats) []string {
 }
 
 // subscriptionLines is the table of deliveries, with what holds one up beneath it.
-func subscriptionLines(s style, all []fleet.SubscriptionStatus) []string {
+func (a *app) subscriptionLines(s style, all []fleet.SubscriptionStatus) []string {
 	t := &table{}
 	t.add("SUBSCRIBER", "TOPIC", "LAG", "DELIVERED", "FAILED", "DEAD LETTERS")
 	count := func(n uint64, bad bool) string {
@@ -293,9 +293,7 @@ func subscriptionLines(s style, all []fleet.SubscriptionStatus) []string {
 	lines := []string{s.faint(rows[0])}
 	for i, v := range all {
 		lines = append(lines, rows[i+1])
-		if why := cmp.Or(v.Paused, v.LastError); why != "" && (v.Paused != "" || v.Lag > 0 || v.DeadLetters > 0) {
-			lines = append(lines, "  "+s.red(printable(why)))
-		}
+		lines = append(lines, a.troubles(s, &v)...)
 	}
 	return lines
 }

@@ -181,7 +181,11 @@ func (a *app) verdict(s style, f *fleet.MessageFate, story *fleet.MessageStory, 
 	if f.State == fleet.FateSettled && slices.ContainsFunc(story.Seen, acknowledged) {
 		return s.green("acknowledged")
 	}
-	return a.fate(s, f)
+	text := a.fate(s, f)
+	if f.Paused != "" {
+		text += "; " + s.red("deliveries pause: "+printable(f.Paused))
+	}
+	return text
 }
 
 // copiesOf are the copies that a message has because of one subscription.

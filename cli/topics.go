@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -133,14 +132,47 @@ func (a *app) subscriptionTable(s style, before, now []fleet.SubscriptionStatus)
 	lines := []string{s.faint(rows[0])}
 	for i, v := range now {
 		lines = append(lines, rows[i+1])
-		if v.Stuck != "" {
-			lines = append(lines, "  "+s.red(printable(v.Stuck)))
-		}
-		if why := cmp.Or(v.Paused, v.LastError); why != "" && (v.Paused != "" || v.Lag > 0 || v.DeadLetters > 0) {
-			lines = append(lines, "  "+s.red(printable(why)))
-		}
+		lines = append(lines, a.troubles(s, &v)...)
 	}
 	return lines
+}
+
+// troubles are the lines beneath a subscription that is not well: what holds it up, and what can be done.
+func (a *app) troubles(s style, v *fleet.SubscriptionStatus) (lines []string) {
+	bad := func(text string) { lines = append(lines, "  "+s.red(printable(text))) }
+	if v.Stuck != "" {
+		bad(v.Stuck)
+	}
+	switch {
+	case v.Paused != "":
+		bad(a.pausedText(v))
+	case v.LastError != "" && (v.Lag > 0 || v.DeadLetters > 0):
+		bad("the last error: " + v.LastError)
+	}
+	if v.DeadLetters > 0 {
+		lines = append(lines, "  "+s.faint("`shoal dlq list "+v.Name+"` shows its "+plural(int(v.DeadLetters), "dead letter")))
+	}
+	return lines
+}
+
+// pausedText says why nothing is delivered, since when, and until when.
+func (a *app) pausedText(v *fleet.SubscriptionStatus) string {
+	text := "paused"
+	if !v.PausedSince.IsZero() {
+		text += " for " + a.since(v.PausedSince)
+	}
+	if !v.NextTry.IsZero() {
+		text += ", the next try " + in(v.NextTry.Sub(a.now()))
+	}
+	return text + ": " + v.Paused
+}
+
+// in says when something is due.
+func in(d time.Duration) string {
+	if d < time.Second {
+		return "now"
+	}
+	return "in " + age(d)
 }
 
 // flight is how many messages are being delivered, and of how many that may be pushed at once.

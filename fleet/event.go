@@ -35,6 +35,9 @@ type SubscriptionStatus struct {
 	DeadLetters uint64    `json:"dead_letters"`          // kept as dead letters
 	Lost        uint64    `json:"lost,omitempty"`        // removed by retention before they were settled, since the hub's start
 	Paused      string    `json:"paused,omitempty"`      // why nothing is delivered; empty while all is well
+	// PausedSince is when a pause began that ends by itself, and NextTry when the next delivery is tried, at the earliest.
+	PausedSince time.Time `json:"paused_since,omitzero"`
+	NextTry     time.Time `json:"next_try,omitzero"`
 	// Stuck tells of the ordering key that has failed most often, behind which other messages of it wait; empty while there is none.
 	Stuck     string `json:"stuck,omitempty"`
 	StuckKeys int    `json:"stuck_keys,omitempty"` // how many such keys there are

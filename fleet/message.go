@@ -88,7 +88,8 @@ type MessageFate struct {
 	Subscription string           `json:"subscription"`
 	State        string           `json:"state"` // one of the fates
 	Attempt      uint64           `json:"attempt,omitempty"`
-	Due          time.Time        `json:"due,omitzero"` // of the next attempt
+	Due          time.Time        `json:"due,omitzero"`     // of the next attempt
+	Paused       string           `json:"paused,omitempty"` // why the subscription delivers nothing, where it does not
 	Failures     []DeliveryFailed `json:"failures,omitempty"`
 }
 
