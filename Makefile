@@ -26,7 +26,6 @@ conformance: ## run h2spec and gRPC's interop client against Shoal, and every am
 	go test -tags conformance -timeout 20m ./test/conformance
 
 bench: build ## measure, and write test/bench/out/latest.json; figures are printed, never asserted
-	go test -run '^$$' -bench . -benchtime 1s ./hub ./observe ./wire/...
 	@test/bench/run.sh
 
 lint: ## formatting, vet and staticcheck

@@ -18,19 +18,29 @@ if [ $# -gt 0 ]; then
 fi
 out=test/bench/out/latest.json
 rm -f $out
-failed=
-run() { # NAME [FLAGS]
-	echo "== $1: $(uptime | sed 's/.*load average/load average/')"
-	measure "$@" -rows $out || failed="$failed $1"
+missing=
+for program in haproxy rabbitmq-server redis-server; do
+	command -v $program >/dev/null || [ -x /usr/sbin/$program ] || missing="$missing $program"
+done
+without() {
+	[ -z "$missing" ] || echo "Rows that compare with these have no peer and no goal, since they are not installed (apt-get install):$missing"
 }
-rounds="-rounds ${ROUNDS:-5} -time ${TIME:-1500ms}"
-run start
-# shellcheck disable=SC2086
+without
+failed=
+run() { # NAME COMMAND...
+	name=$1
+	shift
+	echo "== $name: $(uptime | sed 's/.*load average/load average/')"
+	"$@" || failed="$failed $name"
+}
+run parts go test -run '^$' -bench . -benchtime "${TIME:-1s}" ./hub ./observe ./wire/...
+run start measure start -rounds "${ROUNDS:-3}" -rows $out
 for name in hop mesh capture broker; do
-	run $name $rounds
+	run $name measure $name -rounds "${ROUNDS:-5}" -time "${TIME:-1500ms}" -rows $out
 done
 echo
 measure table $out
 echo
 echo "The same as a list: $out"
+without
 [ -z "$failed" ] || { echo "Not measured to the end:$failed" >&2; exit 1; }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -23,12 +25,12 @@ type shape struct {
 
 var shapes = []shape{
 	{64, 1, "disk publish, 64 publishers, one topic", 12},
-	{64, 64, "disk publish, 64 publishers, 64 topics", 2.5},
+	{64, topics, "disk publish, 64 publishers, 64 topics", 2.5},
 	{512, 1, "disk publish, 512 publishers, one topic", 20},
 }
 
-// diskPublish compares what publishers get who are in the broker's process with raw JetStream (SyncAlways) in theirs; and tells what the
-// same publishers get by NATS from the real binary.
+// diskPublish compares what publishers get who are in the broker's process with raw JetStream (SyncAlways) in theirs: the faster of one stream for all
+// topics and a stream for each. Beside it stands what the same publishers get by NATS from the real binary.
 func diskPublish(ctx context.Context, o options) error {
 	ours, err := startEngine(ctx, o.dir)
 	if err != nil {
@@ -44,27 +46,61 @@ func diskPublish(ctx context.Context, o options) error {
 		return err
 	}
 	defer front.stop()
-	if err := ours.topics(ctx, 64); err != nil {
+	if err := ours.makeTopics(ctx, topics); err != nil {
 		return err
 	}
-	stop, err := harness.Profile(harness.ProfileName(o.profile, "disk publish", "engine"))
+	stop, err := harness.Profile(harness.ProfileName(o.Profile, "disk publish", "engine"))
 	if err != nil {
 		return err
 	}
 	defer stop()
+	var errs []error
 	for _, shape := range shapes {
-		m, err := alternate(ctx, o, shape.name, []side{
-			{"shoal, in process", shape.flood(ours.publish)}, {"JetStream, in process", shape.flood(peer.publish)},
-			{"shoal's binary, by NATS", shape.flood(front.publish)},
-		})
+		errs = append(errs, shape.besideJetStream(ctx, o, ours, peer, front))
+		if shape.topics == 1 {
+			errs = append(errs, shape.besideRedis(ctx, o, front))
+		}
+	}
+	return errors.Join(append(errs, ours.stop())...)
+}
+
+func (s shape) besideJetStream(ctx context.Context, o options, ours *engine, peer *raw, front *front) error {
+	sides := []side{
+		{"shoal, in process", s.flood(ours.publish)}, {"shoal's binary, by NATS", s.flood(front.publish)}, {"JetStream, in process", s.flood(peer.publishShared)},
+	}
+	if s.topics > 1 {
+		sides = append(sides, side{"JetStream, a stream each", s.flood(peer.publishOwn)})
+	}
+	m, err := alternate(ctx, o, s.name, sides)
+	if err != nil {
+		return err
+	}
+	fastest := slices.Max(m[2:])
+	return rows.Save(o.Rows, beside(s.name, s.goal, m[0], fastest), beside(s.name+", the binary by NATS", 0, m[1], fastest))
+}
+
+// besideRedis compares two servers that their clients reach by TCP.
+func (s shape) besideRedis(ctx context.Context, o options, front *front) error {
+	name := s.name + ", the binary by NATS, beside Redis Streams"
+	sides := []side{{"shoal's binary, by NATS", s.flood(front.publish)}}
+	if _, err := harness.Installed(redisProgram); err == nil {
+		r, err := startRedis(ctx, o.dir, s.publishers)
 		if err != nil {
 			return err
 		}
-		if err := rows.Save(o.rows, beside(shape.name, shape.goal, m[0], m[1]), beside(shape.name+", the binary by NATS", 0, m[2], m[1])); err != nil {
-			return err
-		}
+		defer r.close()
+		sides = append(sides, side{"Redis, appendfsync always", func(ctx context.Context, length time.Duration) (float64, error) {
+			return flood(ctx, s.publishers, length, r.publish)
+		}})
 	}
-	return ours.stop()
+	m, err := alternate(ctx, o, name, sides)
+	if err != nil {
+		return err
+	}
+	if len(m) == 1 {
+		return rows.Save(o.Rows, alone(name, m[0], redisProgram))
+	}
+	return rows.Save(o.Rows, beside(name, 0, m[0], m[1]))
 }
 
 func (s shape) flood(publish func(ctx context.Context, topic int) error) func(context.Context, time.Duration) (float64, error) {
@@ -78,8 +114,13 @@ func (e *engine) publish(ctx context.Context, topic int) error {
 	return err
 }
 
-func (r *raw) publish(ctx context.Context, topic int) error {
-	_, err := r.Publish(ctx, "raw."+topicName(topic), make([]byte, size))
+func (r *raw) publishShared(ctx context.Context, topic int) error {
+	_, err := r.Publish(ctx, "shared."+topicName(topic), make([]byte, size))
+	return err
+}
+
+func (r *raw) publishOwn(ctx context.Context, topic int) error {
+	_, err := r.Publish(ctx, "own."+topicName(topic), make([]byte, size))
 	return err
 }
 

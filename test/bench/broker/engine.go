@@ -31,8 +31,11 @@ func startEngine(ctx context.Context, dir string) (*engine, error) {
 	}}, nil
 }
 
-// topics makes as many topics, t0 and so on.
-func (e *engine) topics(ctx context.Context, n int) error {
+// topics is how many there are where there are many.
+const topics = 64
+
+// makeTopics makes as many topics, t0 and so on.
+func (e *engine) makeTopics(ctx context.Context, n int) error {
 	for i := range n {
 		if _, err := e.CreateTopic(ctx, fleet.Operator, broker.TopicConfig{Name: topicName(i)}); err != nil {
 			return err

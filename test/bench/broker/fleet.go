@@ -17,9 +17,9 @@ func startFleet(ctx context.Context, dir string) (*harness.Fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	topics := osTopic + ": {durability: os}"
-	for i := range 64 {
-		topics += ", " + topicName(i) + ": {}"
+	publishes := osTopic + ": {durability: os}"
+	for i := range topics {
+		publishes += ", " + topicName(i) + ": {}"
 	}
-	return harness.StartFleet(ctx, dir, map[string]string{"app": "service: app\nrun: " + self + " -role waiter\npublishes: {" + topics + "}\n"})
+	return harness.StartFleet(ctx, dir, map[string]string{"app": "service: app\nrun: " + self + " -role waiter\npublishes: {" + publishes + "}\n"})
 }

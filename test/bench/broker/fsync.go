@@ -14,12 +14,12 @@ import (
 
 // fsync is the machine's own floor.
 func fsync(ctx context.Context, o options) error {
-	p50, p99, err := floor(ctx, o.dir, o.time)
+	p50, p99, err := floor(ctx, o.dir, o.Time)
 	if err != nil {
 		return err
 	}
 	fmt.Printf("\na write of 300 bytes and its fsync: p50 %.2f ms, p99 %.2f ms\n", p50, p99)
-	return rows.Save(o.rows,
+	return rows.Save(o.Rows,
 		rows.Row{Row: "a write of 300 bytes and its fsync, p50", Unit: "ms", Ours: p50},
 		rows.Row{Row: "a write of 300 bytes and its fsync, p99", Unit: "ms", Ours: p99})
 }

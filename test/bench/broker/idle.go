@@ -108,7 +108,7 @@ func watchIdle(ctx context.Context, o options, f *harness.Fleet, name string, se
 		return err
 	}
 	began := time.Now()
-	if err := wait(5 * o.time); err != nil {
+	if err := wait(5 * o.Time); err != nil {
 		return err
 	}
 	after, err := harness.CPUTime(pid)
@@ -122,7 +122,7 @@ func watchIdle(ctx context.Context, o options, f *harness.Fleet, name string, se
 	}
 	mb := float64(bytes) / harness.Megabyte
 	fmt.Printf("\n%s: the idle hub takes %.2f %% of a core, and %.1f MB\n", name, share, mb)
-	return rows.Save(o.rows,
+	return rows.Save(o.Rows,
 		rows.Row{Row: name + ", idle", Sense: "<=", Goal: 5, Ours: share, Unit: "% of a core"},
 		rows.Row{Row: name + ", the hub's memory", Ours: mb, Unit: "MB"})
 }

@@ -42,12 +42,12 @@ func push(ctx context.Context, o options) error {
 	}
 	defer f.Stop()
 	var p50s, p99s, floor50s, floor99s []float64
-	for round := range o.rounds + 1 {
-		r, err := deliveredTo(ctx, f, self, o.time)
+	for round := range o.Rounds + 1 {
+		r, err := deliveredTo(ctx, f, self, o.Time)
 		if err != nil {
 			return err
 		}
-		floor50, floor99, err := floor(ctx, o.dir, o.time/2)
+		floor50, floor99, err := floor(ctx, o.dir, o.Time/2)
 		if err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ func push(ctx context.Context, o options) error {
 	}
 	const name = "publish to push delivered at 1,000/s"
 	fmt.Printf("\n%s: p50 %.2f ms, p99 %.2f ms; a bare fsync meanwhile: p50 %.2f ms, p99 %.2f ms\n", name, p50s, p99s, floor50s, floor99s)
-	return rows.Save(o.rows,
+	return rows.Save(o.Rows,
 		rows.Row{Row: name + ", p50", Sense: "<=", Goal: 1.5, Ours: harness.Median(p50s), Unit: "ms"},
 		rows.Row{Row: name + ", p99", Sense: "<=", Goal: 5, Ours: harness.Median(p99s), Unit: "ms"},
 		rows.Row{Row: name + ", a bare fsync meanwhile, p50", Ours: harness.Median(floor50s), Unit: "ms"},
@@ -128,7 +128,7 @@ func runSource(ctx context.Context, o options) error {
 		return err
 	}
 	rate := harness.Rate{PerSecond: ticksPerSecond, Open: true}
-	answers, err := harness.Offer(ctx, time.Now().Add(o.time), rate, tickers, func(due time.Time) error {
+	answers, err := harness.Offer(ctx, time.Now().Add(o.Time), rate, tickers, func(due time.Time) error {
 		event := make([]byte, size)
 		binary.LittleEndian.PutUint64(event, uint64(due.UnixNano()))
 		_, err := call(ctx, client, http.MethodPost, "http://events/"+tickTopic, event)

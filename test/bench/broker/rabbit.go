@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,32 +24,18 @@ type rabbit struct {
 	program string
 }
 
-// startRabbit builds the program and starts the server, until ctx ends. The server's processes find each other by a daemon, epmd: this one
-// has its own.
+// rabbitProgram is the name of what runs it, and of the package.
+const rabbitProgram = "rabbitmq-server"
+
+// startRabbit builds the program and starts the server, until ctx ends.
 func startRabbit(ctx context.Context, dir string) (*rabbit, error) {
-	if _, err := os.Stat(rabbitServer); err != nil {
-		return nil, errors.New("rabbitmq-server is not installed (apt-get install rabbitmq-server)")
-	}
-	r := &rabbit{address: harness.FreeAddress(), program: filepath.Join(dir, "rabbit")}
+	r := &rabbit{program: filepath.Join(dir, "rabbit")}
 	build := exec.CommandContext(ctx, "go", "build", "-o", r.program, ".")
 	build.Dir = filepath.Join("test", "bench", "broker", "rabbit")
 	if text, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building its client: %w\n%s", err, text)
 	}
-	files := filepath.Join(dir, "rabbitmq")
-	if err := os.Mkdir(files, 0o700); err != nil {
-		return nil, err
-	}
-	config := "listeners.tcp.1 = " + r.address + "\n"
-	if err := os.WriteFile(filepath.Join(files, "rabbitmq.conf"), []byte(config), 0o600); err != nil {
-		return nil, err
-	}
-	daemon := harness.FreeAddress()
-	quiet := "exec epmd -address 127.0.0.1 -port " + portOf(daemon) + " 2>/dev/null" // it complains of who only asks whether it is there
-	if _, err := harness.Start(ctx, daemon, "sh", "-c", quiet); err != nil {
-		return nil, err
-	}
-	return r, r.start(ctx, files, daemon)
+	return r, harness.OnFreeAddresses(3, func(addresses []string) error { return r.start(ctx, dir, addresses[0], addresses[1], addresses[2]) })
 }
 
 func portOf(address string) string {
@@ -56,11 +43,37 @@ func portOf(address string) string {
 	return port
 }
 
-// start runs the server in the foreground: RABBITMQ_ALLOW_INPUT lets the script become the server, so that it ends with its process.
-func (r *rabbit) start(ctx context.Context, files, daemon string) error {
+func listens(address string) error {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// start runs the server in the foreground: RABBITMQ_ALLOW_INPUT lets the script become the server, so that it ends with its process. The server's
+// processes find each other by a daemon, epmd: this one has its own.
+func (r *rabbit) start(ctx context.Context, dir, address, daemon, nodes string) error {
+	r.address = address
+	files, err := os.MkdirTemp(dir, "rabbitmq")
+	if err != nil {
+		return err
+	}
+	config := "listeners.tcp.1 = " + r.address + "\n"
+	if err := os.WriteFile(filepath.Join(files, "rabbitmq.conf"), []byte(config), 0o600); err != nil {
+		return err
+	}
+	quiet := "exec epmd -address 127.0.0.1 -port " + portOf(daemon) + " 2>/dev/null" // it complains of who only asks whether it is there
+	epmd, err := harness.Start(ctx, nil, "sh", "-c", quiet)
+	if err != nil {
+		return err
+	}
+	if err := harness.Serves(ctx, epmd, func() error { return listens(daemon) }); err != nil {
+		return err
+	}
 	c := exec.CommandContext(ctx, rabbitServer)
 	c.Env = append(os.Environ(), "HOME="+files, "ERL_EPMD_ADDRESS=127.0.0.1", "ERL_EPMD_PORT="+portOf(daemon),
-		"RABBITMQ_NODENAME=bench@localhost", "RABBITMQ_DIST_PORT="+portOf(harness.FreeAddress()), "RABBITMQ_ALLOW_INPUT=1",
+		"RABBITMQ_NODENAME=bench@localhost", "RABBITMQ_DIST_PORT="+portOf(nodes), "RABBITMQ_ALLOW_INPUT=1",
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noinput -kernel inet_dist_use_interface {127,0,0,1}",
 		"RABBITMQ_MNESIA_BASE="+files, "RABBITMQ_LOG_BASE="+files, "RABBITMQ_PID_FILE="+filepath.Join(files, "pid"),
 		"RABBITMQ_CONFIG_FILE="+filepath.Join(files, "rabbitmq"), "RABBITMQ_CONF_ENV_FILE="+filepath.Join(files, "none"),
@@ -69,21 +82,10 @@ func (r *rabbit) start(ctx context.Context, files, daemon string) error {
 	if err := c.Start(); err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- c.Wait() }()
-	for {
+	return harness.Serves(ctx, c, func() error {
 		_, err := r.publish(ctx, time.Millisecond)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ended:
-			return fmt.Errorf("rabbitmq-server ended before it served: %w", err)
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
+		return err
+	})
 }
 
 // publish keeps as many messages on their way as our side does, and returns how many were confirmed a second.

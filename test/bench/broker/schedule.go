@@ -49,7 +49,7 @@ func schedule(ctx context.Context, o options) error {
 	mb := float64(after.Resident-before.Resident) / harness.Megabyte
 	fmt.Printf("\n1 million scheduled messages: %.1f MB, a restart in %v; at %d due a second: p50 %v, p99 %v late, %d early, %d out of order\n",
 		mb, after.Start, duePerSecond, after.P50, after.P99, after.Early, after.Disordered)
-	return rows.Save(o.rows,
+	return rows.Save(o.Rows,
 		rows.Row{Row: "1 million scheduled messages, memory", Sense: "<=", Goal: 64, Ours: mb, Unit: "MB"},
 		rows.Row{Row: "1 million scheduled messages, restart", Sense: "<=", Goal: 2, Ours: after.Start.Seconds(), Unit: "s"},
 		rows.Row{Row: "1 million scheduled messages, late, p99", Sense: "<=", Goal: 5, Ours: milliseconds(after.P99), Unit: "ms"},
@@ -58,7 +58,7 @@ func schedule(ctx context.Context, o options) error {
 
 // runScheduled runs a process, so that what it occupies is its own.
 func runScheduled(ctx context.Context, o options, role string) (s scheduled, err error) {
-	c := exec.CommandContext(ctx, os.Args[0], "-role", role, "-dir", o.dir, "-time", o.time.String(), "-profile", o.profile)
+	c := exec.CommandContext(ctx, os.Args[0], "-role", role, "-dir", o.dir, "-time", o.Time.String(), "-profile", o.Profile)
 	c.Stderr = os.Stderr
 	harness.EndWithParent(c)
 	text, err := c.Output()
@@ -75,7 +75,7 @@ func runFill(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	if err := e.topics(ctx, 1); err != nil {
+	if err := e.makeTopics(ctx, 1); err != nil {
 		return err
 	}
 	if _, err := e.CreateSubscription(ctx, fleet.Operator, broker.SubscriptionConfig{Name: "due", Topic: topicName(0)}); err != nil {
@@ -127,7 +127,7 @@ func runDue(ctx context.Context, o options) error {
 	if told.Resident, err = residentNow(); err != nil {
 		return err
 	}
-	stop, err := harness.Profile(harness.ProfileName(o.profile, "schedule", "engine"))
+	stop, err := harness.Profile(harness.ProfileName(o.Profile, "schedule", "engine"))
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (e *engine) receiveDue(ctx context.Context, o options, told *scheduled) err
 	if err := e.receive(ctx, r, func(broker.Message) {}); err != nil { // that of the start
 		return err
 	}
-	n := int(float64(duePerSecond) * 3 * o.time.Seconds())
+	n := int(float64(duePerSecond) * 3 * o.Time.Seconds())
 	first := time.Now().Add(time.Second)
 	if err := e.publishDue(ctx, first, n); err != nil {
 		return err

@@ -24,9 +24,12 @@ type side struct {
 // alternate measures all sides in turn and returns the median of each; the first round warms up and does not count.
 func alternate(ctx context.Context, o options, title string, sides []side) ([]float64, error) {
 	figures := make([][]float64, len(sides))
-	for round := range o.rounds + 1 {
+	for round := range o.Rounds + 1 {
 		for i, s := range sides {
-			f, err := s.measure(ctx, o.time)
+			f, err := s.measure(ctx, o.Time)
+			if err == nil && f == 0 {
+				err = errors.New("nothing went through")
+			}
 			if err != nil {
 				return nil, fmt.Errorf("%s, %s: %w", title, s.name, err)
 			}
@@ -46,14 +49,16 @@ func alternate(ctx context.Context, o options, title string, sides []side) ([]fl
 
 // beside is the row of a comparison of messages a second; a goal of 0 is none.
 func beside(name string, goal, ours, peer float64) rows.Row {
-	r := rows.Row{Row: name, Unit: "messages/s", Ours: ours, Peer: peer}
-	if peer > 0 {
-		r.Ratio = ours / peer
-	}
-	if peer > 0 && goal > 0 {
+	r := rows.Row{Row: name, Unit: "messages/s", Ours: ours, Peer: peer, Ratio: ours / peer}
+	if goal > 0 {
 		r.Sense, r.Goal = ">=", goal
 	}
 	return r
+}
+
+// alone is that row where the peer's program is not installed.
+func alone(name string, ours float64, program string) rows.Row {
+	return rows.Row{Row: name, Unit: "messages/s", Ours: ours, Skipped: harness.Without(program)}
 }
 
 // errDone ends a publisher in good order.
@@ -70,7 +75,7 @@ func flood(ctx context.Context, n int, length time.Duration, do func(ctx context
 	began := time.Now()
 	for i := range n {
 		wg.Go(func() {
-			for ctx.Err() == nil && time.Since(began) < length {
+			for first := true; ctx.Err() == nil && (first || time.Since(began) < length); first = false {
 				err := do(ctx, i)
 				if errors.Is(err, errDone) {
 					return

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/shoalrun/shoal/test/bench/harness"
 	"github.com/shoalrun/shoal/test/bench/rows"
 )
 
@@ -74,7 +72,7 @@ func streaming(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	return rows.Save(o.rows, beside(name, 0.7, m[0], m[1]))
+	return rows.Save(o.Rows, beside(name, 0.7, m[0], m[1]))
 }
 
 // pubsubFlow publishes to a topic of durability os, and pulls by the client's own settings.
@@ -100,15 +98,15 @@ func pubsubFlow(ctx context.Context, c *pubsub.Client) (*flow, error) {
 
 // rawFlow has JetStream in a process of its own.
 func rawFlow(ctx context.Context, o options) (*flow, error) {
-	address := harness.FreeAddress()
-	if _, err := harness.Start(ctx, address, os.Args[0], "-role", "jetstream", "-address", address, "-dir", o.dir); err != nil {
-		return nil, err
-	}
-	r, err := openRaw(ctx, "nats://"+address)
+	url, err := startProcess(ctx, o.dir)
 	if err != nil {
 		return nil, err
 	}
-	consumer, err := r.CreateConsumer(ctx, "RAW", jetstream.ConsumerConfig{Durable: "bench", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: outstanding})
+	r, err := openRaw(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	consumer, err := r.CreateConsumer(ctx, sharedStream, jetstream.ConsumerConfig{Durable: "bench", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: outstanding})
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +135,7 @@ func rawFlow(ctx context.Context, o options) (*flow, error) {
 func (r *raw) publishAsync(ctx context.Context, until time.Time) (int, error) {
 	var futures []jetstream.PubAckFuture
 	for ctx.Err() == nil && time.Now().Before(until) {
-		f, err := r.PublishAsync("raw.os", make([]byte, size), jetstream.WithStallWait(10*time.Second))
+		f, err := r.PublishAsync("shared.os", make([]byte, size), jetstream.WithStallWait(10*time.Second))
 		if err != nil {
 			return 0, err
 		}

@@ -10,60 +10,52 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/signal"
-	"runtime"
 	"time"
 
 	"github.com/shoalrun/shoal/test/bench/harness"
-	"github.com/shoalrun/shoal/test/bench/rows"
 )
 
 type options struct {
+	harness.Options
 	role      string
 	address   string
 	each      bool
 	perSecond int
-	rounds    int
-	time      time.Duration
-	rows      string
 }
 
 func main() {
-	runtime.LockOSThread() // children end with the thread that started them: this one
 	var o options
-	flag.StringVar(&o.role, "role", "", "for its own use: server, client or waiter")
+	o.Define()
+	flag.StringVar(&o.role, "role", "", "for its own use: server, upstream, client or waiter")
 	flag.StringVar(&o.address, "address", "", "for its own use")
 	flag.BoolVar(&o.each, "each", false, "for its own use: a connection for each request")
 	flag.IntVar(&o.perSecond, "rate", 0, "for its own use")
-	flag.IntVar(&o.rounds, "rounds", 5, "measurements of each side at each rate")
-	flag.DurationVar(&o.time, "time", 3*time.Second, "length of a measurement; at most 30s")
-	flag.StringVar(&o.rows, "rows", "", "add the figures to the list in this JSON file")
-	flag.Parse()
-	o.time = min(o.time, 30*time.Second)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "capture:", err)
-		os.Exit(1)
-	}
+	harness.Main("capture", func(ctx context.Context) error { return run(ctx, o) })
 }
 
 func run(ctx context.Context, o options) error {
 	switch o.role {
 	case "server":
-		return harness.Upstream(ctx, o.address, "http")
+		l, err := net.Listen("tcp", o.address)
+		if err != nil {
+			return err
+		}
+		return harness.Upstream(ctx, l, "http")
+	case "upstream":
+		return harness.RunUpstream(ctx, "http")
 	case "client":
 		return ask(ctx, o)
 	case "waiter":
 		<-ctx.Done()
 		return nil
 	}
-	return bench(ctx, o)
+	return o.Run(ctx, []harness.Part{{Name: "captured in namespaces", Measure: func(ctx context.Context, dir string) error { return bench(ctx, o, dir) }}})
 }
 
 // ask is the client: it says when it begins, and then how it went. It stays until its input ends, so that its
@@ -82,7 +74,7 @@ func ask(ctx context.Context, o options) error {
 		return err // it was to warm up
 	}
 	fmt.Println("{}")
-	took, err := load(ctx, to.String(), time.Now().Add(o.time), rate)
+	took, err := load(ctx, to.String(), time.Now().Add(o.Time), rate)
 	if err != nil {
 		return err
 	}
@@ -122,12 +114,8 @@ var parts = []part{
 	{"one node, captured in namespaces, a connection per request, whole machine", true, []harness.Rate{{PerSecond: 1000}}},
 }
 
-func bench(ctx context.Context, o options) error {
-	dir, err := os.MkdirTemp("", "capture")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
+// bench measures all parts in one fleet.
+func bench(ctx context.Context, o options, dir string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -137,23 +125,16 @@ func bench(ctx context.Context, o options) error {
 		return err
 	}
 	defer f.Stop()
-	bare := harness.FreeAddress()
-	if _, err := harness.Start(ctx, bare, self, "-role", "server", "-address", bare); err != nil {
+	bare, err := harness.StartSide(ctx, "no Shoal", 1, self, "-role", "upstream")
+	if err != nil {
 		return err
 	}
-	if err := f.watchIdle(ctx, o.time); err != nil {
+	if err := f.watchIdle(ctx, o.Time); err != nil {
 		return err
 	}
-	ours, without := harness.NewSide("shoal", "server:80"), harness.NewSide("no Shoal", bare)
-	sides := []*harness.Side{ours, without}
+	var errs []error
 	for _, p := range parts {
-		if err := p.measure(ctx, o, f, sides); err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
-		}
-		harness.Report(os.Stdout, p.name, p.rates, sides, ours.Name, without.Name)
-		if err := rows.Save(o.rows, harness.Costs(p.name, p.rates, sides, ours.Name, without.Name)...); err != nil {
-			return err
-		}
+		errs = append(errs, p.measure(ctx, o, f, bare.Address))
 	}
-	return nil
+	return errors.Join(errs...)
 }

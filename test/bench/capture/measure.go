@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,24 +11,18 @@ import (
 	"time"
 
 	"github.com/shoalrun/shoal/test/bench/harness"
+	"github.com/shoalrun/shoal/test/bench/rows"
 )
 
 // measure measures both sides at all rates, in turn; the first round warms up and does not count.
-func (p part) measure(ctx context.Context, o options, f *running, sides []*harness.Side) error {
-	for _, rate := range p.rates {
-		for round := range o.rounds + 1 {
-			for _, s := range sides {
-				r, err := p.once(ctx, o, f, s, rate)
-				if err != nil {
-					return fmt.Errorf("%s, %s: %w", s.Name, rate, err)
-				}
-				if round > 0 {
-					s.Results[rate.PerSecond] = append(s.Results[rate.PerSecond], r)
-				}
-			}
-		}
-	}
-	return nil
+func (p part) measure(ctx context.Context, o options, f *running, bare string) error {
+	ours, without := harness.NewSide("shoal", "server:80"), harness.NewSide("no Shoal", bare)
+	sides := []*harness.Side{ours, without}
+	err := harness.MeasureBy(ctx, o.Rounds, p.rates, sides, func(s *harness.Side, rate harness.Rate) (harness.Result, error) {
+		return p.once(ctx, o, f, s, rate)
+	})
+	harness.Report(os.Stdout, p.name, p.rates, sides, ours.Name, without.Name)
+	return errors.Join(err, rows.Save(o.Rows, harness.Costs(p.name, p.rates, sides, ours.Name, without.Name)...))
 }
 
 // once runs a client, in its namespace or bare, and reads the CPU clocks when it begins and when it ends.
@@ -37,7 +32,7 @@ func (p part) once(ctx context.Context, o options, f *running, s *harness.Side, 
 		return harness.Result{}, err
 	}
 	args := []string{self, "-role", "client", "-address", s.Address, "-each=" + strconv.FormatBool(p.each),
-		"-rate", strconv.Itoa(rate.PerSecond), "-time", o.time.String()}
+		"-rate", strconv.Itoa(rate.PerSecond), "-time", o.Time.String()}
 	c := exec.CommandContext(ctx, args[0], args[1:]...)
 	if s.Name == "shoal" {
 		c = f.Command(ctx, append([]string{"exec", "client", "--"}, args...)...)

@@ -21,6 +21,9 @@ type Fleet struct {
 	said        *bytes.Buffer
 }
 
+// anyPort is an address whose port the kernel chooses, when the fleet listens. `shoal env` and `shoal status` tell it.
+const anyPort = "127.0.0.1:0"
+
 // patience bounds what is done with a fleet.
 const patience = time.Minute
 
@@ -39,7 +42,7 @@ func StartFleet(ctx context.Context, dir string, manifests map[string]string, fl
 	if err := f.write(ctx, services, manifests); err != nil {
 		return nil, err
 	}
-	f.up = f.Command(ctx, append([]string{"up", "--gateway", FreeAddress(), "--metrics", FreeAddress(), "--pubsub", FreeAddress(), "--nats-listen", FreeAddress()}, flags...)...)
+	f.up = f.Command(ctx, append([]string{"up", "--gateway", anyPort, "--metrics", anyPort, "--pubsub", anyPort, "--nats-listen", anyPort}, flags...)...)
 	f.up.Stdout, f.up.Stderr = f.said, f.said
 	if err := f.up.Start(); err != nil {
 		return nil, err

@@ -1,12 +1,13 @@
 package harness
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 )
 
 // HAProxyHead is what every configuration of HAProxy begins with; mode is http or tcp, and maxconn is how many
@@ -33,18 +34,17 @@ defaults
 %s`, maxconn, mode, more)
 }
 
-// HAProxySide is one way through HAProxy: from address to server, with what follows the words bind and
-// server. A configuration has each name once.
-func HAProxySide(name, address, bind, server, options string) string {
-	return fmt.Sprintf("frontend f%[1]s\n  bind %[2]s %[3]s\n  default_backend b%[1]s\nbackend b%[1]s\n  server s %[4]s pool-max-conn 1000 %[5]s\n",
-		name, address, bind, server, options)
+// HAProxyWay is one way through HAProxy: from its nth listener to server, with what follows the words bind and server.
+func HAProxyWay(n int, bind, server, options string) string {
+	return fmt.Sprintf("frontend f%[1]d\n  bind fd@%[2]d %[3]s\n  default_backend b%[1]d\nbackend b%[1]d\n  server s %[4]s pool-max-conn 1000 %[5]s\n",
+		n, firstInherited+n, bind, server, options)
 }
 
-// HAProxy runs HAProxy with a configuration, until it listens on address.
-func HAProxy(ctx context.Context, dir, address, config string) (*exec.Cmd, error) {
-	path, err := exec.LookPath("haproxy")
+// HAProxy runs HAProxy with listeners and a configuration.
+func HAProxy(ctx context.Context, dir string, listeners Listeners, config string) (*exec.Cmd, error) {
+	path, err := Installed("haproxy")
 	if err != nil {
-		return nil, errors.New("haproxy is not installed (apt-get install haproxy)")
+		return nil, err
 	}
 	f, err := os.CreateTemp(dir, "haproxy-*.cfg")
 	if err != nil {
@@ -53,5 +53,35 @@ func HAProxy(ctx context.Context, dir, address, config string) (*exec.Cmd, error
 	if err := errors.Join(os.WriteFile(f.Name(), []byte(config), 0o600), f.Close()); err != nil {
 		return nil, err
 	}
-	return Start(ctx, address, path, "-db", "-f", filepath.Clean(f.Name()))
+	c := exec.CommandContext(ctx, path, "-db", "-f", f.Name())
+	c.Stderr = quiet{os.Stderr}
+	return c, start(c, listeners)
+}
+
+// quiet leaves out what HAProxy says of itself, and that the system allows it fewer descriptors than two for each connection that it would take: those
+// that wait have one.
+type quiet struct{ io.Writer }
+
+func (q quiet) Write(b []byte) (int, error) {
+	for line := range bytes.Lines(b) {
+		if bytes.HasPrefix(line, []byte("[NOTICE]")) || bytes.Contains(line, []byte("FD limit")) {
+			continue
+		}
+		if _, err := q.Writer.Write(line); err != nil {
+			return 0, err
+		}
+	}
+	return len(b), nil
+}
+
+// OneHAProxy is one that stands before a server.
+func OneHAProxy(ctx context.Context, dir, mode string, maxconn int, server, options string) (*Side, error) {
+	listeners, err := Listen(1)
+	if err != nil {
+		return nil, err
+	}
+	s := NewSide("haproxy", listeners.String())
+	c, err := HAProxy(ctx, dir, listeners, HAProxyHead(mode, maxconn)+HAProxyWay(0, options, server, options))
+	s.Processes = []*exec.Cmd{c}
+	return s, err
 }

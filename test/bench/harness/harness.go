@@ -10,8 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"os"
 	"os/exec"
 	"slices"
 	"time"
@@ -52,18 +50,35 @@ type Rate struct {
 // Load asks at address until the time given, at a rate, and returns how long each answer took.
 type Load func(ctx context.Context, address string, until time.Time, rate Rate) ([]time.Duration, error)
 
-// MeasureAll measures all sides at all rates, in turn; the first round warms up and does not count.
+// MeasureAll measures all sides at all rates, in turn; the first round warms up and does not count. A rate at which a side fails has no results,
+// and the others are measured all the same.
 func MeasureAll(ctx context.Context, rounds int, length time.Duration, rates []Rate, sides []*Side, load Load) error {
+	return MeasureBy(ctx, rounds, rates, sides, func(s *Side, rate Rate) (Result, error) { return s.measure(ctx, length, rate, load) })
+}
+
+// MeasureBy is MeasureAll by a measurement of the caller's.
+func MeasureBy(ctx context.Context, rounds int, rates []Rate, sides []*Side, measure func(*Side, Rate) (Result, error)) error {
+	var errs []error
 	for _, rate := range rates {
-		for round := range rounds + 1 {
+		if err := measureRate(ctx, rounds, rate, sides, measure); err != nil {
+			errs = append(errs, err)
 			for _, s := range sides {
-				r, err := s.measure(ctx, length, rate, load)
-				if err != nil {
-					return fmt.Errorf("%s, %s: %w", s.Name, rate, err)
-				}
-				if round > 0 {
-					s.Results[rate.PerSecond] = append(s.Results[rate.PerSecond], r)
-				}
+				delete(s.Results, rate.PerSecond)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func measureRate(ctx context.Context, rounds int, rate Rate, sides []*Side, measure func(*Side, Rate) (Result, error)) error {
+	for round := range rounds + 1 {
+		for _, s := range sides {
+			r, err := measure(s, rate)
+			if err := errors.Join(err, ctx.Err()); err != nil {
+				return fmt.Errorf("%s, %s: %w", s.Name, rate, err)
+			}
+			if round > 0 {
+				s.Results[rate.PerSecond] = append(s.Results[rate.PerSecond], r)
 			}
 		}
 	}
@@ -128,45 +143,4 @@ func Median[T cmp.Ordered](all []T) T { return Percentile(slices.Sorted(slices.V
 func Percentile[T any](sorted []T, percent int) T {
 	n := (len(sorted)*percent + 99) / 100
 	return sorted[max(n, 1)-1]
-}
-
-// Start runs a process until ctx ends and waits until it listens.
-func Start(ctx context.Context, address, name string, args ...string) (*exec.Cmd, error) {
-	c := exec.CommandContext(ctx, name, args...)
-	c.Stderr = os.Stderr
-	EndWithParent(c)
-	if err := c.Start(); err != nil {
-		return nil, err
-	}
-	for range 200 {
-		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			conn.Close()
-			return c, nil
-		}
-		time.Sleep(25 * time.Millisecond)
-	}
-	return nil, fmt.Errorf("%s does not listen on %s", name, address)
-}
-
-// Stop ends processes in good order, so that they write their profiles; where there is none, they end with
-// this one.
-func Stop(processes []*exec.Cmd, profile string) {
-	if profile == "" {
-		return
-	}
-	for _, c := range processes {
-		_ = c.Process.Signal(os.Interrupt)
-		_ = c.Wait() // it was measured; how it ends is of no interest
-	}
-}
-
-// FreeAddress is one on loopback where nobody listens.
-func FreeAddress() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "127.0.0.1:0"
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -28,7 +29,10 @@ func together(n int, run func(i int) ([]time.Duration, error)) ([]time.Duration,
 		})
 	}
 	wg.Wait()
-	return all, errors.Join(errs...)
+	if len(errs) > 0 {
+		return all, fmt.Errorf("%d of %d askers failed: %w", len(errs), n, errs[0])
+	}
+	return all, nil
 }
 
 // Offer has n askers keep to rate together until the time given, as Load says; each is told when it was due.
@@ -41,7 +45,7 @@ const backlog = 10 * time.Second
 
 // paced asks again and again, as one of n that keep to rate together, from a start by chance. It returns how
 // long answers took: from when they were asked for, or, where the loop is open, from when they were due, so
-// that a wait for the answer before is not left out.
+// that a wait for the answer before is not left out. It asks at least once, however late the machine lets it begin.
 func paced(ctx context.Context, until time.Time, rate Rate, n int, ask func(due time.Time) error) (took []time.Duration, err error) {
 	c, err := newClock(rate.Open)
 	if err != nil {
@@ -50,7 +54,7 @@ func paced(ctx context.Context, until time.Time, rate Rate, n int, ask func(due 
 	defer c.close()
 	every := rate.every(n)
 	due := time.Now().Add(time.Duration(rand.Float64() * float64(every)))
-	for ctx.Err() == nil && due.Before(until) {
+	for ctx.Err() == nil && (len(took) == 0 || due.Before(until)) {
 		if err := c.wait(due); err != nil {
 			return took, err
 		}

@@ -22,6 +22,9 @@ func Report(w io.Writer, title string, rates []Rate, sides []*Side, ours, peer s
 	fmt.Fprintln(w, "ratio")
 	fmt.Fprintln(w, strings.Repeat("-", 12+40*len(sides)+5))
 	for _, rate := range rates {
+		if len(sides[0].Results[rate.PerSecond]) == 0 {
+			continue
+		}
 		fmt.Fprintf(w, "%-12s", rate)
 		for _, s := range sides {
 			fmt.Fprintf(w, "%-24s%-16s", s.spread(rate.PerSecond), fmt.Sprintf("%.0f/%.0f", s.latency(rate.PerSecond, p50), s.latency(rate.PerSecond, p99)))
@@ -33,12 +36,17 @@ func Report(w io.Writer, title string, rates []Rate, sides []*Side, ours, peer s
 	}
 }
 
-// Costs returns a row for each rate, whose name begins with title.
+// Costs returns a row for each rate that has results, whose name begins with title. A peer is missing where the program of its name is not installed.
 func Costs(title string, rates []Rate, sides []*Side, ours, peer string) (all []rows.Row) {
 	o, p := Named(sides, ours), Named(sides, peer)
 	for _, rate := range rates {
+		if len(o.Results[rate.PerSecond]) == 0 {
+			continue
+		}
 		r := rows.Row{Row: title + ", " + rate.String(), Unit: "CPU µs", Ours: o.Cost(rate.PerSecond)}
-		if p != nil {
+		if p == nil {
+			r.Skipped = Without(peer)
+		} else {
 			r.Peer = p.Cost(rate.PerSecond)
 			r.Ratio = r.Ours / r.Peer
 			if rate.Goal > 0 {
@@ -49,6 +57,9 @@ func Costs(title string, rates []Rate, sides []*Side, ours, peer string) (all []
 	}
 	return all
 }
+
+// Without says why a row has no peer.
+func Without(program string) string { return "not compared: apt-get install " + program }
 
 // Named returns a side, or nil.
 func Named(sides []*Side, name string) *Side {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 )
@@ -13,14 +14,29 @@ import (
 // Megabyte is the length of a large answer, in bytes.
 const Megabyte = 1 << 20
 
-// Upstream serves on an address until ctx ends, as cheaply as it can. protocol is http or http2 (100 bytes
-// of body for each request), grpc (100 bytes for each unary call, by grpc-go), large (HTTP/1.1, a megabyte)
-// or tcp (bytes both ways, until the client's end).
-func Upstream(ctx context.Context, listen, protocol string) error {
-	l, err := net.Listen("tcp", listen)
+// StartUpstream starts this program again as a server, and returns its address. Its flag -role is "upstream" then, and -protocol says what to
+// speak.
+func StartUpstream(ctx context.Context, protocol string) (string, error) {
+	s, err := StartSide(ctx, "upstream", 1, os.Args[0], "-role", "upstream", "-protocol", protocol)
+	if err != nil {
+		return "", err
+	}
+	return s.Address, nil
+}
+
+// RunUpstream is that server.
+func RunUpstream(ctx context.Context, protocol string) error {
+	l, err := Inherited(1)
 	if err != nil {
 		return err
 	}
+	return Upstream(ctx, l[0], protocol)
+}
+
+// Upstream serves on a listener until ctx ends, as cheaply as it can. protocol is http or http2 (100 bytes
+// of body for each request), grpc (100 bytes for each unary call, by grpc-go), large (HTTP/1.1, a megabyte)
+// or tcp (bytes both ways, until the client's end).
+func Upstream(ctx context.Context, l net.Listener, protocol string) error {
 	context.AfterFunc(ctx, func() { l.Close() })
 	switch protocol {
 	case "http":

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 
 	"github.com/shoalrun/shoal/test/bench/harness"
@@ -15,7 +16,7 @@ func at(saturation, often, seldom float64) []harness.Rate {
 
 // http1 compares with httputil.ReverseProxy, too, which gateways in Go are made of.
 func http1(ctx context.Context, o options, name, dir string) error {
-	server, err := upstream(ctx, "http")
+	server, err := harness.StartUpstream(ctx, "http")
 	if err != nil {
 		return err
 	}
@@ -23,17 +24,17 @@ func http1(ctx context.Context, o options, name, dir string) error {
 	if err != nil {
 		return err
 	}
-	address := harness.FreeAddress()
-	c, err := harness.Start(ctx, address, os.Args[0], "-role", "reverse", "-listen", address, "-upstream", server)
+	reverse, err := harness.StartSide(ctx, "ReverseProxy", 1, os.Args[0], "-role", "reverse", "-upstream", server)
 	if err != nil {
 		return err
 	}
-	sides := withHAProxy(ctx, dir, server, "http", 4000, ours, harness.NewSide("ReverseProxy", address, c))
-	rates := at(0.95, 0.95, 0.85)
-	if err := compare(ctx, o, name, rates, sides, harness.HTTP1(64)); err != nil {
+	sides, err := withHAProxy(ctx, dir, server, "http", 4000, ours, reverse)
+	if err != nil {
 		return err
 	}
-	return rows.Save(o.rows, harness.Costs(name+", beside httputil.ReverseProxy", at(0, 0, 0), sides, "shoal", "ReverseProxy")...)
+	rates := at(0.95, 0.95, 0.85)
+	err = compare(ctx, o, name, rates, sides, harness.HTTP1(64))
+	return errors.Join(err, rows.Save(o.Rows, harness.Costs(name+", beside httputil.ReverseProxy", at(0, 0, 0), sides, "shoal", "ReverseProxy")...))
 }
 
 func http2(connections, streams int, goal float64) func(context.Context, options, string, string) error {
@@ -49,7 +50,7 @@ func unary(ctx context.Context, o options, name, dir string) error {
 
 // ends compares with HTTP/2 on both sides.
 func ends(ctx context.Context, o options, name, dir, protocol string, goal float64, load harness.Load) error {
-	server, err := upstream(ctx, protocol)
+	server, err := harness.StartUpstream(ctx, protocol)
 	if err != nil {
 		return err
 	}
@@ -57,15 +58,17 @@ func ends(ctx context.Context, o options, name, dir, protocol string, goal float
 	if err != nil {
 		return err
 	}
-	return compare(ctx, o, name, at(goal, goal, goal), withHAProxy(ctx, dir, server, protocol, 4000, ours), load)
+	sides, err := withHAProxy(ctx, dir, server, protocol, 4000, ours)
+	if err != nil {
+		return err
+	}
+	return compare(ctx, o, name, at(goal, goal, goal), sides, load)
 }
 
 // compare measures the CPU time of all sides, and reports that of ours beside HAProxy's.
 func compare(ctx context.Context, o options, name string, rates []harness.Rate, sides []*harness.Side, load harness.Load) error {
-	if err := harness.MeasureAll(ctx, o.rounds, o.time, rates, sides, load); err != nil {
-		return err
-	}
+	err := harness.MeasureAll(ctx, o.Rounds, o.Time, rates, sides, load)
 	harness.Report(os.Stdout, name, rates, sides, "shoal", "haproxy")
-	harness.Stop(sides[0].Processes, o.profile)
-	return rows.Save(o.rows, harness.Costs(name, rates, sides, "shoal", "haproxy")...)
+	harness.Stop(sides[0].Processes, o.Profile)
+	return errors.Join(err, rows.Save(o.Rows, harness.Costs(name, rates, sides, "shoal", "haproxy")...))
 }

@@ -13,7 +13,7 @@ import (
 // what goes through the slower of the two proxies. The loop is open: requests are due at their times, and
 // answers are counted from there. Each run's difference is taken within its round.
 func latency(ctx context.Context, o options, name, dir string) error {
-	server, err := upstream(ctx, "http")
+	server, err := harness.StartUpstream(ctx, "http")
 	if err != nil {
 		return err
 	}
@@ -21,9 +21,12 @@ func latency(ctx context.Context, o options, name, dir string) error {
 	if err != nil {
 		return err
 	}
-	proxies := withHAProxy(ctx, dir, server, "http", 4000, ours)
+	proxies, err := withHAProxy(ctx, dir, server, "http", 4000, ours)
+	if err != nil {
+		return err
+	}
 	load := harness.HTTP1(64)
-	if err := harness.MeasureAll(ctx, 3, o.time, []harness.Rate{{}}, proxies, load); err != nil {
+	if err := harness.MeasureAll(ctx, 3, o.Time, []harness.Rate{{}}, proxies, load); err != nil {
 		return err
 	}
 	half := proxies[0].Throughput(0) / 2
@@ -32,11 +35,11 @@ func latency(ctx context.Context, o options, name, dir string) error {
 	}
 	direct := harness.NewSide("direct", server)
 	rates := []harness.Rate{{PerSecond: half, Open: true}}
-	if err := harness.MeasureAll(ctx, o.runs, o.time, rates, append([]*harness.Side{direct}, proxies...), load); err != nil {
+	if err := harness.MeasureAll(ctx, o.runs, o.Time, rates, append([]*harness.Side{direct}, proxies...), load); err != nil {
 		return err
 	}
-	harness.Stop(ours.Processes, o.profile)
-	return rows.Save(o.rows, reportLatency(name, half, direct, proxies)...)
+	harness.Stop(ours.Processes, o.Profile)
+	return rows.Save(o.Rows, reportLatency(name, half, direct, proxies)...)
 }
 
 // reportLatency prints every side's median and spread, and returns rows: p50 with its goal, p99 with its spread.
@@ -49,7 +52,9 @@ func reportLatency(name string, rate int, direct *harness.Side, proxies []*harne
 	}
 	figures := func(percentile string, of func(harness.Result) time.Duration, percent int) rows.Row {
 		r := rows.Row{Row: name + ", " + percentile, Unit: "µs", Ours: micros(harness.Percentile(proxies[0].Added(direct, rate, of), percent))}
-		if len(proxies) > 1 {
+		if len(proxies) == 1 {
+			r.Skipped = harness.Without("haproxy")
+		} else {
 			r.Peer = micros(harness.Percentile(proxies[1].Added(direct, rate, of), percent))
 		}
 		if r.Ours > 0 && r.Peer > 0 { // else it was other work that was measured

@@ -12,48 +12,38 @@ package main
 import (
 	"context"
 	"flag"
-	"fmt"
-	"os"
-	"os/signal"
-	"runtime"
-	"strings"
 	"time"
 
 	"github.com/shoalrun/shoal/test/bench/harness"
 )
 
+// options has what a process is told that this program starts, too.
 type options struct {
-	proxyOptions
+	harness.Options
 	role        string
-	rounds      int
+	upstream    string
+	protocol    string
+	listeners   int
+	services    int
+	routes      int
+	churn       time.Duration
 	runs        int
 	connections int
-	time        time.Duration
-	only        string
-	profile     string
-	rows        string
 }
 
 func main() {
-	runtime.LockOSThread() // children end with the thread that started them: this one
 	var o options
-	o.define()
+	o.Define()
 	flag.StringVar(&o.role, "role", "", "for its own use: proxy, reverse or upstream")
-	flag.IntVar(&o.rounds, "rounds", 5, "measurements of each proxy at each rate")
+	flag.StringVar(&o.upstream, "upstream", "", "for its own use")
+	flag.StringVar(&o.protocol, "protocol", "http", "for its own use: http, http2 or grpc")
+	flag.IntVar(&o.listeners, "listeners", 1, "for its own use: how many services are called")
+	flag.IntVar(&o.services, "services", 1, "for its own use: services of the snapshot")
+	flag.IntVar(&o.routes, "routes", 0, "for its own use: routes of each service")
+	flag.DurationVar(&o.churn, "churn", 0, "for its own use: how often a route of a service changes; 0: never")
 	flag.IntVar(&o.runs, "runs", 15, "measurements of each side's added latency")
-	flag.IntVar(&o.connections, "connections", 10_000, "connections that wait, where their memory is measured; at most 10000")
-	flag.DurationVar(&o.time, "time", 3*time.Second, "length of a measurement; at most 30s")
-	flag.StringVar(&o.only, "only", "", "measure only the parts whose names contain this")
-	flag.StringVar(&o.profile, "profile", "", "write CPU profiles of our processes into this folder")
-	flag.StringVar(&o.rows, "rows", "", "add the figures to the list in this JSON file")
-	flag.Parse()
-	o.time, o.connections = min(o.time, 30*time.Second), min(o.connections, 10_000)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "hop:", err)
-		os.Exit(1)
-	}
+	flag.IntVar(&o.connections, "connections", 10_000, "connections that wait, where their memory is measured")
+	harness.Main("hop", func(ctx context.Context) error { return run(ctx, o) })
 }
 
 func run(ctx context.Context, o options) error {
@@ -63,47 +53,22 @@ func run(ctx context.Context, o options) error {
 	case "reverse":
 		return runReverse(ctx, o)
 	case "upstream":
-		return harness.Upstream(ctx, o.listen, o.protocol)
+		return harness.RunUpstream(ctx, o.protocol)
 	}
-	return bench(ctx, o)
+	return o.Run(ctx, parts(o))
 }
 
-// part is one of the measures, in processes that end with it.
-type part struct {
-	name    string
-	measure func(ctx context.Context, o options, name, dir string) error
-}
-
-var parts = []part{
-	{"HTTP/1.1, one hop", http1},
-	{"HTTP/2, one hop, 8x16", http2(8, 16, 0.7)},
-	{"HTTP/2, one hop, 64x1", http2(64, 1, 0.95)},
-	{"gRPC unary, one hop", unary},
-	{"added latency at half of saturation", latency},
-	{"idle keep-alive connection", memory},
-	{"5,000 routes with churn", routes},
-}
-
-func bench(ctx context.Context, o options) error {
-	dir, err := os.MkdirTemp("", "hop")
-	if err != nil {
-		return err
+func parts(o options) []harness.Part {
+	part := func(name string, measure func(context.Context, options, string, string) error) harness.Part {
+		return harness.Part{Name: name, Measure: func(ctx context.Context, dir string) error { return measure(ctx, o, name, dir) }}
 	}
-	defer os.RemoveAll(dir)
-	for _, p := range parts {
-		if !strings.Contains(p.name, o.only) {
-			continue
-		}
-		if err := within(ctx, func(ctx context.Context) error { return p.measure(ctx, o, p.name, dir) }); err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
-		}
+	return []harness.Part{
+		part("HTTP/1.1, one hop", http1),
+		part("HTTP/2, one hop, 8x16", http2(8, 16, 0.7)),
+		part("HTTP/2, one hop, 64x1", http2(64, 1, 0.95)),
+		part("gRPC unary, one hop", unary),
+		part("added latency at half of saturation", latency),
+		part("idle keep-alive connection", memory),
+		part("5,000 routes with churn", routes),
 	}
-	return nil
-}
-
-// within ends what do starts.
-func within(ctx context.Context, do func(context.Context) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	return do(ctx)
 }

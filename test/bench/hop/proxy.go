@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
-	"net"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/shoalrun/shoal/fleet"
@@ -15,29 +12,10 @@ import (
 	"github.com/shoalrun/shoal/test/bench/harness"
 )
 
-// proxyOptions are what a process that this program starts is told.
-type proxyOptions struct {
-	listen   string
-	upstream string
-	protocol string
-	services int
-	routes   int
-	churn    time.Duration
-}
-
-func (o *proxyOptions) define() {
-	flag.StringVar(&o.listen, "listen", "127.0.0.1:0", "for its own use: addresses, with commas between them")
-	flag.StringVar(&o.upstream, "upstream", "", "for its own use")
-	flag.StringVar(&o.protocol, "protocol", "http", "for its own use: http, http2 or grpc")
-	flag.IntVar(&o.services, "services", 1, "for its own use: services of the snapshot")
-	flag.IntVar(&o.routes, "routes", 0, "for its own use: routes of each service")
-	flag.DurationVar(&o.churn, "churn", 0, "for its own use: how often a route of a service changes; 0: never")
-}
-
-// runProxy assembles the data path as a node does, with everything on that is on by default. The nth address
+// runProxy assembles the data path as a node does, with everything on that is on by default. The nth listener
 // is for the nth service.
 func runProxy(ctx context.Context, o options) error {
-	stop, err := harness.Profile(o.profile)
+	stop, err := harness.Profile(o.Profile)
 	if err != nil {
 		return err
 	}
@@ -49,16 +27,16 @@ func runProxy(ctx context.Context, o options) error {
 	for i := range o.services {
 		p.Attach(instance(i), harness.Local(o.upstream))
 	}
-	s := snapshot(o.proxyOptions)
+	s := snapshot(o)
 	p.Install(s)
 	if o.churn > 0 {
 		go churn(ctx, p, s, o.churn)
 	}
-	for i, address := range strings.Split(o.listen, ",") {
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			return err
-		}
+	listeners, err := harness.Inherited(o.listeners)
+	if err != nil {
+		return err
+	}
+	for i, l := range listeners {
 		go func() { _ = p.ServeNamed(ctx, l, proxy.Source{Service: "client", Instance: "client-1"}, server(i), 80) }()
 	}
 	return p.Run(ctx)
@@ -68,7 +46,7 @@ func server(i int) string   { return fmt.Sprintf("server%d", i) }
 func instance(i int) string { return server(i) + "-1" }
 
 // snapshot has a client that may call every server.
-func snapshot(o proxyOptions) *fleet.Snapshot {
+func snapshot(o options) *fleet.Snapshot {
 	protocol := fleet.HTTP
 	if o.protocol == "grpc" {
 		protocol = fleet.GRPC

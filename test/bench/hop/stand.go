@@ -2,39 +2,26 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 
 	"github.com/shoalrun/shoal/test/bench/harness"
 )
 
-// upstream starts a server and returns its address.
-func upstream(ctx context.Context, protocol string) (string, error) {
-	address := harness.FreeAddress()
-	_, err := harness.Start(ctx, address, os.Args[0], "-role", "upstream", "-listen", address, "-protocol", protocol)
-	return address, err
-}
-
 // ourSide starts a proxy of ours before a server.
 func ourSide(ctx context.Context, o options, measure, server, protocol string) (*harness.Side, error) {
-	address := harness.FreeAddress()
-	c, err := harness.Start(ctx, address, os.Args[0], "-role", "proxy", "-listen", address, "-upstream", server,
-		"-protocol", protocol, "-profile", harness.ProfileName(o.profile, measure, "proxy"))
-	return harness.NewSide("shoal", address, c), err
+	return harness.StartSide(ctx, "shoal", 1, os.Args[0], "-role", "proxy", "-upstream", server,
+		"-protocol", protocol, "-profile", harness.ProfileName(o.Profile, measure, "proxy"))
 }
 
-// withHAProxy adds HAProxy before the same server; where it cannot run, that is said.
-// maxconn is how many connections it takes.
-func withHAProxy(ctx context.Context, dir, server, protocol string, maxconn int, sides ...*harness.Side) []*harness.Side {
+// withHAProxy adds HAProxy before the same server, where it is installed. maxconn is how many connections it takes.
+func withHAProxy(ctx context.Context, dir, server, protocol string, maxconn int, sides ...*harness.Side) ([]*harness.Side, error) {
+	if _, err := harness.Installed("haproxy"); err != nil {
+		return sides, nil
+	}
 	options := ""
 	if protocol != "http" {
 		options = "proto h2"
 	}
-	address := harness.FreeAddress()
-	c, err := harness.HAProxy(ctx, dir, address, harness.HAProxyHead("http", maxconn)+harness.HAProxySide("0", address, options, server, options))
-	if err != nil {
-		fmt.Println("without HAProxy:", err)
-		return sides
-	}
-	return append(sides, harness.NewSide("haproxy", address, c))
+	s, err := harness.OneHAProxy(ctx, dir, "http", maxconn, server, options)
+	return append(sides, s), err
 }

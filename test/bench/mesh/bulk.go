@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -31,86 +29,69 @@ var bulks = []bulk{
 	{"TCP tunnel, two nodes, mTLS", "tcp", true, 0},
 }
 
-func benchBulk(ctx context.Context, o options, dir string) error {
-	for _, b := range bulks {
-		if !strings.Contains(b.name, o.only) {
-			continue
-		}
-		if err := b.measure(ctx, o, dir); err != nil {
-			return fmt.Errorf("%s: %w", b.name, err)
-		}
-	}
-	return nil
-}
-
 func (b bulk) measure(ctx context.Context, o options, dir string) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	upstream := harness.FreeAddress()
-	if _, err := harness.Start(ctx, upstream, os.Args[0], "-role", "upstream", "-listen", upstream, "-protocol", b.mode); err != nil {
-		return err
-	}
-	ours, err := b.shoal(ctx, o, dir, upstream)
+	upstream, err := harness.StartUpstream(ctx, b.mode)
 	if err != nil {
 		return err
 	}
-	peer, err := b.haproxy(ctx, dir, upstream)
-	if err != nil {
-		fmt.Println("without HAProxy:", err)
-		return nil
-	}
-	speeds := map[*harness.Side][]float64{}
-	for round := range o.rounds + 1 {
-		for _, s := range []*harness.Side{ours, peer} {
-			v, err := b.speed(ctx, s.Address, o.time)
-			if err != nil {
-				return fmt.Errorf("%s: %w", s.Name, err)
-			}
-			if round > 0 {
-				speeds[s] = append(speeds[s], v)
-			}
-		}
-	}
-	harness.Stop(ours.Processes, o.profile)
-	r := rows.Row{Row: b.name, Unit: "MB/s", Ours: harness.Median(speeds[ours]), Peer: harness.Median(speeds[peer])}
-	r.Ratio = r.Ours / r.Peer
-	if b.goal > 0 {
-		r.Sense, r.Goal = ">=", b.goal
-	}
-	fmt.Printf("\n%s: shoal %.0f MB/s %.0f, haproxy %.0f MB/s %.0f, ratio %.2f\n", b.name, r.Ours, speeds[ours], r.Peer, speeds[peer], r.Ratio)
-	return rows.Save(o.rows, r)
-}
-
-func (b bulk) shoal(ctx context.Context, o options, dir, upstream string) (*harness.Side, error) {
-	protocol := "http"
-	if b.mode == "tcp" {
-		protocol = "tcp"
-	}
-	profile := func(role string) string { return harness.ProfileName(o.profile, b.name, role) }
-	out, peer := harness.FreeAddress(), harness.FreeAddress()
-	if !b.two {
-		c, err := harness.Start(ctx, out, os.Args[0], "-role", "both", "-protocol", protocol, "-upstream", upstream, "-listen", out, "-profile", profile("both"))
-		return harness.NewSide("shoal", out, c), err
-	}
-	second, err := harness.Start(ctx, peer, os.Args[0], "-role", "b", "-certs", dir, "-protocol", protocol, "-upstream", upstream, "-listen", "1", "-peer", peer, "-profile", profile("b"))
-	if err != nil {
-		return nil, err
-	}
-	first, err := harness.Start(ctx, out, os.Args[0], "-role", "a", "-certs", dir, "-protocol", protocol, "-upstream", upstream, "-listen", out, "-peer", peer, "-profile", profile("a"))
-	return harness.NewSide("shoal", out, first, second), err
-}
-
-func (b bulk) haproxy(ctx context.Context, dir, upstream string) (*harness.Side, error) {
 	mode := "http"
 	if b.mode == "tcp" {
 		mode = "tcp"
 	}
+	ours, err := startShoal(ctx, o, dir, chain{name: b.name, upstream: upstream, pairs: 1, mode: mode, one: !b.two})
+	if err != nil {
+		return err
+	}
+	sides := []*harness.Side{ours}
+	if _, err := harness.Installed("haproxy"); err == nil {
+		peer, err := b.haproxy(ctx, dir, upstream, mode)
+		if err != nil {
+			return err
+		}
+		sides = append(sides, peer)
+	}
+	speeds := make([][]float64, len(sides))
+	for round := range o.Rounds + 1 {
+		for i, s := range sides {
+			v, err := b.speed(ctx, s.Address, o.Time)
+			if err == nil && v == 0 {
+				err = errors.New("nothing came through")
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", s.Name, err)
+			}
+			if round > 0 {
+				speeds[i] = append(speeds[i], v)
+			}
+		}
+	}
+	harness.Stop(ours.Processes, o.Profile)
+	return rows.Save(o.Rows, b.row(sides, speeds))
+}
+
+func (b bulk) row(sides []*harness.Side, speeds [][]float64) rows.Row {
+	fmt.Printf("\n%s, MB/s\n", b.name)
+	for i, s := range sides {
+		fmt.Printf("  %-10s %6.0f, the median of %.0f\n", s.Name, harness.Median(speeds[i]), speeds[i])
+	}
+	r := rows.Row{Row: b.name, Unit: "MB/s", Ours: harness.Median(speeds[0])}
+	if len(sides) == 1 {
+		r.Skipped = harness.Without("haproxy")
+		return r
+	}
+	r.Peer = harness.Median(speeds[1])
+	r.Ratio = r.Ours / r.Peer
+	if b.goal > 0 {
+		r.Sense, r.Goal = ">=", b.goal
+	}
+	return r
+}
+
+func (b bulk) haproxy(ctx context.Context, dir, upstream, mode string) (*harness.Side, error) {
 	if b.two {
 		return haproxies(ctx, dir, upstream, 1, mode, false, true)
 	}
-	out := harness.FreeAddress()
-	c, err := harness.HAProxy(ctx, dir, out, harness.HAProxyHead(mode, 4000)+harness.HAProxySide("0", out, "", upstream, ""))
-	return harness.NewSide("haproxy", out, c), err
+	return harness.OneHAProxy(ctx, dir, mode, 4000, upstream, "")
 }
 
 // speed is how many megabytes a second come through, on four connections.
@@ -147,7 +128,7 @@ func (b bulk) pull(ctx context.Context, address string, until time.Time) (int64,
 		return bothWays(c, until)
 	}
 	total := int64(0)
-	for r := bufio.NewReaderSize(c, 64<<10); time.Now().Before(until); {
+	for r := bufio.NewReaderSize(c, 64<<10); total == 0 || time.Now().Before(until); {
 		if _, err := io.WriteString(c, "GET /large HTTP/1.1\r\nHost: server\r\n\r\n"); err != nil {
 			return total, err
 		}

@@ -3,21 +3,28 @@ package main
 import (
 	"context"
 	"fmt"
+	"os/exec"
 	"path/filepath"
-	"strings"
 
 	"github.com/shoalrun/shoal/test/bench/harness"
 )
-
-func (p part) haproxy(ctx context.Context, dir, upstream string) (*harness.Side, error) {
-	return haproxies(ctx, dir, upstream, p.pairs, "http", p.http2, p.tls)
-}
 
 // haproxies makes the chain of two: what goes between them is HTTP/2 on few connections, by TLS 1.3 in which
 // each side verifies the other, or in plaintext. Each pair of services has certificates of its own, as
 // sidecars do.
 func haproxies(ctx context.Context, dir, upstream string, pairs int, mode string, http2, tls bool) (*harness.Side, error) {
-	ins, outs := addresses(pairs), addresses(pairs)
+	if err := makeCertificates(dir); err != nil {
+		return nil, err
+	}
+	ins, err := harness.Listen(pairs)
+	if err != nil {
+		return nil, err
+	}
+	outs, err := harness.Listen(pairs)
+	if err != nil {
+		return nil, err
+	}
+	side := harness.NewSide("haproxy", outs.String())
 	ends, between, verified := "", "", ""
 	if http2 {
 		ends = "proto h2"
@@ -32,7 +39,7 @@ func haproxies(ctx context.Context, dir, upstream string, pairs int, mode string
 	a := harness.HAProxyHead(mode, 4000)
 	b := a
 	for i := range pairs {
-		name, to := fmt.Sprint(i), between
+		to := between
 		if tls {
 			to = fmt.Sprintf("ssl crt %s ca-file %s verify required verifyhost b", keys, ca)
 			if mode == "http" {
@@ -45,13 +52,14 @@ func haproxies(ctx context.Context, dir, upstream string, pairs int, mode string
 				accept += " alpn h2"
 			}
 		}
-		a += harness.HAProxySide(name, outs[i], ends, ins[i], to)
-		b += harness.HAProxySide(name, ins[i], accept, upstream, ends)
+		a += harness.HAProxyWay(i, ends, ins[i].Addr().String(), to)
+		b += harness.HAProxyWay(i, accept, upstream, ends)
 	}
-	second, err := harness.HAProxy(ctx, dir, ins[0], b)
+	second, err := harness.HAProxy(ctx, dir, ins, b)
 	if err != nil {
 		return nil, err
 	}
-	first, err := harness.HAProxy(ctx, dir, outs[0], a)
-	return harness.NewSide("haproxy", strings.Join(outs, ","), first, second), err
+	first, err := harness.HAProxy(ctx, dir, outs, a)
+	side.Processes = []*exec.Cmd{first, second}
+	return side, err
 }

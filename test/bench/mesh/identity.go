@@ -61,15 +61,10 @@ func dialer(source *identity.Source, address string) func(context.Context, strin
 	}
 }
 
-// servePeers serves other nodes at an address until ctx ends.
-func servePeers(ctx context.Context, p *proxy.Proxy, source *identity.Source, address string) error {
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return err
-	}
+// servePeers serves other nodes on a listener until ctx ends.
+func servePeers(ctx context.Context, p *proxy.Proxy, source *identity.Source, l net.Listener) {
 	n := mesh.New(source, nil)
 	lane := n.Lane(mesh.PeerProtocol, source.Server(nil, mesh.PeerProtocol))
 	go func() { _ = p.ServePeer(ctx, lane) }()
 	go func() { _ = n.Serve(ctx, l) }()
-	return nil
 }

@@ -13,72 +13,62 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"os"
-	"os/signal"
-	"runtime"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/shoalrun/shoal/test/bench/harness"
 	"github.com/shoalrun/shoal/test/bench/rows"
 )
 
+// options has what a process is told that this program starts, too.
 type options struct {
+	harness.Options
 	role     string
-	listen   string
+	pairs    int
 	upstream string
 	peer     string
 	certs    string
 	protocol string
-	rounds   int
-	time     time.Duration
-	only     string
-	profile  string
-	rows     string
 }
 
 func main() {
-	runtime.LockOSThread() // children end with the thread that started them: this one
 	var o options
+	o.Define()
 	flag.StringVar(&o.role, "role", "", "for its own use: a, b, both or upstream")
-	flag.StringVar(&o.listen, "listen", "", "for its own use")
+	flag.IntVar(&o.pairs, "pairs", 1, "for its own use: how many services are called")
 	flag.StringVar(&o.upstream, "upstream", "", "for its own use")
 	flag.StringVar(&o.peer, "peer", "", "for its own use")
 	flag.StringVar(&o.certs, "certs", "", "for its own use")
 	flag.StringVar(&o.protocol, "protocol", "http", "for its own use: what a part speaks")
-	flag.IntVar(&o.rounds, "rounds", 5, "measurements of each side at each rate")
-	flag.DurationVar(&o.time, "time", 3*time.Second, "length of a measurement; at most 30s")
-	flag.StringVar(&o.only, "only", "", "measure only the parts whose names contain this")
-	flag.StringVar(&o.profile, "profile", "", "write CPU profiles of our processes into this folder")
-	flag.StringVar(&o.rows, "rows", "", "add the figures to the list in this JSON file")
-	flag.Parse()
-	o.time = min(o.time, 30*time.Second)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "mesh:", err)
-		os.Exit(1)
-	}
+	harness.Main("mesh", func(ctx context.Context) error { return run(ctx, o) })
 }
 
 func run(ctx context.Context, o options) error {
 	switch o.role {
 	case "":
-		return bench(ctx, o)
+		return o.Run(ctx, parts(o))
 	case "upstream":
-		return harness.Upstream(ctx, o.listen, o.protocol)
+		return harness.RunUpstream(ctx, o.protocol)
 	}
 	return runNode(ctx, o)
+}
+
+func parts(o options) (all []harness.Part) {
+	for _, c := range calls {
+		all = append(all, harness.Part{Name: c.name, Measure: func(ctx context.Context, dir string) error { return c.measure(ctx, o, dir) }})
+	}
+	for _, b := range bulks {
+		all = append(all, harness.Part{Name: b.name, Measure: func(ctx context.Context, dir string) error { return b.measure(ctx, o, dir) }})
+	}
+	return all
 }
 
 func at(goal float64) []harness.Rate {
 	return []harness.Rate{{PerSecond: 0, Goal: goal}, {PerSecond: 8000, Goal: goal}, {PerSecond: 2000, Goal: goal}}
 }
 
-// part is one comparison.
-type part struct {
+// call is one comparison of what calls cost.
+type call struct {
 	name  string
 	pairs int  // of services, each with a client and a server of its own
 	http2 bool // at the ends
@@ -88,7 +78,7 @@ type part struct {
 	rates []harness.Rate
 }
 
-var parts = []part{
+var calls = []call{
 	{name: "two nodes, mTLS, HTTP/1.1 ends", pairs: 1, tls: true, load: harness.HTTP1(64), rates: at(0.8)},
 	{name: "two nodes, mTLS, HTTP/1.1 ends, 30 service pairs", pairs: 30, tls: true, load: harness.HTTP1(60), rates: at(0.8)},
 	{name: "two nodes, mTLS, HTTP/2 ends, 8x16", pairs: 1, http2: true, tls: true, load: harness.HTTP2(8, 16), rates: at(0.8)},
@@ -98,80 +88,64 @@ var parts = []part{
 	{name: "one node, whole mesh path, beside plaintext", pairs: 1, one: true, load: harness.HTTP1(64), rates: at(0.6)},
 }
 
-func bench(ctx context.Context, o options) error {
-	dir, err := os.MkdirTemp("", "mesh")
+// measure compares the two chains.
+func (c call) measure(ctx context.Context, o options, dir string) error {
+	ends := "http"
+	if c.http2 {
+		ends = "http2"
+	}
+	upstream, err := harness.StartUpstream(ctx, ends)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	if err := errors.Join(makeCertificates(dir), makeIdentities(ctx, dir)); err != nil {
-		return err
-	}
-	for _, p := range parts {
-		if !strings.Contains(p.name, o.only) {
-			continue
-		}
-		if err := p.measure(ctx, o, dir); err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
-		}
-	}
-	return benchBulk(ctx, o, dir)
-}
-
-// measure compares the two chains, each in processes that end with it.
-func (p part) measure(ctx context.Context, o options, dir string) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ends := "http"
-	if p.http2 {
-		ends = "http2"
-	}
-	upstream := harness.FreeAddress()
-	if _, err := harness.Start(ctx, upstream, os.Args[0], "-role", "upstream", "-listen", upstream, "-protocol", ends); err != nil {
-		return err
-	}
-	ours, err := p.shoal(ctx, o, dir, upstream)
+	ours, err := startShoal(ctx, o, dir, chain{name: c.name, upstream: upstream, pairs: c.pairs, mode: "http", one: c.one})
 	if err != nil {
 		return err
 	}
 	sides := []*harness.Side{ours}
-	if peer, err := p.haproxy(ctx, dir, upstream); err != nil {
-		fmt.Println("without HAProxy:", err)
-	} else {
+	if _, err := harness.Installed("haproxy"); err == nil {
+		peer, err := haproxies(ctx, dir, upstream, c.pairs, "http", c.http2, c.tls)
+		if err != nil {
+			return err
+		}
 		sides = append(sides, peer)
 	}
-	if err := harness.MeasureAll(ctx, o.rounds, o.time, p.rates, sides, p.load); err != nil {
-		return err
-	}
-	harness.Report(os.Stdout, p.name, p.rates, sides, "shoal", "haproxy")
-	harness.Stop(ours.Processes, o.profile)
-	return rows.Save(o.rows, harness.Costs(p.name, p.rates, sides, "shoal", "haproxy")...)
+	err = harness.MeasureAll(ctx, o.Rounds, o.Time, c.rates, sides, c.load)
+	harness.Report(os.Stdout, c.name, c.rates, sides, "shoal", "haproxy")
+	harness.Stop(ours.Processes, o.Profile)
+	return errors.Join(err, rows.Save(o.Rows, harness.Costs(c.name, c.rates, sides, "shoal", "haproxy")...))
 }
 
-func (p part) shoal(ctx context.Context, o options, dir, upstream string) (*harness.Side, error) {
-	protocol := "http"
-	outs := addresses(p.pairs)
-	flags := func(role string, more ...string) []string {
-		profile := harness.ProfileName(o.profile, p.name, role)
-		return append([]string{"-role", role, "-certs", dir, "-protocol", protocol, "-profile", profile, "-upstream", upstream}, more...)
+// chain is Shoal from clients to servers.
+type chain struct {
+	name     string
+	upstream string
+	pairs    int    // of services
+	mode     string // http or tcp
+	one      bool   // one node, else two
+}
+
+// startShoal starts the nodes of a chain.
+func startShoal(ctx context.Context, o options, dir string, c chain) (*harness.Side, error) {
+	if err := makeIdentities(ctx, dir); err != nil {
+		return nil, err
 	}
-	if p.one {
-		c, err := harness.Start(ctx, outs[0], os.Args[0], flags("both", "-listen", strings.Join(outs, ","))...)
-		return harness.NewSide("shoal", strings.Join(outs, ","), c), err
+	node := func(role string, listeners int, more ...string) (*harness.Side, error) {
+		args := append([]string{"-role", role, "-certs", dir, "-protocol", c.mode, "-upstream", c.upstream, "-pairs", strconv.Itoa(c.pairs),
+			"-profile", harness.ProfileName(o.Profile, c.name, role)}, more...)
+		return harness.StartSide(ctx, "shoal", listeners, os.Args[0], args...)
 	}
-	peer := harness.FreeAddress()
-	b, err := harness.Start(ctx, peer, os.Args[0], flags("b", "-listen", strconv.Itoa(p.pairs), "-peer", peer)...)
+	if c.one {
+		return node("both", c.pairs)
+	}
+	b, err := node("b", 1)
 	if err != nil {
 		return nil, err
 	}
-	a, err := harness.Start(ctx, outs[0], os.Args[0], flags("a", "-listen", strings.Join(outs, ","), "-peer", peer)...)
-	return harness.NewSide("shoal", strings.Join(outs, ","), a, b), err
-}
-
-func addresses(n int) []string {
-	all := make([]string, n)
-	for i := range all {
-		all[i] = harness.FreeAddress()
+	a, err := node("a", c.pairs, "-peer", b.Address)
+	if err != nil {
+		return nil, err
 	}
-	return all
+	a.Processes = append(a.Processes, b.Processes...)
+	return a, nil
 }

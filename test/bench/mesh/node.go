@@ -3,9 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
-	"strconv"
-	"strings"
 
 	"github.com/shoalrun/shoal/fleet"
 	"github.com/shoalrun/shoal/observe"
@@ -16,7 +13,7 @@ import (
 // runNode assembles the data path as a node does, with everything on that is on by default. Node a has the
 // clients, b the servers, both is one node with all.
 func runNode(ctx context.Context, o options) error {
-	stop, err := harness.Profile(o.profile)
+	stop, err := harness.Profile(o.Profile)
 	if err != nil {
 		return err
 	}
@@ -33,24 +30,20 @@ func runNode(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	serve(p, o)
 	if o.role == "b" {
-		pairs, err := strconv.Atoi(o.listen)
+		l, err := harness.Inherited(1)
 		if err != nil {
 			return err
 		}
-		serve(p, o, pairs)
-		if err := servePeers(ctx, p, source, o.peer); err != nil {
-			return err
-		}
+		servePeers(ctx, p, source, l[0])
 		return p.Run(ctx)
 	}
-	outs := strings.Split(o.listen, ",")
-	serve(p, o, len(outs))
-	for i, address := range outs {
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			return err
-		}
+	outs, err := harness.Inherited(o.pairs)
+	if err != nil {
+		return err
+	}
+	for i, l := range outs {
 		src := proxy.Source{Service: fmt.Sprintf("client%d", i), Instance: fmt.Sprintf("client%d-1", i)}
 		go func() { _ = p.ServeNamed(ctx, l, src, fmt.Sprintf("server%d", i), 8080) }()
 	}
@@ -58,13 +51,13 @@ func runNode(ctx context.Context, o options) error {
 }
 
 // serve installs the fleet, and attaches the instances that run here.
-func serve(p *proxy.Proxy, o options, pairs int) {
+func serve(p *proxy.Proxy, o options) {
 	clients, servers := "a", "b"
 	if o.role == "both" {
 		clients, servers = "both", "both"
 	}
 	s := &fleet.Snapshot{Fleet: "bench", Version: 1}
-	for i := range pairs {
+	for i := range o.pairs {
 		c, to := fmt.Sprintf("client%d", i), fmt.Sprintf("server%d", i)
 		s.Services = append(s.Services, &fleet.Service{
 			Name: c, Index: uint16(16 + 2*i), Deployed: true,

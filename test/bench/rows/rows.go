@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -29,6 +30,9 @@ type Row struct {
 	Ours  float64 `json:"ours"`  // in Unit
 	Peer  float64 `json:"peer"`  // in Unit
 	Unit  string  `json:"unit"`
+	// Skipped says what the peer needs that is not here, and Failed why there is no figure; else they are empty.
+	Skipped string `json:"skipped,omitempty"`
+	Failed  string `json:"failed,omitempty"`
 }
 
 // Save adds all to the list in file, which need not exist. An empty file name saves nothing.
@@ -75,13 +79,16 @@ func Print(w io.Writer, list []Row) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "MEASURE\tOURS\tPEER\tUNIT\tRATIO\tGOAL\t")
 	for _, r := range list {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Row, figure(r.Ours), figure(r.Peer), r.Unit, figure(r.Ratio), r.goal(), r.verdict())
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Row, r.ours(), figure(r.Peer), r.Unit, figure(r.Ratio), r.goal(), r.verdict())
 	}
 	return t.Flush()
 }
 
-// Met reports whether r meets its goal; without one, it does.
+// Met reports whether r was measured and meets its goal; without one, it does.
 func (r Row) Met() bool {
+	if r.Failed != "" {
+		return false
+	}
 	measured := r.Ratio
 	if r.Peer == 0 {
 		measured = r.Ours
@@ -99,14 +106,31 @@ func (r Row) goal() string {
 	if r.Sense == "" {
 		return ""
 	}
+	if r.Goal == 0 {
+		return r.Sense + " 0"
+	}
 	return r.Sense + " " + figure(r.Goal)
 }
 
 func (r Row) verdict() string {
-	if r.Met() {
+	switch {
+	case r.Failed != "":
+		first, _, _ := strings.Cut(r.Failed, "\n")
+		return "failed: " + first
+	case r.Skipped != "":
+		return r.Skipped
+	case r.Met():
 		return ""
 	}
 	return "missed"
+}
+
+// ours writes a figure of nought, too, where there is one.
+func (r Row) ours() string {
+	if r.Ours == 0 && r.Failed == "" {
+		return "0"
+	}
+	return figure(r.Ours)
 }
 
 // figure writes two places for what is compared by them, and one for what is large.

@@ -35,3 +35,22 @@ func TestSaveLoadPrint(t *testing.T) {
 		t.Fatalf("printed\n%s", b.String())
 	}
 }
+
+// A row without a peer says what to install, one that failed why, and a figure of nought is a figure.
+func TestPrintOfWhatIsMissing(t *testing.T) {
+	var b strings.Builder
+	err := rows.Print(&b, []rows.Row{
+		{Row: "hop", Ours: 30, Unit: "µs", Skipped: "not compared: apt-get install haproxy"},
+		{Row: "batches", Failed: "the disk is full\nand more"},
+		{Row: "lost", Sense: "<=", Ours: 0, Unit: "messages"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"apt-get install haproxy", "failed: the disk is full", "lost 0 messages <= 0"} {
+		line := strings.Join(strings.Fields(strings.Split(b.String(), "\n")[i+1]), " ")
+		if !strings.HasSuffix(line, want) {
+			t.Errorf("printed %q, which does not end with %q", line, want)
+		}
+	}
+}

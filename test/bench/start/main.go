@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"regexp"
 	"strconv"
 	"strings"
@@ -26,13 +25,9 @@ import (
 func main() {
 	rounds := flag.Int("rounds", 3, "starts that are measured")
 	file := flag.String("rows", "", "add the figures to the list in this JSON file")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *rounds, *file); err != nil {
-		fmt.Fprintln(os.Stderr, "start:", err)
-		os.Exit(1)
-	}
+	harness.Main("start", func(ctx context.Context) error {
+		return harness.Options{Rows: *file}.Run(ctx, []harness.Part{{Name: "start", Measure: func(ctx context.Context, _ string) error { return run(ctx, *rounds, *file) }}})
+	})
 }
 
 func run(ctx context.Context, rounds int, file string) error {

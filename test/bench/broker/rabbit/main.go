@@ -41,6 +41,14 @@ func run(url string, window, channels, size int, length time.Duration) (float64,
 	if err != nil {
 		return 0, err
 	}
+	_, warming := measure(conn, q.Name, window, channels, size, length/4) // the queue is new
+	perSecond, err := measure(conn, q.Name, window, channels, size, length)
+	_, deleting := admin.QueueDelete(q.Name, false, false, false)
+	return perSecond, errors.Join(warming, err, deleting)
+}
+
+// measure returns how many messages a second were confirmed.
+func measure(conn *amqp.Connection, queue string, window, channels, size int, length time.Duration) (float64, error) {
 	began := time.Now()
 	type result struct {
 		confirmed int
@@ -49,7 +57,7 @@ func run(url string, window, channels, size int, length time.Duration) (float64,
 	results := make(chan result)
 	for range channels {
 		go func() {
-			n, err := flood(conn, q.Name, window/channels, make([]byte, size), began.Add(length))
+			n, err := flood(conn, queue, window/channels, make([]byte, size), began.Add(length))
 			results <- result{n, err}
 		}()
 	}
@@ -58,9 +66,7 @@ func run(url string, window, channels, size int, length time.Duration) (float64,
 		r := <-results
 		confirmed, errs = confirmed+r.confirmed, append(errs, r.err)
 	}
-	perSecond := float64(confirmed) / time.Since(began).Seconds()
-	_, err = admin.QueueDelete(q.Name, false, false, false)
-	return perSecond, errors.Join(append(errs, err)...)
+	return float64(confirmed) / time.Since(began).Seconds(), errors.Join(errs...)
 }
 
 // flood publishes on one channel until the time given, and returns once all is confirmed.
