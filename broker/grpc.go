@@ -59,7 +59,7 @@ func requestMessage(g grant, r *record, to target, e *Event) ([]byte, error) {
 		return eventMessage(e), nil
 	case fleet.FormatPubSub:
 		m := r.message(g.idOf(r))
-		return pubsubMessage(&m), nil
+		return m.AppendProto(nil, m.legibleAttributes()), nil
 	}
 	kind, _, _ := mime.ParseMediaType(e.ContentType)
 	if isText(kind) {

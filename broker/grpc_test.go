@@ -224,6 +224,34 @@ func TestCallWithAPubsubMessage(t *testing.T) {
 	}
 }
 
+// TestCallWithAnyByte has attributes and a key that are no text: whatever the method takes, it gets a message that can be read, and metadata that
+// nobody slipped in.
+func TestCallWithAnyByte(t *testing.T) {
+	for format, message := range map[string]proto.Message{fleet.FormatPubSub: new(pubsubpb.PubsubMessage), fleet.FormatCloudEvents: new(emptypb.Empty), "": new(structpb.Value)} {
+		c := new(callee)
+		k := calling(t, c, format)
+		data, err := proto.Marshal(structpb.NewStringValue("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := broker.Message{Data: data, Attributes: anyBytes(), OrderingKey: "key\xff\r\n", Tracestate: "a=\x01\r\nInjected: yes"}
+		delete(m.Attributes, "Content-Type") // which says here what the data is
+		if _, err := k.PublishMessages(t.Context(), "orders", "orders.placed", []broker.Message{m}); err != nil {
+			t.Fatal(err)
+		}
+		k.settled(t)
+		if err := proto.Unmarshal(c.got()[0], message); err != nil {
+			t.Errorf("format %q: %v", format, err)
+		}
+		if head := c.heads[0]; len(head.Get("injected"))+len(head.Get("shoal-caller")) > 0 {
+			t.Errorf("format %q: metadata %v", format, head)
+		}
+		if got, ok := message.(*pubsubpb.PubsubMessage); ok && (got.GetOrderingKey() != "key\uFFFD\r\n" || got.GetAttributes()["\uFFFD\x00 name"] != "x" || got.GetAttributes()["line"] != m.Attributes["line"]) {
+			t.Errorf("the method got %v", got)
+		}
+	}
+}
+
 // TestRefusedCalls has a method that fails: attempts say how, and what it asks is heeded.
 func TestRefusedCalls(t *testing.T) {
 	busy := grpcstatus.New(codes.ResourceExhausted, "the queue is füll")

@@ -18,14 +18,11 @@ func (m *protoMessage) bytes(field protowire.Number, value []byte) {
 	*m = protowire.AppendBytes(protowire.AppendTag(*m, field, protowire.BytesType), value)
 }
 
-// text appends a string, which protobuf wants to be valid UTF-8: else whoever reads it drops the whole message, again and again.
 func (m *protoMessage) text(field protowire.Number, value string) {
 	if value != "" {
-		m.bytes(field, legible(value))
+		m.bytes(field, []byte(Legible(value)))
 	}
 }
-
-func legible(text string) []byte { return []byte(strings.ToValidUTF8(text, "\uFFFD")) }
 
 func (m *protoMessage) number(field protowire.Number, value uint64) {
 	if value != 0 {
@@ -46,20 +43,6 @@ func timestamp(t time.Time) (m protoMessage) {
 	m.number(1, uint64(t.Unix()))
 	m.number(2, uint64(t.Nanosecond()))
 	return m
-}
-
-// pubsubMessage is a google.pubsub.v1.PubsubMessage.
-func pubsubMessage(m *Message) (out protoMessage) {
-	if len(m.Data) > 0 {
-		out.bytes(1, m.Data)
-	}
-	for _, name := range slices.Sorted(maps.Keys(m.Attributes)) {
-		out.entry(2, name, legible(m.Attributes[name]))
-	}
-	out.text(3, m.ID)
-	out.bytes(4, timestamp(m.PublishTime))
-	out.text(5, m.OrderingKey)
-	return out
 }
 
 // Fields of io.cloudevents.v1.CloudEvent and of its CloudEventAttributeValue
@@ -99,9 +82,9 @@ func attributeValue(name, value string) (out protoMessage) {
 	case name == "time" && err == nil:
 		out.bytes(valueTimestamp, timestamp(at))
 	case name == "dataschema":
-		out.bytes(valueURI, legible(value))
+		out.bytes(valueURI, []byte(Legible(value)))
 	default:
-		out.bytes(valueString, legible(value)) // also an empty one
+		out.bytes(valueString, []byte(Legible(value))) // also an empty one
 	}
 	return out
 }

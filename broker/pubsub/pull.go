@@ -71,7 +71,7 @@ func (s *subscriber) received(ctx context.Context, id string, got []broker.Deliv
 		d := &got[i]
 		m := &pubsubpb.ReceivedMessage{AckId: d.AckID, Message: &pubsubpb.PubsubMessage{
 			Data: d.Data, Attributes: maps.Collect(attributes(&d.Message)), MessageId: d.ID, PublishTime: timestamppb.New(d.PublishTime),
-			OrderingKey: legible(d.OrderingKey),
+			OrderingKey: broker.Legible(d.OrderingKey),
 		}}
 		if c.DeadLetter != nil {
 			m.DeliveryAttempt = int32(d.Attempt)

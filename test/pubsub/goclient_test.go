@@ -174,7 +174,9 @@ func ends(got []string, from string) bool {
 	return i >= 0 && slices.Contains(got[i:], "199")
 }
 
+// Tests that wait for a lease or a backoff wait together, after those that kill the hub.
 func TestGoLeaseExtension(t *testing.T) {
+	t.Parallel()
 	c := open(t, func(s *pubsubpb.Subscription) { s.AckDeadlineSeconds = 10 })
 	c.publish(nil, "slow")
 	var deliveries atomic.Int32
@@ -190,6 +192,7 @@ func TestGoLeaseExtension(t *testing.T) {
 }
 
 func TestGoNackBackoff(t *testing.T) {
+	t.Parallel()
 	c := open(t, func(s *pubsubpb.Subscription) {
 		s.RetryPolicy = &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(time.Second), MaximumBackoff: durationpb.New(2 * time.Second)}
 	})
@@ -310,6 +313,43 @@ func TestGoExactlyOnce(t *testing.T) {
 		if times != 1 {
 			t.Errorf("%s was acknowledged %d times with success", text, times)
 		}
+	}
+}
+
+// Of an exactly-once subscription an acknowledgement after the lease's end is of no use, and the client tells the application so.
+func TestGoLateAcknowledgement(t *testing.T) {
+	t.Parallel()
+	c := open(t, func(s *pubsubpb.Subscription) { s.EnableExactlyOnceDelivery = true })
+	c.publish(nil, "late")
+	again := make(chan struct{})
+	type answer struct {
+		status pubsub.AcknowledgeStatus
+		err    error
+	}
+	late := make(chan answer, 1)
+	var deliveries atomic.Int32
+	settings := pubsub.ReceiveSettings{MaxExtension: -1, MinDurationPerAckExtension: 10 * time.Second, MaxDurationPerAckExtension: 10 * time.Second}
+	c.receive(c.subscription, settings, func(m *pubsub.Message) bool {
+		if deliveries.Add(1) == 1 {
+			select {
+			case <-again: // so the lease is over
+			case <-t.Context().Done():
+			}
+			status, err := m.AckWithResult().Get(t.Context())
+			late <- answer{status, err}
+			return false
+		}
+		close(again)
+		if got := <-late; got.status != pubsub.AcknowledgeStatusInvalidAckID || got.err == nil || !strings.Contains(got.err.Error(), "PERMANENT_FAILURE_INVALID_ACK_ID") {
+			t.Errorf("a late acknowledgement: %v, %v", got.status, got.err)
+		}
+		if status, err := m.AckWithResult().Get(t.Context()); status != pubsub.AcknowledgeStatusSuccess || err != nil {
+			t.Errorf("the acknowledgement of the second delivery: %v, %v", status, err)
+		}
+		return true
+	})
+	if n := deliveries.Load(); n != 2 {
+		t.Errorf("%d deliveries", n)
 	}
 }
 

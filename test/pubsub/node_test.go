@@ -13,6 +13,7 @@ import (
 
 // The official Node client, from npm, runs nodeclient/suite.test.mjs.
 func TestNodeClient(t *testing.T) {
+	t.Parallel()
 	dir := installNode(t)
 	suite, err := os.ReadFile("nodeclient/suite.test.mjs")
 	must(t, err)
