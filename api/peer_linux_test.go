@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,8 +20,8 @@ const nobody = 65534
 
 // The test binary is also the stranger that dials.
 func TestMain(m *testing.M) {
-	if family, port, ok := strings.Cut(os.Getenv("API_TEST_TOOL"), " "); ok {
-		beTool(family, port)
+	if family, address, ok := strings.Cut(os.Getenv("API_TEST_TOOL"), " "); ok {
+		beTool(family, address)
 	}
 	socket := os.Getenv("API_TEST_DIAL")
 	if socket == "" {
@@ -39,10 +38,9 @@ func TestMain(m *testing.M) {
 }
 
 // beTool prints what a port says to this process.
-func beTool(family, port string) {
-	n, _ := strconv.Atoi(port)
+func beTool(family, address string) {
 	how := map[string]int{"4": unix.AF_INET, "6": unix.AF_INET6}[family]
-	text, err := heard(how, n)
+	text, err := heard(how, address)
 	fmt.Println(text, err)
 	os.Exit(0)
 }

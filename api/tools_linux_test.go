@@ -2,11 +2,14 @@ package api_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,17 +44,23 @@ func guardedPort(t *testing.T, network, at string) net.Listener {
 	return raw
 }
 
-// heard dials, by a socket of that family, and returns what the port says.
-func heard(family int, port int) (string, error) {
+// heard dials, by a socket of that family, and returns what the port says. An IPv4 address by a socket of IPv6 is how Java dials it.
+func heard(family int, address string) (string, error) {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return "", err
+	}
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return "", err
 	}
 	f := os.NewFile(uintptr(fd), "socket")
 	defer f.Close()
-	var to unix.Sockaddr = &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}
-	if family == unix.AF_INET6 { // 127.0.0.1, as Java dials it
-		to = &unix.SockaddrInet6{Port: port, Addr: [16]byte{10: 0xff, 11: 0xff, 12: 127, 15: 1}}
+	var to unix.Sockaddr
+	if family == unix.AF_INET {
+		to = &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+	} else {
+		to = &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
 	}
 	if err := unix.Connect(fd, to); err != nil {
 		return "", err
@@ -60,9 +69,14 @@ func heard(family int, port int) (string, error) {
 	return string(text), err
 }
 
+// portOf is a listener's port, at an address.
+func portOf(l net.Listener, address string) string {
+	return net.JoinHostPort(address, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+}
+
 func TestToolsOfTheOperatorAreLetIn(t *testing.T) {
 	for _, at := range []struct{ network, address string }{{"tcp4", "127.0.0.1:0"}, {"tcp", ":0"}} {
-		port := guardedPort(t, at.network, at.address).Addr().(*net.TCPAddr).Port
+		port := portOf(guardedPort(t, at.network, at.address), "127.0.0.1")
 		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 			if text, err := heard(family, port); text != "in" || err != nil {
 				t.Errorf("%s, by family %d: %q %v", at.address, family, text, err)
@@ -112,14 +126,56 @@ func TestToolsOfAnotherUserAreRefused(t *testing.T) {
 	for _, at := range []string{"127.0.0.1:0", ":0"} {
 		l := guardedPort(t, "tcp", at)
 		for _, family := range []string{"4", "6"} {
-			_, port, _ := net.SplitHostPort(l.Addr().String())
-			cmd := exec.Command(program)
-			cmd.Env = []string{"API_TEST_TOOL=" + family + " " + port}
-			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-			out, err := cmd.CombinedOutput()
-			if err != nil || !strings.Contains(string(out), "operator's") || !strings.Contains(string(out), "65534") {
+			if out, err := stranger(program, family, portOf(l, "127.0.0.1")); err != nil || !strings.Contains(out, "operator's") || !strings.Contains(out, "65534") {
 				t.Errorf("%s by IPv%s: %v %s", at, family, err, out)
 			}
+		}
+	}
+}
+
+// stranger has another user dial, and returns what the port says.
+func stranger(program, family, address string) (string, error) {
+	cmd := exec.Command(program)
+	cmd.Env = []string{"API_TEST_TOOL=" + family + " " + address}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// TestToolsFromElsewhere opens a port to an address that is not loopback: who comes from another machine, here another network namespace, is let in, since
+// nobody here can say who that is. Who dials that address from here is asked for as on loopback.
+func TestToolsFromElsewhere(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to make a network namespace")
+	}
+	if _, err := exec.LookPath("ip"); err != nil {
+		t.Skip("needs ip: apt-get install iproute2")
+	}
+	const here, there = "198.51.100.1", "198.51.100.2" // RFC 5737
+	name := fmt.Sprintf("to%d", os.Getpid()%100000)
+	t.Cleanup(func() {
+		_ = exec.Command("ip", "link", "del", name+"-a").Run()
+		_ = exec.Command("ip", "netns", "del", name).Run()
+	})
+	for _, words := range []string{"netns add NAME", "link add NAME-a type veth peer name NAME-b netns NAME", "addr add " + here + "/30 dev NAME-a", "link set NAME-a up",
+		"-n NAME addr add " + there + "/30 dev NAME-b", "-n NAME link set NAME-b up"} {
+		if out, err := exec.Command("ip", strings.Fields(strings.ReplaceAll(words, "NAME", name))...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %s: %v %s", words, err, out)
+		}
+	}
+	program := strangersProgram(t)
+	for at, family := range map[string]string{":0": "6", here + ":0": "4"} {
+		port := portOf(guardedPort(t, "tcp", at), here)
+		cmd := exec.Command("ip", "netns", "exec", name, program)
+		cmd.Env = append(os.Environ(), "API_TEST_TOOL="+family+" "+port)
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.HasPrefix(string(out), "in ") {
+			t.Errorf("from elsewhere to %s by IPv%s: %v %s", at, family, err, out)
+		}
+		if out, err := stranger(program, family, port); err != nil || !strings.Contains(out, "operator's") {
+			t.Errorf("a stranger to %s by IPv%s: %v %s", at, family, err, out)
+		}
+		if text, err := heard(unix.AF_INET, port); text != "in" || err != nil {
+			t.Errorf("the operator to %s: %q %v", at, text, err)
 		}
 	}
 }
