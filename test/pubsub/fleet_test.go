@@ -15,7 +15,7 @@ import (
 )
 
 // world is a fleet that is up, for all tests of the package: each has topics of its own.
-type world struct{ dir, shoal, host string }
+type world struct{ dir, shoal, host, nats string }
 
 var up world
 
@@ -85,6 +85,9 @@ func (w *world) readEnv() error {
 	for _, v := range vars {
 		if strings.HasPrefix(v.Name, "PUBSUB_") {
 			_ = os.Setenv(v.Name, v.Value)
+		}
+		if v.Name == "NATS_URL" {
+			w.nats = v.Value
 		}
 	}
 	w.host = os.Getenv("PUBSUB_EMULATOR_HOST")
