@@ -284,6 +284,7 @@ func (h *hub) joinChange() (err error) {
 	if err != nil {
 		return err
 	}
+	h.install(h.control.Snapshot()) // before anybody is served: a publish is not to be refused because its publisher is not known yet
 	h.machines = newMachines(h, h.broker.Store(), h.settings)
 	h.link = newLink(h.control)
 	h.link.home, h.link.cache = h.Node, h.Cache
@@ -351,10 +352,14 @@ func (h *hub) runEngine(ctx context.Context) error {
 // spreadSnapshots installs every snapshot in this process; the link sends it to the others.
 func (h *hub) spreadSnapshots(ctx context.Context) error {
 	h.control.Watch(ctx, func(s *fleet.Snapshot, _ []*fleet.Service, _ []string) {
-		h.proxy.Install(s)
-		h.broker.Install(s)
+		h.install(s)
 	})
 	return ctx.Err()
+}
+
+func (h *hub) install(s *fleet.Snapshot) {
+	h.proxy.Install(s)
+	h.broker.Install(s)
 }
 
 func (h *hub) listen() (err error) {
