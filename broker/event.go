@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"mime"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -98,7 +99,7 @@ func checkAttribute(name, value string) error {
 			return fmt.Errorf("attribute name %q: use lower-case letters and digits only", name)
 		}
 	}
-	if name == "" || name == "data" {
+	if slices.Contains([]string{"", "data", "specversion", "id", "source", "type"}, name) {
 		return fmt.Errorf("%q cannot name an attribute", name)
 	}
 	if name == "time" {

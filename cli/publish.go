@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/shoalrun/shoal/api"
-	"github.com/shoalrun/shoal/fleet"
+	"github.com/shoalrun/shoal/manifest"
 )
 
 func (a *app) publish() *cobra.Command {
@@ -24,7 +24,7 @@ func (a *app) publish() *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&data, "body", "d", "", "the event's `DATA`; @FILE, or - for standard input")
 	cmd.Flags().StringVar(&contentType, "type", "", "the data's media `TYPE` (default: application/json where it is JSON)")
-	cmd.Flags().StringArrayVarP(&attributes, "header", "H", nil, "a CloudEvents attribute, `NAME: VALUE`")
+	cmd.Flags().StringArrayVarP(&attributes, "header", "H", nil, "a CloudEvents attribute, `NAME: VALUE`, such as id or subject")
 	cmd.Flags().StringVar(&key, "key", "", "its ordering `KEY`")
 	cmd.Flags().DurationVar(&delay, "delay", 0, "deliver it only after `TIME`")
 	cmd.RunE = a.asking(func(ctx context.Context, c *api.Client, args []string) error {
@@ -53,11 +53,23 @@ func (a *app) warnOfNobody(ctx context.Context, c *api.Client, topic string) {
 	if err != nil {
 		return // it is published all the same
 	}
-	known := slices.ContainsFunc(st.Topics, func(t fleet.TopicStatus) bool { return t.Name == topic && len(t.Publishers) > 0 }) ||
-		slices.ContainsFunc(st.Subscriptions, func(s fleet.SubscriptionStatus) bool { return s.Topic == topic })
-	if !known {
-		fmt.Fprintf(a.err, "nobody subscribes to %s, and no manifest publishes it: `shoal topics` shows the topics that there are\n", printable(topic))
+	var known []string
+	for _, t := range st.Topics {
+		if len(t.Publishers) > 0 {
+			known = append(known, t.Name)
+		}
 	}
+	for _, s := range st.Subscriptions {
+		known = append(known, s.Topic)
+	}
+	if slices.Contains(known, topic) {
+		return
+	}
+	hint := "`shoal topics` shows the topics that there are"
+	if near := manifest.Nearest(topic, known); near != "" {
+		hint = "did you mean `" + near + "`?"
+	}
+	fmt.Fprintf(a.err, "nobody subscribes to %s, and no manifest publishes it; %s\n", printable(topic), printable(hint))
 }
 
 func (a *app) publication(topic, data, contentType string, attributes []string) (p api.Publication, err error) {
@@ -73,7 +85,12 @@ func (a *app) publication(topic, data, contentType string, attributes []string) 
 		if !ok {
 			return p, usagef("shoal publish: an attribute is `NAME: VALUE`, not %q", line)
 		}
-		p.Attributes[strings.ToLower(strings.TrimSpace(name))] = strings.TrimSpace(value)
+		name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
+		if name == "content-type" || name == "datacontenttype" {
+			p.ContentType = value
+			continue
+		}
+		p.Attributes[strings.TrimPrefix(name, "ce-")] = value // as a header of HTTP has it, too
 	}
 	return p, nil
 }

@@ -58,7 +58,7 @@ func (h *hub) addCron(ctx context.Context, c fleet.Cron) (fleet.Cron, error) {
 }
 
 func (h *hub) publish(ctx context.Context, p api.Publication) (string, error) {
-	e := broker.Event{Topic: p.Topic, ContentType: p.ContentType, Data: p.Data, Attributes: p.Attributes, OrderingKey: p.Key}
+	e := eventOf(p)
 	if p.Delay > 0 {
 		e.NotBefore = time.Now().Add(p.Delay)
 	}
@@ -70,6 +70,16 @@ func (h *hub) publish(ctx context.Context, p api.Publication) (string, error) {
 		return done.Scheduled[0], nil
 	}
 	return done.IDs[0], nil
+}
+
+// eventOf is what an operator wants published: the attributes that an event has fields for are moved there.
+func eventOf(p api.Publication) broker.Event {
+	e := broker.Event{Topic: p.Topic, ContentType: p.ContentType, Data: p.Data, Attributes: maps.Clone(p.Attributes), OrderingKey: p.Key}
+	for name, to := range map[string]*string{"id": &e.ID, "source": &e.Source, "type": &e.Type} {
+		*to = e.Attributes[name]
+		delete(e.Attributes, name)
+	}
+	return e
 }
 
 func (h *hub) tail(ctx context.Context, r api.TailRequest, send func(fleet.Message) error) error {

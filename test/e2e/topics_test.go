@@ -85,7 +85,7 @@ func TestTopicsByVerbs(t *testing.T) {
 			{"replay", "nobody/orders.placed", "--from", "1h"}} {
 			w.refuses(wrong, "there is no subscription nobody")
 		}
-		if _, errs, code := w.try("publish", "ordres.placed", "-d", "x"); code != 0 || !strings.Contains(errs, "nobody subscribes to ordres.placed") {
+		if _, errs, code := w.try("publish", "ordres.placed", "-d", "x"); code != 0 || !strings.Contains(errs, "nobody subscribes to ordres.placed, and no manifest publishes it; did you mean `orders.placed`?") {
 			t.Errorf("a slip in a topic's name: exit code %d, %s", code, errs)
 		}
 		w.refuses([]string{"dlq", "redrive", "mailer/orders.placed", "--yes", "--rate", "-1"}, "is no rate")
@@ -137,6 +137,24 @@ func TestPublishLater(t *testing.T) {
 		if took := time.Since(begin); took < 2*time.Second {
 			t.Errorf("it came after %s", took)
 		}
+	})
+}
+
+// An operator's event keeps the id that it is given: published again, it is known again, and found by it.
+func TestPublishAgain(t *testing.T) {
+	once(t, func(t *testing.T, s setting) {
+		w := newWorld(t, s, topicShop)
+		w.up()
+		for range 2 {
+			w.shows([]string{"publish", "orders.placed", "-d", "once", "-H", "id: order-1", "-H", "ce-source: /shop", "-H", "Content-Type: text/plain"}, "order-1\n")
+		}
+		w.run("publish", "orders.placed", "-d", "end")
+		w.eventually("the last one comes", func() bool { return w.deliveries("mailer", "taken", "end") == 1 && w.lag("mailer/orders.placed") == 0 })
+		if n := w.deliveries("mailer", "taken", "once"); n != 1 {
+			t.Errorf("an event with an id that was published twice came %d times", n)
+		}
+		w.shows([]string{"why", "/shop/order-1"}, "message 0 of the topic orders.placed")
+		w.refuses([]string{"publish", "orders.placed", "-H", "specversion: 0.3"}, "specversion")
 	})
 }
 
