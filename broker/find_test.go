@@ -132,6 +132,18 @@ func TestStoryOfADeadLetter(t *testing.T) {
 	}
 }
 
+// A message that failed says which attempt it waits for.
+func TestStoryOfAFailedMessage(t *testing.T) {
+	k := newBench(t, t.TempDir())
+	k.topic("orders", broker.SubscriptionConfig{Name: "one", MinBackoff: 5 * time.Minute, MaxBackoff: 10 * time.Minute})
+	k.say("orders", "", "x")
+	k.nack("one", take(t, k.receiver("one", broker.ReceiverConfig{}), 1)...)
+	f := k.explain("orders:0").Subscriptions[0]
+	if f.State != fleet.FateWaiting || f.Attempt != 2 || time.Until(f.Due) < time.Minute {
+		t.Errorf("%+v", f)
+	}
+}
+
 // What waits in the schedule is found there, and says afterwards that it waited.
 func TestStoryOfAScheduledMessage(t *testing.T) {
 	k := newBench(t, t.TempDir())
