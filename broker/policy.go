@@ -175,9 +175,11 @@ func (p *policy) undeclared(s *fleet.Service, topic string) string {
 	if line := m.Lines["publishes"]; line > 0 {
 		where = fmt.Sprintf("under `publishes:` (%s:%d)", file, line)
 	}
-	entries := append(slices.Clone(m.Publishes), topic)
-	text := fmt.Sprintf("%s may not publish to %s: %s does not declare it.\nAdd it %s:\n\n    publishes: [%s]",
-		s.Name, topic, file, where, strings.Join(entries, ", "))
+	entry := " [" + strings.Join(append(slices.Clone(m.Publishes), topic), ", ") + "]"
+	if len(m.Topics) > 0 { // it is a map with options
+		entry = "\n      " + topic + ": {}"
+	}
+	text := fmt.Sprintf("%s may not publish to %s: %s does not declare it.\nAdd it %s:\n\n    publishes:%s", s.Name, topic, file, where, entry)
 	return text + p.unknown(topic)
 }
 

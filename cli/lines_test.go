@@ -213,3 +213,20 @@ func TestCopyIsShown(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// Who refused a publish or a subscription has said what to add: it is not said a second time, nor otherwise.
+func TestAdviceIsGivenOnce(t *testing.T) {
+	for _, detail := range []string{
+		"web may not publish to a.b: web/shoal.yaml does not declare it.\nAdd it to web/shoal.yaml:\n\n    publishes: [a.b]",
+		"web may not subscribe to a.b: its manifest does not declare it.\nAdd to web/shoal.yaml:\n\n    subscribes:\n      a.b: pull",
+	} {
+		o := fleet.Observation{Kind: fleet.KindPublish, Caller: "web", Topic: "a.b", Status: 403, Reason: string(fleet.ReasonUndeclaredTopic), Detail: detail}
+		if got := explain(style{}, &o); strings.Count(got, "a.b:")+strings.Count(got, "[a.b]")+strings.Count(got, "- a.b") != 2 {
+			t.Error(got)
+		}
+	}
+	o := fleet.Observation{Kind: fleet.KindPublish, Caller: "web", Topic: "a.b", Status: 403, Reason: string(fleet.ReasonUndeclaredTopic)}
+	if got := explain(style{}, &o); !strings.Contains(got, "    publishes:\n      - a.b") {
+		t.Error(got)
+	}
+}

@@ -26,7 +26,7 @@ func meaning(o *fleet.Observation) string {
 	case fleet.ReasonNotExposed:
 		return "no service is exposed for that host and path"
 	case fleet.ReasonUndeclaredTopic:
-		return fmt.Sprintf("the manifest of %s does not publish %s", o.Caller, o.Topic)
+		return fmt.Sprintf("the manifest of %s does not declare that for the topic %s", o.Caller, o.Topic)
 	case fleet.ReasonUnknownCaller:
 		return fmt.Sprintf("%s is no service of this fleet", o.Caller)
 	case fleet.ReasonMalformedEvent:

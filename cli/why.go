@@ -68,7 +68,7 @@ func explain(s style, o *fleet.Observation) string {
 	if o.Detail != "" {
 		b.WriteString(indent(o.Detail))
 	}
-	if advice := remedy(o); advice != "" && !strings.Contains(o.Detail, "`"+section(o)+":`") {
+	if advice := remedy(o); advice != "" && !strings.Contains(o.Detail, "\nAdd ") { // else who refused it has said so
 		b.WriteString(advice)
 	}
 	return b.String()
