@@ -41,7 +41,7 @@ func (m *Manager) listenersFor(manifest *fleet.Manifest, credential string) []li
 			Name: "need " + n.Name, Env: envName(n.Name), Scheme: "tcp", Host: n.Name, Port: n.Port,
 		})
 	}
-	if credential != "" && usesTopics(manifest) {
+	if credential != "" {
 		all = append(all, listener{Name: fleet.NATS, Env: "NATS", Scheme: "nats", Host: fleet.NATS, Port: natsPort, User: userinfo(manifest.Service, credential)})
 	}
 	if usesTopics(manifest) {
@@ -120,11 +120,14 @@ func natsEnv(a *fleet.Assignment) []string {
 // pubsubPort is where the name `pubsub` listens.
 const pubsubPort = 8085
 
+// usesTopics reports whether an application is told of topics: each is, since a line that its manifest lacks is then refused by its name, or
+// learned. One that declares no topic, and that it dials Google's APIs, means Google's own Pub/Sub.
 func usesTopics(manifest *fleet.Manifest) bool {
-	return len(manifest.Publishes)+len(manifest.Subscribes) > 0
+	declares := len(manifest.Publishes)+len(manifest.Subscribes) > 0
+	return declares || !slices.ContainsFunc(manifest.Egress, func(e fleet.HostPort) bool { return strings.HasSuffix(e.Host, "googleapis.com") })
 }
 
-// pubsubEnv tells an application that uses topics what client libraries of the Pub/Sub API look for. In explicit mode the listener's
+// pubsubEnv tells an application what client libraries of the Pub/Sub API look for. In explicit mode the listener's
 // own variable follows.
 func (m *Manager) pubsubEnv(manifest *fleet.Manifest) []string {
 	if !usesTopics(manifest) {

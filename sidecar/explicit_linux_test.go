@@ -25,6 +25,7 @@ func TestExplicitVariables(t *testing.T) {
 		"curl -sS $WAREHOUSE_URL":                            "orders-1 calls stock.v2:80 as",
 		"curl -sS http://$DB_ADDR":                           "orders-1 calls db:5432 as",
 		"curl -sS $EVENTS_URL/orders.placed":                 "orders-1 calls events:80 as",
+		"curl -sS http://$PUBSUB_EMULATOR_HOST/v1":           "orders-1 calls pubsub:8085 as",
 		"curl -sS http://inventory:8080/":                    "orders-1 calls forward as inventory:8080",
 		"http_proxy= curl -sS -x $HTTP_PROXY http://nowhere": "orders-1 calls forward as nowhere",
 		"echo $NO_PROXY":                                     "localhost,127.0.0.1",
@@ -35,6 +36,26 @@ func TestExplicitVariables(t *testing.T) {
 	}
 	if run(t, sc, "sh", "-c", "echo $PORT") != run(t, sc, "sh", "-c", "echo $PORT_8080") {
 		t.Error("PORT is not that of the default port")
+	}
+}
+
+// Who forgot to declare a topic is told of topics all the same, and hears which line is missing. Who dials Google's APIs is left alone.
+func TestWhoIsToldOfTopics(t *testing.T) {
+	google := []fleet.HostPort{{Host: "europe-west1-pubsub.googleapis.com", Port: 443}}
+	for want, m := range map[string]fleet.Manifest{
+		"orders: pubsub:8085\n":      {},
+		"google: \n":                 {Egress: google},
+		"both: pubsub:8085\n":        {Egress: google, Publishes: []string{"orders.placed"}},
+		"other hosts: pubsub:8085\n": {Egress: []fleet.HostPort{{Host: "api.stripe.com", Port: 443}}},
+	} {
+		s := newStand(t)
+		sc := s.launch(fleet.Netns, "orders-1", "sleep 60", func(sp *Spec) {
+			sp.Assignment.Manifest.Egress, sp.Assignment.Manifest.Publishes = m.Egress, m.Publishes
+		})
+		name, _, _ := strings.Cut(want, ":")
+		if got := run(t, sc, "sh", "-c", "echo \""+name+": $PUBSUB_EMULATOR_HOST\""); got != want && got != strings.TrimSpace(want) {
+			t.Errorf("%q, not %q", got, want)
+		}
 	}
 }
 
