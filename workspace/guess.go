@@ -41,7 +41,7 @@ func Look(dir string) (*Guess, error) {
 	if file := filepath.Join(dir, manifest.File); isFile(file) {
 		return nil, fmt.Errorf("%s is there already and is never overwritten; `shoal check` says whether it is right", file)
 	}
-	g := &guess{dir: dir, files: sources(dir), calls: map[string]string{}, needs: map[string]need{}, workers: map[string]string{}}
+	g := &guess{dir: dir, files: sources(dir), calls: map[string]string{}, publishes: map[string]bool{}, needs: map[string]need{}, workers: map[string]string{}}
 	g.name()
 	g.language()
 	g.procfile()
@@ -70,6 +70,7 @@ type guess struct {
 	ownPort                  bool // the port was seen in the code
 	wantsPort                bool // the code takes its port from PORT alone
 	calls                    map[string]string
+	publishes                map[string]bool
 	needs                    map[string]need
 }
 
@@ -140,6 +141,9 @@ func (g *guess) text() []byte {
 		for _, name := range slices.Sorted(maps.Keys(g.calls)) {
 			fmt.Fprintf(&b, "  %s: {}\n", name)
 		}
+	}
+	if len(g.publishes) > 0 {
+		fmt.Fprintf(&b, "publishes: [%s]\n", strings.Join(slices.Sorted(maps.Keys(g.publishes)), ", "))
 	}
 	if len(g.needs) > 0 {
 		b.WriteString("needs:\n")

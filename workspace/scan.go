@@ -65,7 +65,7 @@ func code(f string) bool {
 			return false
 		}
 	}
-	return slices.Contains([]string{".go", ".js", ".mjs", ".cjs", ".ts", ".tsx", ".jsx", ".py", ".rb", ".java", ".kt", ".rs", ".cs", ".php", ".properties", ".ex", ".scala"}, path.Ext(f)) || settings(f)
+	return slices.Contains([]string{".go", ".js", ".mjs", ".cjs", ".ts", ".tsx", ".jsx", ".py", ".rb", ".java", ".kt", ".rs", ".cs", ".php", ".properties", ".ex", ".scala", ".sh"}, path.Ext(f)) || settings(f)
 }
 
 // settings tells the files in which people write addresses beside the code.
@@ -95,6 +95,7 @@ var (
 	httpServer  = regexp.MustCompile(`http\.ListenAndServe|http\.Server\{|http\.NewServeMux|http\.HandleFunc`)
 	grpcHealth  = regexp.MustCompile(`RegisterHealthServer|grpc_health\.v1|health_pb2_grpc|grpc-health-check`)
 	callURL     = regexp.MustCompile(`https?://([a-z][a-z0-9-]*)(?::([0-9]{2,5}))?(?:[/"'` + "`" + `\s?]|$)`)
+	topicURL    = regexp.MustCompile(`https?://events(?::80)?/([A-Za-z][A-Za-z0-9._~+-]{2,})(?:["'` + "`" + `\s?]|$)`)
 	callAddress = regexp.MustCompile("(?m)(?:[\"'`]|=)(?:dns:///)?([a-z][a-z0-9-]{1,62}):([0-9]{2,5})(?:[\"'`\\s]|$)")
 	store       = regexp.MustCompile(`(postgres|postgresql|mysql|mariadb|redis|rediss|mongodb|amqp|nats)://(?:[^@/\s"']*@)?([a-zA-Z0-9.-]+)(?::([0-9]{2,5}))?`)
 )
@@ -111,6 +112,7 @@ func (g *guess) scan() {
 		g.scanHealth(f, text)
 		g.scanStores(f, text)
 		g.scanCalls(f, text)
+		g.scanTopics(f, text)
 		if grpcServer.MatchString(text) {
 			grpc = f
 		}
@@ -216,6 +218,16 @@ func (g *guess) scanCalls(f, text string) {
 		}
 		g.calls[name] = f
 		g.say("It calls `%s`, seen in %s.", name, f)
+	}
+}
+
+// scanTopics takes the topics to which events are posted. One whose name the code puts together is not seen.
+func (g *guess) scanTopics(f, text string) {
+	for _, m := range topicURL.FindAllStringSubmatch(text, -1) {
+		if topic := m[1]; !g.publishes[topic] && topic != "TOPIC" {
+			g.publishes[topic] = true
+			g.say("It publishes to `%s`, seen in %s.", topic, f)
+		}
 	}
 }
 
