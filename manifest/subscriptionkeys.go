@@ -60,7 +60,7 @@ func subscriptionKeys() []key {
 func retryKeys() []key {
 	return []key{
 		{name: "attempts", shape: one(whole(1, 100)), example: "5", fallback: "20", doc: "How often a message is tried in all. 1 to 100."},
-		{name: "min", shape: one(duration("100ms", time.Millisecond, 10*time.Minute)), example: "1s", fallback: "100ms", doc: "The pause before the second attempt; it doubles from there. 1ms to 10m."},
+		{name: "min", shape: one(duration("100ms", time.Millisecond, 10*time.Minute)), example: "1s", fallback: "100ms", doc: "The pause before the second attempt; from there it doubles, less up to half of it by chance. 1ms to 10m."},
 		{name: "max", shape: one(duration("30s", time.Millisecond, 24*time.Hour)), example: "10m", fallback: "30s", doc: "The longest pause. 1ms to 24h."},
 	}
 }
