@@ -267,6 +267,7 @@ func TestRESTByHand(t *testing.T) {
 		said                     string
 	}{
 		{"POST", publish, "application/x-www-form-urlencoded", messages, 200, "messageIds"}, // as curl -d says
+		{"POST", publish, "Application/JSON; charset=utf-8", messages, 200, "messageIds"},
 		{"POST", publish, "", messages, 200, "messageIds"},
 		{"POST", publish, "application/json; charset=utf-8", messages, 200, "messageIds"},
 		{"POST", publish, "text/plain", messages, 400, "send JSON"},

@@ -80,7 +80,7 @@ func readable(next http.Handler) http.Handler {
 		case hasNoBody(r):
 			writeError(w, codes.InvalidArgument, fmt.Sprintf("%s %s takes no body: leave it out", r.Method, r.URL.Path), nil)
 			return
-		case kind == "" || kind == "application/x-www-form-urlencoded":
+		case kind == "" || kind == "application/x-www-form-urlencoded" || kind == "application/json": // in whatever case
 			r.Header.Set("Content-Type", "application/json")
 		case main != "application":
 			writeError(w, codes.InvalidArgument, fmt.Sprintf("the body is %q: send JSON, as application/json", kind), nil)
