@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -302,6 +303,21 @@ func (b *Broker) ModifyDeadline(ctx context.Context, caller, subscription string
 	s.usedLocked(now)
 	s.pumpLocked()
 	return results, nil
+}
+
+// GiveBack ends deliveries that r was given and nobody saw. They are due again at once, under the same number: no attempt is counted.
+func (r *Receiver) GiveBack(given []Delivery) {
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for _, d := range slices.Backward(given) { // the last of an ordering key first: none is taken back by another
+		a, ok := parseAckID(d.AckID)
+		if l := s.window.current(a, a.epoch == s.b.epoch); ok && l != nil {
+			s.endLocked(l, outcome{fate: cut}, now)
+		}
+	}
+	s.pumpLocked()
 }
 
 func (s *subscription) modifyLocked(id string, d time.Duration, now time.Time) error {

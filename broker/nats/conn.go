@@ -20,6 +20,7 @@ import (
 const (
 	connectPatience = 10 * time.Second // until a client has said who it is
 	writePatience   = 10 * time.Second // until a client has read what it is sent
+	readPatience    = 60 * time.Second // until an operation that has begun is there
 	pingInterval    = 30 * time.Second
 	bufferSize      = 32 << 10
 	maxInboxes      = 1024 // subscriptions to reply subjects, per connection
@@ -39,7 +40,8 @@ type conn struct {
 	verbose  bool
 	headers  bool
 	publish  publisher
-	unheard  int // pings without an answer; the reader's
+	unheard  int      // pings without an answer; the reader's
+	starting []func() // what sessions do, once it is known whether an UNSUB follows their SUB; the reader's
 	mu       sync.Mutex
 	inboxes  map[string]*inbox      // by sid
 	sessions map[string]*session    // by topic
@@ -147,6 +149,9 @@ func (n *conn) obey() error {
 		if err != nil {
 			return err
 		}
+		if o.verb != "SUB" && o.verb != "UNSUB" {
+			n.start()
+		}
 		switch o.verb {
 		case "PUB", "HPUB":
 			n.okay()
@@ -163,8 +168,19 @@ func (n *conn) obey() error {
 	}
 }
 
+// start lets the sessions begin that the client has asked for.
+func (n *conn) start() {
+	for _, receive := range n.starting {
+		n.work.Go(receive)
+	}
+	n.starting = nil
+}
+
 // next reads an operation. It asks a client that is silent whether it is still there.
 func (n *conn) next() (op, error) {
+	if n.in.Buffered() == 0 {
+		n.start()
+	}
 	for {
 		_, err := n.in.Peek(1)
 		var timeout net.Error
@@ -178,6 +194,7 @@ func (n *conn) next() (op, error) {
 			return op{}, err
 		}
 		n.unheard = 0
+		_ = n.net.SetReadDeadline(time.Now().Add(readPatience))
 		return readOp(n.in, n.server.config.MaxData)
 	}
 }

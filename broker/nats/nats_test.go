@@ -1,11 +1,14 @@
 package nats_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -544,6 +547,50 @@ func TestLargeMessages(t *testing.T) {
 	if err := orders.Publish("orders.placed", make([]byte, 10<<20+128<<10)); !errors.Is(err, client.ErrMaxPayload) {
 		t.Errorf("a message of more was published: %v", err)
 	}
+}
+
+// Who takes one message at a time, by a subscription for each, gets every one on its first attempt: what was read ahead and handed to nobody has not failed.
+func TestOneMessageForEachSubscription(t *testing.T) {
+	w := newWorld(t)
+	orders, _ := w.connect("orders")
+	for i := range 30 {
+		if _, err := orders.Request("orders.placed", fmt.Append(nil, i), patience); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := net.Dial("tcp", w.address["mailer"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	in := bufio.NewReader(c)
+	say := func(text string) {
+		t.Helper()
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say(fmt.Sprintf("CONNECT {\"user\":\"mailer\",\"pass\":%q,\"verbose\":false}\r\n", password("mailer")))
+	for i := range 30 {
+		say(fmt.Sprintf("SUB orders.placed %d\r\nUNSUB %d 1\r\n", i, i))
+		line := ""
+		for !strings.HasPrefix(line, "MSG ") {
+			if line, err = in.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+		}
+		body, err := in.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		reply := strings.Fields(line)[3]
+		if attempt := strings.Split(reply, ".")[6]; attempt != "1" || strings.TrimSpace(body) != strconv.Itoa(i) {
+			t.Errorf("message %d is %s, on attempt %s", i, body, attempt)
+		}
+		say("PUB " + reply + " 4\r\n+ACK\r\n")
+	}
+	w.settled("mailer/orders.placed")
 }
 
 // A subscription that ends after so many messages, and one that is drained, leave the rest to others.

@@ -94,7 +94,7 @@ func (n *conn) session(topic string) (*session, error) {
 	n.mu.Lock()
 	n.sessions[topic] = s
 	n.mu.Unlock()
-	n.work.Go(receive)
+	n.starting = append(n.starting, receive)
 	return s, nil
 }
 
@@ -118,9 +118,7 @@ func (s *session) receive() {
 			s.failed(err)
 			return
 		}
-		for i := range all {
-			s.deliver(&all[i])
-		}
+		s.receiver.GiveBack(all[s.deliver(all):])
 	}
 }
 
@@ -133,17 +131,16 @@ func (s *session) failed(err error) {
 	}
 }
 
-func (s *session) deliver(d *broker.Delivery) {
-	sid, ok := s.next()
-	if !ok {
-		s.giveBack(d.AckID)
-		return
+// deliver hands messages out as long as there is a subscriber, and returns how many that were.
+func (s *session) deliver(all []broker.Delivery) int {
+	for i := range all {
+		sid, ok := s.next()
+		if !ok {
+			return i
+		}
+		s.conn.out.message(sid, s.topic, ackSubject(s, &all[i]), s.header(&all[i].Message), all[i].Data)
 	}
-	s.conn.out.message(sid, s.topic, ackSubject(s, d), s.header(&d.Message), d.Data)
-}
-
-func (s *session) giveBack(id string) {
-	_, _ = s.conn.server.config.Broker.ModifyDeadline(context.WithoutCancel(s.ctx), s.conn.caller, s.subscription, []string{id}, 0)
+	return len(all)
 }
 
 // header is what a message has besides its data; nil for a client that takes no headers.

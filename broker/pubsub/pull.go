@@ -44,6 +44,7 @@ func (s *subscriber) Pull(ctx context.Context, req *pubsubpb.PullRequest) (*pubs
 		return nil, asStatus(err)
 	}
 	if ctx.Err() != nil {
+		r.GiveBack(got) // nobody awaits it
 		return nil, asStatus(ctx.Err())
 	}
 	return &pubsubpb.PullResponse{ReceivedMessages: s.received(ctx, n.id, got)}, nil

@@ -1,6 +1,7 @@
 package pubsub
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -99,6 +100,28 @@ func TestDeadlinesOfAckIDs(t *testing.T) {
 	must(f.ModifyAckDeadline(t.Context(), &pubsubpb.ModifyAckDeadlineRequest{Subscription: name, AckIds: ids, AckDeadlineSeconds: 0})) // late: without effect
 	if got := f.pullNow(name); len(got) > 0 {
 		t.Errorf("a stale ack id gave %v back, which came as %v", got, again)
+	}
+}
+
+// What a stream could not send any more is there for others at once, and no attempt of it has failed.
+func TestStreamsGiveBackWhatTheyDidNotSend(t *testing.T) {
+	f := open(t, t.TempDir())
+	topic := f.topic("orders")
+	name := f.subscription(&pubsubpb.Subscription{Name: "projects/p/subscriptions/all", Topic: topic, DeadLetterPolicy: &pubsubpb.DeadLetterPolicy{DeadLetterTopic: topic}})
+	large := &pubsubpb.PubsubMessage{Data: make([]byte, 5<<20)} // each fills an answer
+	f.publish(topic, large)
+	second := f.publish(topic, large)[0]
+	ctx, leave := context.WithCancel(t.Context())
+	stream := must(f.StreamingPull(ctx))
+	if err := stream.Send(&pubsubpb.StreamingPullRequest{Subscription: name, StreamAckDeadlineSeconds: 600}); err != nil {
+		t.Fatal(err)
+	}
+	for f.broker.Subscriptions()[0].InFlight < 2 { // the client reads nothing: the second answer waits
+		time.Sleep(time.Millisecond)
+	}
+	leave()
+	if got := f.pull(name, 1)[0]; got.GetMessage().GetMessageId() != second || got.GetDeliveryAttempt() != 1 {
+		t.Errorf("message %s on attempt %d, want %s on its first", got.GetMessage().GetMessageId(), got.GetDeliveryAttempt(), second)
 	}
 }
 

@@ -95,10 +95,11 @@ func (st *stream) deliver(ctx context.Context) error {
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			return err
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if err = ctx.Err(); err == nil {
+			err = st.give(ctx, got)
 		}
-		if err := st.give(ctx, got); err != nil {
+		if err != nil {
+			st.receiver.GiveBack(got) // it was not sent
 			return err
 		}
 	}
