@@ -37,7 +37,8 @@ func (n *node) hostEnv() []api.Var {
 		{Name: "SHOAL_WORKSPACE", Value: n.Workspace},
 	}
 	if address := addressOf(n.listeners.pubsub); address != "" {
-		vars = append(vars, api.Var{Name: "PUBSUB_EMULATOR_HOST", Value: address}, api.Var{Name: "PUBSUB_PROJECT_ID", Value: n.settings.Fleet})
+		vars = append(vars, api.Var{Name: "EVENTS_URL", Value: "http://" + address + "/events"},
+			api.Var{Name: "PUBSUB_EMULATOR_HOST", Value: address}, api.Var{Name: "PUBSUB_PROJECT_ID", Value: n.settings.Fleet})
 	}
 	if address := addressOf(n.listeners.nats); address != "" {
 		vars = append(vars, api.Var{Name: "NATS_URL", Value: "nats://" + fleet.Operator + ":" + n.credentials.Password(fleet.Operator) + "@" + address})

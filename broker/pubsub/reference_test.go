@@ -16,6 +16,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/shoalrun/shoal/fleet"
 )
 
 // What the comments of google/pubsub/v1/pubsub.proto say of a publish.
@@ -318,5 +320,44 @@ func TestRESTByHand(t *testing.T) {
 		if resp.StatusCode != c.code || !strings.Contains(string(said), c.said) {
 			t.Errorf("%s %s %s %s: %s %s", c.method, c.path, c.kind, c.body, resp.Status, said)
 		}
+	}
+}
+
+// CloudEvents are posted at the port of the API, too: as who the connection's proxy says, and by no web page.
+func TestEventsAtThePortOfTheAPI(t *testing.T) {
+	f := open(t, t.TempDir())
+	name := f.subscription(&pubsubpb.Subscription{Name: "projects/p/subscriptions/all", Topic: f.topic("orders.placed")})
+	for _, c := range []struct {
+		caller, path string
+		header       map[string]string
+		code         int
+		said         string
+	}{
+		{fleet.Operator, "/events/orders.placed", map[string]string{"Ce-Specversion": "1.0", "Ce-Id": "7", "Ce-Source": "/tool", "Ce-Type": "placed"}, 202, `"7"`},
+		{fleet.Operator, "/events/orders.placed", map[string]string{"Ce-Specversion": "1.0"}, 400, "ce-id is missing"},
+		{fleet.Operator, "/events/", nil, 400, "names no topic"},
+		{fleet.Operator, "/events/orders.placed", map[string]string{"Origin": "http://evil.example"}, 403, "web page"},
+		{fleet.Operator, "/events/orders.placed", map[string]string{"Host": "evil.example"}, 403, "for tools on this machine"},
+		{"node", "/events/orders.placed", map[string]string{"Shoal-Caller": "web"}, 403, "web"},
+		{"", "/events/orders.placed", map[string]string{"Shoal-Caller": fleet.Operator}, 403, "no service of the fleet"},
+	} {
+		f.caller.Store(c.caller)
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+f.address+c.path, strings.NewReader("x"))
+		for name, value := range c.header {
+			req.Header.Set(name, value)
+		}
+		req.Host, req.Close = c.header["Host"], true // the next connection is another caller's
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != c.code || !strings.Contains(string(said), c.said) {
+			t.Errorf("%s %s %v: %s %s", c.caller, c.path, c.header, resp.Status, said)
+		}
+	}
+	if got := f.pull(name, 1)[0].GetMessage(); got.GetAttributes()["ce-id"] != "7" || string(got.GetData()) != "x" {
+		t.Errorf("%v", got)
 	}
 }

@@ -3,6 +3,7 @@ package pubsub
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -44,10 +45,11 @@ func (s *Server) newREST() (*http.Server, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", readable(googleErrors(escaped(rules))))
+	mux.Handle(eventsPath+"/", http.StripPrefix(eventsPath, s.config.Broker.Handler()))
 	mux.HandleFunc("GET "+keysPath, s.serveKeys)
 	mux.HandleFunc("GET /.well-known/openid-configuration", s.serveDiscovery)
 	return &http.Server{
-		Handler: sameOrigin(mux), ConnContext: withCaller, ReadHeaderTimeout: prefaceWait, IdleTimeout: idleAfter,
+		Handler: sameOrigin(mux), ConnContext: s.connContext, ReadHeaderTimeout: prefaceWait, IdleTimeout: idleAfter,
 		ErrorLog: slog.NewLogLogger(s.config.Log.Handler(), slog.LevelDebug),
 	}, nil
 }
@@ -68,6 +70,18 @@ func unreadable(err error) error {
 		return nil
 	}
 	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("the request cannot be read: %w", err))
+}
+
+// eventsPath is where CloudEvents are posted, as to the name `events`: for tools on the host, which reach one port.
+const eventsPath = "/events"
+
+// connContext tells requests, of the API and of events, the caller of their connection.
+func (s *Server) connContext(ctx context.Context, c net.Conn) context.Context {
+	ctx = withCaller(ctx, c)
+	if connCaller(c) == "" {
+		return ctx
+	}
+	return s.config.Broker.ConnContext(ctx, c)
 }
 
 // readable takes bodies as people send them: JSON, whatever curl calls it. What the transcoder could not read it refuses, and says why.
@@ -108,7 +122,11 @@ func escaped(next http.Handler) http.Handler {
 // sameOrigin keeps web pages, which may send to loopback from any browser of this machine, from speaking as an operator: by a request
 // across origins, or by a name of theirs that they let resolve to loopback.
 func sameOrigin(next http.Handler) http.Handler {
-	guarded := http.NewCrossOriginProtection().Handler(next)
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		writeError(w, codes.PermissionDenied, "this request comes from a web page of another origin: pages are no tools of this machine", nil)
+	}))
+	guarded := protection.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if caller, _ := r.Context().Value(callerKey{}).(string); caller == fleet.Operator && !isOurs(r.Host) {
 			writeError(w, codes.PermissionDenied, "this listener is for tools on this machine: call it by an address, or as localhost", nil)

@@ -15,7 +15,7 @@ import (
 )
 
 // world is a fleet that is up, for all tests of the package: each has topics of its own.
-type world struct{ dir, shoal, host, nats string }
+type world struct{ dir, shoal, host, nats, events string }
 
 var up world
 
@@ -86,8 +86,11 @@ func (w *world) readEnv() error {
 		if strings.HasPrefix(v.Name, "PUBSUB_") {
 			_ = os.Setenv(v.Name, v.Value)
 		}
-		if v.Name == "NATS_URL" {
+		switch v.Name {
+		case "NATS_URL":
 			w.nats = v.Value
+		case "EVENTS_URL":
+			w.events = v.Value
 		}
 	}
 	w.host = os.Getenv("PUBSUB_EMULATOR_HOST")

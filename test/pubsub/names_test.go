@@ -23,8 +23,8 @@ func TestOddNamesByEachWay(t *testing.T) {
 	c.newTopic(c.topic)
 	c.newSubscription(&pubsubpb.Subscription{Name: c.subscription, Topic: c.topic})
 	c.publish(nil, "client")
-	if out, err := up.run("publish", id, "-d", "event"); err != nil {
-		t.Error(err, out)
+	if status, text := post(t, up.events+"/"+url.PathEscape(id), "text/plain", "event"); status != http.StatusAccepted {
+		t.Errorf("CloudEvents: %d %s", status, text)
 	}
 	if status, text := rest(t, "topics/"+id, "publish", `{"messages": [{"data": "cmVzdA=="}]}`); status != http.StatusOK {
 		t.Errorf("REST: %d %s", status, text)
@@ -47,6 +47,9 @@ func TestOddNamesByEachWay(t *testing.T) {
 	if answer, err := n.Request(id+"z", []byte("x"), patience); err != nil || !strings.Contains(string(answer.Data), "256 bytes") {
 		t.Errorf("a longer name by NATS: %v %v", answer, err)
 	}
+	if status, text := post(t, up.events+"/"+url.PathEscape(id)+"z", "text/plain", "x"); status != http.StatusBadRequest || !strings.Contains(text, "256 bytes") {
+		t.Errorf("a longer name by CloudEvents: %d %s", status, text)
+	}
 	if status, text := rest(t, "topics/"+id+"z", "publish", `{"messages": [{"data": "cmVzdA=="}]}`); status != http.StatusBadRequest || !strings.Contains(text, "256 bytes") {
 		t.Errorf("a longer name by REST: %d %s", status, text)
 	}
@@ -56,7 +59,12 @@ func TestOddNamesByEachWay(t *testing.T) {
 func rest(t *testing.T, resource, method, body string) (int, string) {
 	t.Helper()
 	kind, id, _ := strings.Cut(resource, "/")
-	resp, err := http.Post("http://"+up.host+"/v1/projects/"+project+"/"+kind+"/"+url.PathEscape(id)+":"+method, "application/json", strings.NewReader(body))
+	return post(t, "http://"+up.host+"/v1/projects/"+project+"/"+kind+"/"+url.PathEscape(id)+":"+method, "application/json", body)
+}
+
+func post(t *testing.T, to, kind, body string) (int, string) {
+	t.Helper()
+	resp, err := http.Post(to, kind, strings.NewReader(body))
 	must(t, err)
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
