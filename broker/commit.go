@@ -43,7 +43,7 @@ type group struct {
 }
 
 func newPublish(t *topic, records []*record) *publish {
-	p := &publish{topic: t, records: records, marker: len(records) == 0, done: make(chan error, 1)}
+	p := &publish{topic: t, records: records, encoded: make([][]byte, 0, len(records)), marker: len(records) == 0, done: make(chan error, 1)}
 	for _, r := range records {
 		data := r.encode()
 		p.encoded = append(p.encoded, data)

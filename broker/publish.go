@@ -164,6 +164,7 @@ func (b *Broker) commitOrSchedule(ctx context.Context, topicName string, records
 		return b.schedule(ctx, topicName, records)
 	}
 	base, err := b.commitRecords(ctx, topicName, records)
+	ids = make([]string, 0, len(records))
 	for i := range records {
 		ids = append(ids, strconv.FormatUint(base+uint64(i), 10))
 	}
@@ -208,6 +209,7 @@ func (b *Broker) observePublish(start time.Time, records []*record, ids []string
 	if len(records) == 0 {
 		return
 	}
+	refused := refusedWith(err)
 	took, o, path := time.Since(start), new(fleet.Observation), "/"+records[0].Topic // one topic's, all of them
 	for i, r := range records {
 		id := r.ID
@@ -220,12 +222,21 @@ func (b *Broker) observePublish(start time.Time, records []*record, ids []string
 			Topic: r.Topic, Event: id, Status: http.StatusAccepted, BytesIn: int64(len(r.Data)), Learned: learned, Detail: "event " + id,
 		}
 		r.span.note(o)
-		var refused *Error
-		if errors.As(err, &refused) {
+		if refused != nil {
 			o.Status, o.Reason, o.Detail = refused.Status, string(refused.Reason), refused.Text
 		}
 		b.config.Observe(o)
 	}
+}
+
+// refusedWith is the refusal in err, or nil.
+func refusedWith(err error) *Error {
+	if err == nil {
+		return nil // as a rule
+	}
+	var refused *Error
+	errors.As(err, &refused)
+	return refused
 }
 
 // checkSchema says why data may not be published, or returns the attributes with those that tell how to read it.

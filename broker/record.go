@@ -172,9 +172,10 @@ func (r *record) encode() []byte {
 
 func appendAttributes(out []byte, n protowire.Number, all map[string]string) []byte {
 	for name, value := range all {
-		attr := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), name)
-		attr = protowire.AppendString(protowire.AppendTag(attr, 2, protowire.BytesType), value)
-		out = protowire.AppendBytes(protowire.AppendTag(out, n, protowire.BytesType), attr)
+		size := protowire.SizeTag(1) + protowire.SizeBytes(len(name)) + protowire.SizeTag(2) + protowire.SizeBytes(len(value))
+		out = protowire.AppendVarint(protowire.AppendTag(out, n, protowire.BytesType), uint64(size))
+		out = protowire.AppendString(protowire.AppendTag(out, 1, protowire.BytesType), name)
+		out = protowire.AppendString(protowire.AppendTag(out, 2, protowire.BytesType), value)
 	}
 	return out
 }

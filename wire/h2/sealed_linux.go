@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync/atomic"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // sealed is edge for a tls.Conn with a buffer beneath it: reads and writes of the socket never wait, and
@@ -90,7 +92,7 @@ func (t *sealed) fill(p []byte) (n int, err error) {
 
 // receive reads the socket for the buffer.
 func (t *sealed) receive(p []byte) (int, error) {
-	n, errno := rawCall(syscall.SYS_READ, t.fd, p)
+	n, errno := rawCall(unix.SYS_RECVFROM, t.fd, p)
 	switch {
 	case errno == syscall.EAGAIN:
 		return 0, errDry
@@ -121,7 +123,7 @@ func (t *sealed) send(p []byte) (int, error) {
 }
 
 func (t *sealed) write(fd uintptr) bool {
-	n, errno := rawCall(syscall.SYS_WRITE, fd, t.out)
+	n, errno := rawCall(unix.SYS_SENDTO, fd, t.out)
 	switch errno {
 	case 0:
 		t.wrote = n
