@@ -71,6 +71,13 @@ func (s *subscription) configure(c *SubscriptionConfig) error {
 	return nil
 }
 
+// What pushes wait between attempts where no retry policy says so: without one a message is delivered again at once, which is for pullers, who ask
+// (cloud.google.com/pubsub/docs/push, "push backoff").
+const (
+	minPushBackoff = 100 * time.Millisecond
+	maxPushBackoff = 60 * time.Second
+)
+
 func (b *Broker) limits(c *SubscriptionConfig, match func(*batch) bits) limits {
 	l := limits{
 		leases: windowLeases, minBackoff: c.MinBackoff, maxBackoff: c.MaxBackoff,
@@ -78,6 +85,9 @@ func (b *Broker) limits(c *SubscriptionConfig, match func(*batch) bits) limits {
 	}
 	if c.Push == nil || c.Pull {
 		l.leases = pullLeases
+	}
+	if c.Push != nil && l.maxBackoff == 0 {
+		l.minBackoff, l.maxBackoff = minPushBackoff, maxPushBackoff
 	}
 	if c.DeadLetter != nil {
 		l.attempts = uint64(c.DeadLetter.Attempts)

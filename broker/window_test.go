@@ -343,3 +343,33 @@ func FuzzDecode(f *testing.F) {
 		_, _ = decodeCursor(data)
 	})
 }
+
+// Where no retry policy says so, pushes back off all the same, also from a receiver that is not there: nobody asks for them. Pullers do, and get
+// a message again at once.
+func TestBackoffWithoutPolicy(t *testing.T) {
+	now := time.Unix(0, 0)
+	for _, f := range []fate{failed, unreachable} {
+		for _, push := range []bool{true, false} {
+			c := &SubscriptionConfig{}
+			if push {
+				c.Push = &PushConfig{Endpoint: "http://app/"}
+			}
+			w, h := newWindow(cursor{}, new(Broker).limits(c, nil)), &holder{push: push, limit: 1}
+			w.offer(testBatch(0, 1))
+			l := w.start(now, h)
+			o := outcome{fate: f}
+			w.judge(l, &o, now)
+			w.end(l, o, now)
+			again := w.start(now, h) != nil
+			if push && (again || w.start(now.Add(minPushBackoff/2-1), h) != nil) {
+				t.Errorf("pushed again at once after it had %v", f)
+			}
+			if push && w.start(now.Add(minPushBackoff), h) == nil {
+				t.Errorf("not pushed again after it had %v", f)
+			}
+			if !push && f == failed && !again {
+				t.Error("a puller waits")
+			}
+		}
+	}
+}
