@@ -51,8 +51,9 @@ type engine struct {
 	config   *Config
 	server   *server.Server // nil: external
 	external *fleet.Engine  // nil: embedded
-	id       string         // of this hub, on an external server; empty: nothing is made or written there
-	owner    string         // the id that its streams carry
+	id       string         // that its streams carry on an external server; empty: nothing is made or written there
+	fresh    bool           // nothing of it needs to be there
+	owner    string         // the id that the streams carry which were found
 	proof    *proof         // that an external server syncs; nil: embedded
 	conn     *nats.Conn
 	js       jetstream.JetStream

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -20,7 +21,22 @@ import (
 // in which a move takes effect. It may hold a password, and nobody but the hub's user reads it.
 type location struct {
 	Engine fleet.Engine `json:"engine,omitzero"` // as it was last reached; zero: embedded
-	ID     string       `json:"id,omitempty"`    // of this hub on external servers; see metaID
+	ID     string       `json:"id,omitempty"`    // of the streams there; see metaID. Each move gives another: what it left elsewhere is never taken for what is in force
+	Copies []string     `json:"copies,omitempty"`
+	Moving string       `json:"moving,omitempty"` // where a move is bringing the messages; empty: none is on
+}
+
+// copiesMost is how many copies that are not in force are remembered, so that a move may remove them: what they are on is refused later.
+const copiesMost = 64
+
+// with is l with one more copy that is not in force.
+func (l location) with(id string) location {
+	if id == "" {
+		return l
+	}
+	l.Copies = append(slices.Clone(l.Copies), id)
+	l.Copies = l.Copies[max(0, len(l.Copies)-copiesMost):]
+	return l
 }
 
 func locationFile(c *Config) string { return filepath.Join(c.Dir, "engine.json") }
@@ -78,6 +94,7 @@ func (b *Broker) locate(home *engine) (fleet.Engine, error) {
 		return fleet.Engine{}, err
 	}
 	wish := b.config.External
+	defer b.cutOffMove()
 	if !b.location.Engine.Embedded() {
 		return b.known(wish), nil
 	}
@@ -92,6 +109,16 @@ func (b *Broker) locate(home *engine) (fleet.Engine, error) {
 	return wish, nil
 }
 
+// cutOffMove says what is to be done about a move that the last run of the hub did not end.
+func (b *Broker) cutOffMove() {
+	l := b.location
+	if l.Moving == "" {
+		return
+	}
+	b.note("a move of the broker's messages to %s was cut off, and they are where they were: %s. `shoal broker move --to %s` moves them; it begins by removing what was copied. "+
+		"To leave them there, `shoal broker move --to %s`", l.Moving, l.Engine, l.Moving, l.Engine)
+}
+
 // known returns how the server is reached on which the messages are: as shoal.work says now, where that is the same server.
 func (b *Broker) known(wish fleet.Engine) fleet.Engine {
 	at := b.location.Engine
@@ -101,10 +128,10 @@ func (b *Broker) known(wish fleet.Engine) fleet.Engine {
 	if wish.String() == at.String() {
 		return wish
 	}
-	e, err := openRemote(&b.config, wish, "", nil)
+	e, err := openRemote(&b.config, wish, remote{})
 	if err == nil {
 		e.close()
-		if e.owner == b.location.ID {
+		if e.owner == b.location.ID && e.owner != "" {
 			return wish
 		}
 	}
@@ -131,7 +158,7 @@ func (b *Broker) openExternal(at fleet.Engine, before *proof) (*engine, error) {
 			return nil, err
 		}
 	}
-	e, err := openRemote(&b.config, at, l.ID, before)
+	e, err := openRemote(&b.config, at, remote{id: l.ID, fresh: l.Engine.Embedded(), before: before})
 	if err != nil {
 		return nil, err
 	}
@@ -192,37 +219,4 @@ func (b *Broker) Engine() fleet.EngineStatus {
 		p.mu.Unlock()
 	}
 	return out
-}
-
-// Adopt takes over the messages of another hub, which is gone, on the servers that this one is refused by. It returns where they are. Reading them begins
-// a moment later.
-func (b *Broker) Adopt(ctx context.Context) (string, error) {
-	e := b.engine.Load()
-	var foreign *foreignError
-	if b.loaded.Load() || !errors.As(e.err(), &foreign) {
-		return "", precondition("there is nothing to adopt: shoal.work names no NATS servers on which another hub has its messages, or this hub has read its own")
-	}
-	if !b.moving.TryLock() {
-		return "", unavailable("the broker is just connecting: try again")
-	}
-	defer b.moving.Unlock()
-	found, err := openRemote(&b.config, *e.external, "", nil)
-	if err != nil {
-		return "", unavailable("nothing is adopted: %v", err)
-	}
-	defer found.close()
-	l := location{Engine: *e.external, ID: newID()}
-	s, err := found.js.Stream(ctx, catalogStream)
-	if err == nil {
-		c := s.CachedInfo().Config
-		c.Metadata[metaID], c.Metadata[metaFleet] = l.ID, b.config.Fleet
-		_, err = found.js.UpdateStream(ctx, c)
-	}
-	if err == nil {
-		err = b.relocated(l)
-	}
-	if err != nil {
-		return "", unavailable("nothing is adopted: %v", err)
-	}
-	return l.Engine.String(), nil
 }

@@ -34,21 +34,35 @@ func (b *Broker) Move(ctx context.Context, to fleet.Engine, dry bool, tell func(
 		return fleet.EngineMove{}, unavailable("the messages cannot be moved from where they are: %v", m.from.explain(errNotLoaded))
 	}
 	if to.String() == b.Engine().Engine {
+		b.forgetMove()
 		return fleet.EngineMove{}, precondition("the messages are there already: %s", to)
 	}
 	if dry {
 		return m.count(ctx, to)
 	}
-	if err := m.open(to); err != nil {
-		return fleet.EngineMove{}, moveFailed(err)
+	err := m.open(ctx, to)
+	if err == nil {
+		err = m.run(ctx, to)
 	}
-	err := m.run(ctx, to)
 	if err != nil {
 		m.abandon()
 		return fleet.EngineMove{}, moveFailed(err)
 	}
 	m.clean(context.WithoutCancel(ctx), m.from)
 	return m.counted(), nil
+}
+
+// forgetMove ends what is said about a move that was cut off.
+func (b *Broker) forgetMove() {
+	l := b.location
+	if l.Moving == "" {
+		return
+	}
+	if l.Moving = ""; b.relocated(l) == nil {
+		b.mu.Lock()
+		b.notice = ""
+		b.mu.Unlock()
+	}
 }
 
 func moveFailed(err error) error {
@@ -62,6 +76,7 @@ func moveFailed(err error) error {
 // move is one attempt.
 type move struct {
 	b        *Broker
+	id       string // of the copies that it makes on external servers
 	from, to *engine
 	parts    []*part
 	tell     func(string)
@@ -69,43 +84,110 @@ type move struct {
 
 // count says what would be moved, and whether the other side would take it.
 func (m *move) count(ctx context.Context, to fleet.Engine) (fleet.EngineMove, error) {
-	if !to.Embedded() {
-		e, err := openRemote(&m.b.config, to, "", nil)
-		if err != nil {
-			return fleet.EngineMove{}, moveFailed(err)
-		}
-		defer e.close()
-		if e.owner != "" && e.owner != m.b.location.ID {
-			return fleet.EngineMove{}, precondition("the streams SHOAL_* on %s belong to another hub: give each fleet a NATS account of its own", to)
-		}
+	if err := m.survey(ctx, to); err != nil {
+		return fleet.EngineMove{}, moveFailed(err)
 	}
-	out := fleet.EngineMove{From: m.b.Engine().Engine, To: to.String(), Dry: true}
+	parts, err := m.held(ctx)
+	return fleet.EngineMove{From: m.b.Engine().Engine, To: to.String(), Dry: true, Parts: parts}, err
+}
+
+// held counts what is to be moved.
+func (m *move) held(ctx context.Context) (out []fleet.EnginePart, err error) {
 	parts, err := m.from.parts(append(m.b.usedClasses(), scheduleClass))
 	for _, p := range parts {
 		info, infoErr := p.from.Info(ctx)
 		if err = errors.Join(err, infoErr); err == nil && info.State.Msgs > 0 {
-			out.Parts = append(out.Parts, fleet.EnginePart{Name: p.name, Messages: info.State.Msgs, Bytes: info.State.Bytes})
+			out = append(out, fleet.EnginePart{Name: p.name, Messages: info.State.Msgs, Bytes: info.State.Bytes})
 		}
 	}
 	return out, err
 }
 
-// open opens the other engine and empties it: what it has is of an attempt that was cut off, or from before the last move.
-func (m *move) open(to fleet.Engine) (err error) {
-	m.to = m.b.home.Load()
-	if !to.Embedded() {
-		l := m.b.location
-		if l.ID == "" {
-			l.ID = newID()
-			if err := m.b.relocated(l); err != nil {
-				return err
-			}
-		}
-		if m.to, err = openRemote(&m.b.config, to, l.ID, nil); err != nil {
-			return err
-		}
+// survey looks at the other side without changing it: whether it may take the messages, and has room for them.
+func (m *move) survey(ctx context.Context, to fleet.Engine) error {
+	if to.Embedded() {
+		return nil
+	}
+	e, err := openRemote(&m.b.config, to, remote{})
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	if err := m.b.location.mayHave(ctx, e); err != nil {
+		return err
+	}
+	parts, err := m.held(ctx)
+	if err != nil {
+		return err
+	}
+	return e.roomFor(ctx, parts)
+}
+
+// roomFor refuses an account whose limits cannot hold what is to be moved. Whether the servers' disks can, nobody tells.
+func (e *engine) roomFor(ctx context.Context, parts []fleet.EnginePart) error {
+	account, err := e.js.AccountInfo(ctx)
+	if err != nil {
+		return e.unfit(err)
+	}
+	var need uint64
+	for _, p := range parts {
+		need += p.Bytes
+	}
+	limit := account.Limits.MaxStore // negative: none. Accounts with tiers have theirs there, and what does not fit is refused when it is written
+	if limit <= 0 || len(account.Tiers) > 0 || account.Store+need <= uint64(limit) {
+		return nil
+	}
+	return precondition("the account on %s may hold %d MB, of which %d are taken, and %d MB are to be moved: raise its JetStream disk limit", e.external, limit>>20, account.Store>>20, need>>20)
+}
+
+// open opens the other engine and empties it: what it has is of an attempt that was cut off, or from before the last move. What it will have carries an id
+// of its own, which is in force only when the note of where the messages are says so.
+func (m *move) open(ctx context.Context, to fleet.Engine) (err error) {
+	if err := m.survey(ctx, to); err != nil {
+		return err
+	}
+	m.id = newID()
+	l := m.b.location.with(m.id)
+	l.Moving = to.String()
+	if err := m.b.relocated(l); err != nil {
+		return err
+	}
+	if to.Embedded() {
+		m.to = m.b.home.Load()
+		return nil
+	}
+	if m.to, err = m.openRemote(ctx, to); err != nil {
+		return err
 	}
 	return m.mayTake()
+}
+
+func (m *move) openRemote(ctx context.Context, to fleet.Engine) (*engine, error) {
+	e, err := openRemote(&m.b.config, to, remote{})
+	if err != nil {
+		return nil, err
+	}
+	err = e.remove(ctx, m.b.location.Copies...)
+	e.close()
+	if err != nil {
+		return nil, fmt.Errorf("removing what an earlier move left on %s: %w", to, err)
+	}
+	if e, err = openRemote(&m.b.config, to, remote{id: m.id, fresh: true}); err != nil {
+		m.unmake(ctx, to)
+	}
+	return e, err
+}
+
+// unmake removes the streams that could be made before one could not.
+func (m *move) unmake(ctx context.Context, to fleet.Engine) {
+	e, err := openRemote(&m.b.config, to, remote{})
+	if err == nil {
+		err = e.remove(ctx, m.id)
+		e.close()
+	}
+	if err != nil {
+		m.b.config.Log.Warn("streams that a move made are not removed", "engine", to.String(), "error", err)
+	}
 }
 
 // mayTake refuses an engine that would not sync what is to be synced.
@@ -116,7 +198,6 @@ func (m *move) mayTake() error {
 	}
 	for _, t := range m.b.Topics() {
 		if m.b.topicOf(t.Name) == fleet.DurabilityDisk {
-			m.abandon()
 			return precondition("topic %s has durability `disk`: %v", t.Name, unsynced)
 		}
 	}
@@ -156,14 +237,28 @@ func (m *move) run(ctx context.Context, to fleet.Engine) error {
 	if err := m.last(ctx); err != nil {
 		return err
 	}
-	l := m.b.location
-	l.Engine = to
-	if err := m.b.relocated(l); err != nil {
+	if err := m.relocate(to); err != nil {
 		return err
 	}
 	m.switchLocked()
 	m.tell(fmt.Sprintf("publishes were held for %v", time.Since(start).Round(time.Millisecond)))
 	return nil
+}
+
+// relocate puts the other side in force. What fails is taken back: the file may have been replaced all the same.
+func (m *move) relocate(to fleet.Engine) error {
+	before := m.b.location
+	l := before.with(before.ID)
+	l.Engine, l.ID, l.Moving = to, "", ""
+	if !to.Embedded() {
+		l.ID = m.id
+	}
+	l.Copies = slices.DeleteFunc(slices.Clone(l.Copies), func(id string) bool { return id == m.id })
+	err := m.b.relocated(l)
+	if err != nil {
+		err = errors.Join(err, m.b.relocated(before))
+	}
+	return err
 }
 
 // last copies what is left while nothing is written, and compares.
@@ -223,12 +318,23 @@ func (m *move) switchLocked() {
 func (m *move) abandon() {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	m.clean(ctx, m.to)
+	if m.to != nil {
+		m.clean(ctx, m.to)
+	}
+	l := m.b.location
+	if l.Moving == "" {
+		return
+	}
+	l.Moving = ""
+	if err := m.b.relocated(l); err != nil {
+		m.b.config.Log.Warn("the end of a move is not noted", "error", err)
+	}
 }
 
-// clean removes what an engine holds that is not, or no longer, the one. What fails stays, and is removed before the next move.
+// clean removes what an engine holds that is not, or no longer, the one. What fails stays, and is removed before the next move to there.
 func (m *move) clean(ctx context.Context, e *engine) {
 	if err := e.discard(ctx); err != nil {
+		m.tell(fmt.Sprintf("what is copied no longer counts, and is not removed from %s: %v", e.name(), err))
 		m.b.config.Log.Warn("old copies of messages are not removed", "engine", e.name(), "error", err)
 	}
 	if e.external != nil {
@@ -245,21 +351,18 @@ func (e *engine) name() string {
 
 // discard removes every message of an engine; on external servers the streams, too.
 func (e *engine) discard(ctx context.Context) error {
+	if e.external != nil {
+		return e.remove(ctx, e.id)
+	}
 	for _, s := range e.streams() {
-		var err error
-		if e.external != nil {
-			err = e.js.DeleteStream(ctx, s.CachedInfo().Config.Name)
-		} else {
-			err = s.Purge(ctx)
-		}
-		if err != nil {
+		if err := s.Purge(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// streams are those of messages that the engine has open; the catalog, which says whose they are, is the last.
+// streams are those of messages that the engine has open; the catalog is the last.
 func (e *engine) streams() (out []jetstream.Stream) {
 	e.lanes.mu.Lock()
 	defer e.lanes.mu.Unlock()

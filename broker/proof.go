@@ -115,14 +115,23 @@ func (p *proof) lackLocked(names []string, failed error) string {
 // ask returns what servers say of themselves, by name.
 func (p *proof) ask(ctx context.Context, names []string) (said map[string]bool, failed error) {
 	said = make(map[string]bool)
-	for _, url := range p.e.external.Monitor {
-		name, syncs, err := askMonitor(ctx, url)
-		if err != nil {
-			failed = errors.Join(failed, err)
-			continue
-		}
-		said[name] = syncs
+	client, failed := monitorClient(p.e.external)
+	if failed != nil {
+		return said, failed
 	}
+	var mu sync.Mutex // one that hangs keeps nobody else from answering
+	var all sync.WaitGroup
+	for _, url := range p.e.external.Monitor {
+		all.Go(func() {
+			name, syncs, err := askMonitor(ctx, client, url)
+			mu.Lock()
+			defer mu.Unlock()
+			if failed = errors.Join(failed, err); err == nil {
+				said[name] = syncs
+			}
+		})
+	}
+	all.Wait()
 	if p.e.external.System != "" {
 		failed = errors.Join(failed, p.askSystem(ctx, names, said))
 	}
@@ -130,13 +139,13 @@ func (p *proof) ask(ctx context.Context, names []string) (said map[string]bool, 
 }
 
 // askMonitor reads a server's monitoring endpoint (https://docs.nats.io/running-a-nats-service/nats_admin/monitoring).
-func askMonitor(ctx context.Context, url string) (name string, syncs bool, err error) {
+func askMonitor(ctx context.Context, client *http.Client, url string) (name string, syncs bool, err error) {
 	at := strings.TrimSuffix(url, "/") + "/varz"
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
 		return "", false, err
 	}
-	res, err := http.DefaultClient.Do(r)
+	res, err := client.Do(r)
 	if err != nil {
 		return "", false, err
 	}

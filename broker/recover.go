@@ -85,6 +85,7 @@ func (b *Broker) remoteLoop(ctx context.Context) {
 			if e.proof == nil {
 				continue
 			}
+			e.growAll(e.ctx)
 			if err := e.proof.look(e.ctx); err != nil {
 				b.config.Log.Warn("whether the NATS servers sync is not known anew", "error", err)
 			}

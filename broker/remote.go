@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,6 +36,9 @@ type awayError struct {
 }
 
 func (e *awayError) Error() string {
+	if hint := dialHint(e.cause); hint != "" {
+		return fmt.Sprintf("the NATS server %s is not reached: %s (%v)", e.engine, hint, e.cause)
+	}
 	return fmt.Sprintf("the NATS server %s does not answer: %v", e.engine, e.cause)
 }
 func (e *awayError) Unwrap() error { return e.cause }
@@ -44,12 +48,18 @@ type foreignError struct{ text string }
 
 func (e *foreignError) Error() string { return e.text }
 
-// openRemote connects to an external server and makes what streams are missing there. id is that of this hub, which its streams
-// carry; an empty one looks at what is there and makes nothing. before is what an earlier connection knew, or nil.
-func openRemote(c *Config, at fleet.Engine, id string, before *proof) (*engine, error) {
-	e := &engine{config: c, external: &at, id: id}
+// remote is what is expected of an external server.
+type remote struct {
+	id     string // that the streams carry; empty: what is there is looked at, and nothing is made
+	fresh  bool   // there need not be anything
+	before *proof // what an earlier connection knew, or nil
+}
+
+// openRemote connects to an external server and makes what streams are missing there.
+func openRemote(c *Config, at fleet.Engine, r remote) (*engine, error) {
+	e := &engine{config: c, external: &at, id: r.id, fresh: r.fresh}
 	e.ctx, e.fail = context.WithCancelCause(context.Background())
-	err := e.connectRemote(before)
+	err := e.connectRemote(r.before)
 	if err != nil {
 		e.close()
 		return nil, e.remoteError(err)
@@ -95,23 +105,6 @@ func (e *engine) connectRemote(before *proof) (err error) {
 	return e.proof.look(ctx)
 }
 
-// dialRemote connects. The engine lasts as long as the connection: after its end what was written is read anew.
-func dialRemote(at *fleet.Engine, name string, more ...nats.Option) (*nats.Conn, error) {
-	options := append([]nats.Option{
-		nats.Name("shoal hub of fleet " + name), nats.NoReconnect(), nats.Timeout(remoteTimeout), nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(2),
-	}, more...)
-	if at.Creds != "" {
-		options = append(options, nats.UserCredentials(at.Creds))
-	}
-	if at.CA != "" {
-		options = append(options, nats.RootCAs(at.CA))
-	}
-	if at.Cert != "" {
-		options = append(options, nats.ClientCert(at.Cert, at.Key))
-	}
-	return nats.Connect(at.URL, options...)
-}
-
 // fits refuses a server that cannot hold what the broker writes.
 func (e *engine) fits() error {
 	version := strings.SplitN(e.conn.ConnectedServerVersion(), ".", 3)
@@ -129,28 +122,6 @@ func (e *engine) fits() error {
 	return nil
 }
 
-// mine refuses streams that another hub uses: two that write the same topics would lose messages of each other.
-func (e *engine) mine(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, remoteTimeout)
-	defer cancel()
-	s, err := e.js.Stream(ctx, catalogStream)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil
-	}
-	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
-		return &foreignError{fmt.Sprintf("the NATS server %s has no JetStream for this account: enable it", e.external)}
-	}
-	if err != nil {
-		return err
-	}
-	e.owner = s.CachedInfo().Config.Metadata[metaID]
-	if e.owner == e.id || e.id == "" {
-		return nil
-	}
-	return &foreignError{fmt.Sprintf("the streams SHOAL_* on %s belong to a hub of fleet %s: give each fleet a NATS account of its own. "+
-		"If that hub is gone for good and this one is to take its place, `shoal broker adopt` takes its messages over", e.external, s.CachedInfo().Config.Metadata[metaFleet])}
-}
-
 // stream makes a stream where it is missing. On an external cluster of three servers or more it has three copies, also where it was
 // made when there were fewer.
 func (e *engine) stream(ctx context.Context, js jetstream.JetStream, c jetstream.StreamConfig) (jetstream.Stream, error) {
@@ -164,22 +135,68 @@ func (e *engine) stream(ctx context.Context, js jetstream.JetStream, c jetstream
 	c.AllowDirect = false // a copy that lags behind must not answer
 	s, err := js.Stream(ctx, c.Name)
 	if err == nil {
+		if err := e.owns(s); err != nil {
+			return nil, err
+		}
 		return e.grow(ctx, js, s)
 	}
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, err
 	}
-	c.Metadata = map[string]string{metaFleet: e.config.Fleet, metaID: e.id}
-	if e.conn.ConnectedClusterName() == "" {
-		return js.CreateStream(ctx, c)
+	if name := c.Name; name == eventsStream || name == cursorsStream || name == deadStream || name == catalogStream {
+		if err := e.missing(name); err != nil {
+			return nil, err
+		}
 	}
-	c.Replicas = replicasMost
-	s, err = js.CreateStream(ctx, c)
-	if !tooFewServers(err) {
-		return s, err
+	c.Metadata = map[string]string{metaFleet: e.config.Fleet, metaID: e.id}
+	if e.conn.ConnectedClusterName() != "" {
+		c.Replicas = replicasMost
+		s, err = js.CreateStream(ctx, c)
+		if !tooFewServers(err) {
+			return s, e.unfit(err)
+		}
 	}
 	c.Replicas = 1
-	return js.CreateStream(ctx, c)
+	s, err = js.CreateStream(ctx, c)
+	return s, e.unfit(err)
+}
+
+// unfit explains what JetStream refuses by its error code where only the server's operator can mend it.
+func (e *engine) unfit(err error) error {
+	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
+		return &foreignError{fmt.Sprintf("the NATS server %s has no JetStream for this account: enable it", e.external)}
+	}
+	api := apiError(err)
+	if api == nil {
+		return err
+	}
+	text := ""
+	switch api.ErrorCode {
+	case 10065: // JSStreamSubjectOverlapErr
+		text = "another stream of the account takes subjects that begin with `shoal.`: give the fleet a NATS account of its own"
+	case 10058: // JSStreamNameExistErr
+		text = "another hub makes its streams there: give each fleet a NATS account of its own"
+	case 10002, 10023, 10028, 10047: // resources: of the account, of the cluster, in memory, on disk
+		text = "the limits of the account, or of the servers, leave no room for the streams SHOAL_*: raise the account's JetStream limits (disk, memory), or `max_file_store` and `max_memory_store` of the servers"
+	case 10026, 10027: // JSMaximumConsumersLimitErr, JSMaximumStreamsLimitErr
+		text = fmt.Sprintf("the account may not have so many streams: the broker needs up to %d", len(streamNames()))
+	case 10113: // JSStreamMaxBytesRequired
+		text = "the account demands that every stream has a limit of its own (`max_bytes_required`), and the streams SHOAL_* grow with what is published: take that from the account"
+	case 10052, 10035, 10060: // of what a stream may be
+		text = "it does not take the configuration of the stream"
+	default:
+		return err
+	}
+	return &foreignError{fmt.Sprintf("the NATS server %s refuses what the broker needs (%s): %s", e.external, api.Description, text)}
+}
+
+func apiError(err error) *jetstream.APIError {
+	var api *jetstream.APIError
+	var js jetstream.JetStreamError
+	if !errors.As(err, &api) && errors.As(err, &js) {
+		api = js.APIError()
+	}
+	return api
 }
 
 // grow gives a stream three copies where there are servers for them by now.
@@ -195,39 +212,60 @@ func (e *engine) grow(ctx context.Context, js jetstream.JetStream, s jetstream.S
 	return s, nil // as good as it was: with fewer servers it cannot be better
 }
 
+// growAll gives three copies to the streams that were made while the cluster had fewer servers.
+func (e *engine) growAll(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, remoteTimeout)
+	defer cancel()
+	for _, s := range e.streams() {
+		info, err := s.Info(ctx)
+		if err != nil || info.Config.Replicas >= replicasMost {
+			continue
+		}
+		if grown, _ := e.grow(ctx, e.js, s); grown != s {
+			e.config.Log.Info("a stream has three copies now", "stream", info.Config.Name, "engine", e.external.String())
+		}
+	}
+}
+
 // tooFewServers tells a cluster that has no three servers for a stream: JSClusterNoPeersErrF, JSInsufficientResourcesErr, JSStreamReplicasNotSupportedErr.
 func tooFewServers(err error) bool {
-	var api *jetstream.APIError
-	var js jetstream.JetStreamError
-	if !errors.As(err, &api) && errors.As(err, &js) {
-		api = js.APIError()
-	}
+	api := apiError(err)
 	return api != nil && (api.ErrorCode == 10005 || api.ErrorCode == 10023 || api.ErrorCode == 10074)
 }
 
-// holders are the names of the servers that hold a copy of what is written with durability `disk`, and of those that would if they
-// were not down: no acknowledgement counts on them.
+// holders are the names of the servers that hold a copy of what an acknowledged message of durability `disk` needs, and of those that would
+// if they were not down: no acknowledgement counts on them.
 func (e *engine) holders(ctx context.Context) (up, down []string, err error) {
-	l, err := e.lane(fleet.DurabilityDisk)
-	if err != nil {
-		return nil, nil, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, remoteTimeout)
 	defer cancel()
-	info, err := l.events.Info(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	if info.Cluster == nil || info.Cluster.Leader == "" {
-		return []string{e.conn.ConnectedServerName()}, nil, nil
-	}
-	up = []string{info.Cluster.Leader}
-	for _, peer := range info.Cluster.Replicas {
-		if peer.Offline {
-			down = append(down, peer.Name)
+	for _, s := range e.streams() {
+		if c := s.CachedInfo().Config; c.Name == osStream || c.Storage == jetstream.MemoryStorage {
 			continue
 		}
-		up = append(up, peer.Name)
+		info, err := s.Info(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		if info.Cluster == nil || info.Cluster.Leader == "" {
+			up = append(up, e.conn.ConnectedServerName())
+			continue
+		}
+		up = append(up, info.Cluster.Leader)
+		for _, peer := range info.Cluster.Replicas {
+			if peer.Offline {
+				down = append(down, peer.Name)
+				continue
+			}
+			up = append(up, peer.Name)
+		}
 	}
+	up, down = sorted(up), sorted(down)
+	down = slices.DeleteFunc(down, func(name string) bool { return slices.Contains(up, name) })
 	return up, down, nil
+}
+
+// sorted are names, each once.
+func sorted(names []string) []string {
+	slices.Sort(names)
+	return slices.Compact(names)
 }

@@ -7,11 +7,11 @@ import (
 	"github.com/shoalrun/shoal/fleet"
 )
 
-// external says where the broker's messages are to lie: as `shoal up --nats` or shoal.work has it.
+// external says where the broker's messages are to lie: as `shoal up --nats` or shoal.work has it. What shoal.work says of the same servers, a password say, holds.
 func (h *hub) external() fleet.Engine {
 	e := h.settings.Engine
-	if h.NATS != "" && h.NATS != e.URL {
-		e = fleet.Engine{URL: h.NATS}
+	if asked := (fleet.Engine{URL: h.NATS}); h.NATS != "" && asked.String() != e.String() {
+		e = asked
 	}
 	return besideFile(h.Workspace, e)
 }

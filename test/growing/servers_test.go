@@ -46,7 +46,9 @@ func build(out, pkg string) {
 type settings struct {
 	sync       string // sync_interval; empty: always
 	maxPayload string // empty: 40MB
-	tls        string // a block of configuration
+	limits     string // of the account SHOP; empty: enabled
+	users      string // of the account SHOP; empty: shop, with a password
+	more       string // blocks of configuration
 }
 
 // natsNode is one nats-server process.
@@ -63,16 +65,25 @@ type natsNode struct {
 // servers starts a server, or a cluster of three or more, and waits until it answers.
 func servers(t *testing.T, n int, with settings) []*natsNode {
 	t.Helper()
+	all := prepared(t, n, with)
+	for _, s := range all {
+		s.start()
+	}
+	for _, s := range all {
+		s.await()
+	}
+	return all
+}
+
+// prepared are servers that know each other, and are not started yet.
+func prepared(t *testing.T, n int, with settings) []*natsNode {
+	t.Helper()
 	var all []*natsNode
 	for i := range n {
 		all = append(all, &natsNode{t: t, name: fmt.Sprintf("n%d", i+1), dir: t.TempDir(), client: freePort(t), route: freePort(t), monitor: freePort(t), settings: with})
 	}
 	for _, s := range all {
 		s.configure(all)
-		s.start()
-	}
-	for _, s := range all {
-		s.await()
 	}
 	return all
 }
@@ -105,12 +116,13 @@ jetstream { store_dir: %q, sync_interval: %s, max_file_store: 20GB }
 %s
 %s
 accounts {
-  SHOP { jetstream: enabled, users: [{user: shop, password: s3cret}] }
+  SHOP { jetstream: %s, users: [%s] }
   OTHER { jetstream: enabled, users: [{user: other, password: s3cret}] }
   SYS { users: [{user: sys, password: s3cret}] }
 }
 system_account: SYS
-`, s.name, s.client, s.monitor, or(s.maxPayload, "40MB"), filepath.Join(s.dir, "js"), or(s.sync, "always"), cluster, s.tls)
+`, s.name, s.client, s.monitor, or(s.maxPayload, "40MB"), filepath.Join(s.dir, "js"), or(s.sync, "always"), cluster, s.more,
+		or(s.limits, "enabled"), or(s.users, "{user: shop, password: s3cret}"))
 	if err := os.WriteFile(s.config(), []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
