@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -17,6 +19,8 @@ import (
 type commits struct {
 	mu     sync.Mutex
 	queue  []*publish
+	bytes  int       // of queue
+	away   time.Time // since when the external servers take nothing; zero: they do
 	closed bool
 	wake   chan struct{}
 }
@@ -27,9 +31,10 @@ type publish struct {
 	records []*record
 	encoded [][]byte
 	bytes   int
-	marker  bool       // it has no records, and is committed all the same
-	base    uint64     // offset of the first, once it is committed
-	done    chan error // receives once
+	marker  bool        // it has no records, and is committed all the same
+	left    atomic.Bool // its publisher waits no more
+	base    uint64      // offset of the first, once it is committed
+	done    chan error  // receives once
 }
 
 // group is what one commit writes to one topic.
@@ -37,6 +42,7 @@ type group struct {
 	topic     *topic
 	publishes []*publish
 	batch     *batch
+	tried     bool // it was sent, and whether it was written is not known
 	message   message
 	log       *batch     // what goes to the topic's log: the batch, or one with what was ahead as well
 	keys      []eventKey // of its events, to be remembered
@@ -59,7 +65,10 @@ func (c *commits) put(p *publish) error {
 	if c.closed {
 		return errClosed
 	}
-	c.queue = append(c.queue, p)
+	if c.crowdedLocked(p) {
+		return errCrowded
+	}
+	c.queue, c.bytes = append(c.queue, p), c.bytes+p.bytes
 	select {
 	case c.wake <- struct{}{}:
 	default:
@@ -87,7 +96,7 @@ func (c *commits) take() []*group {
 		taken, bytes = taken+1, bytes+p.bytes
 	}
 	clear(c.queue[:taken])
-	c.queue = c.queue[taken:]
+	c.queue, c.bytes = c.queue[taken:], c.bytes-bytes
 	return out
 }
 
@@ -131,66 +140,126 @@ func (b *Broker) commitLoop(class fleet.Durability) {
 }
 
 // commit is the durable part of an event's walk: place each topic's records, write them all with one sync,
-// tell subscriptions, answer publishers. It runs in one goroutine per class, the only one that moves its topics' heads.
+// tell subscriptions, answer publishers. It runs in one goroutine per class, the only one that moves its topics' heads. Where external servers do
+// not take them now, it is tried again for a while (held.go).
 func (b *Broker) commit(class fleet.Durability, groups []*group) {
+	queue := &b.commits[laneOf(class)]
+	for {
+		left, err := b.commitOnce(class, groups)
+		if err == nil {
+			queue.goesOn()
+			return
+		}
+		if !b.awaitServers(queue) {
+			for _, g := range left {
+				g.giveUp(b, err)
+			}
+			return
+		}
+		groups = left
+	}
+}
+
+// commitOnce commits groups, and returns those that another attempt may commit, and why it is needed.
+func (b *Broker) commitOnce(class fleet.Durability, groups []*group) (left []*group, why error) {
 	b.writing.RLock()
 	defer b.writing.RUnlock()
 	e := b.engine.Load()
 	l, err := e.lane(class)
+	if err == nil && e.external != nil {
+		err = e.err()
+	}
 	if err == nil && class == fleet.DurabilityDisk {
 		err = e.proof.refusal()
 	}
+	if err != nil && e.passes(err) {
+		return groups, err
+	}
 	if err != nil {
 		for _, g := range groups {
-			g.answer(b.refusal(g.topic, err))
+			g.giveUp(b, err)
 		}
-		return
+		return nil, nil
 	}
-	ready := b.placeAll(e, class, groups)
+	ready, left, why := b.placeAll(e, class, groups)
 	if len(ready) == 0 {
-		return
+		return left, why
 	}
 	start := time.Now()
 	err = b.write(e, l, class, ready)
 	if errors.Is(err, nats.ErrNoResponders) { // JetStream switched itself off
 		e.fail(&writeError{"JetStream does not answer any more: it is out of resources"})
 	}
+	if err != nil && e.passes(err) {
+		for _, g := range ready {
+			g.tried = true
+		}
+		return append(left, ready...), err
+	}
 	if err == nil {
 		b.committed(class, ready, time.Since(start))
 	}
 	for _, g := range ready {
 		if err != nil {
-			g.topic.wrote()
-			g.answer(b.refusal(g.topic, err))
+			g.giveUp(b, err)
 			continue
 		}
-		if class == scheduleClass {
-			b.schedules.committed(g.batch)
-		}
-		g.settle()
+		b.settle(class, g)
 	}
+	return left, why
 }
 
-// placeAll places groups, and returns those that are to be written; the others are answered, or queued again.
-func (b *Broker) placeAll(e *engine, class fleet.Durability, groups []*group) []*group {
-	ready := groups[:0]
-	for _, g := range groups {
-		err := b.place(e, class, g)
-		if errors.Is(err, errMoved) {
-			b.again(g)
-			continue
-		}
-		if err != nil {
-			g.answer(err)
-			continue
-		}
-		if g.batch == nil {
-			g.answer(nil) // all of it was committed before
-			continue
-		}
-		ready = append(ready, g)
+// settle makes a committed group visible, and answers its publishers.
+func (b *Broker) settle(class fleet.Durability, g *group) {
+	if class == scheduleClass {
+		b.schedules.committed(g.batch)
 	}
-	return ready
+	g.settle()
+}
+
+// placeAll places groups, and returns those that are to be written, and those for another attempt with the reason; the others are answered, or queued again.
+func (b *Broker) placeAll(e *engine, class fleet.Durability, groups []*group) (ready, left []*group, why error) {
+	for _, g := range groups {
+		if g.tried {
+			found, err := g.resume(e)
+			switch {
+			case found:
+				b.settle(class, g)
+			case err == nil:
+				ready = append(ready, g)
+			case e.passes(err):
+				left, why = append(left, g), err
+			default:
+				g.giveUp(b, err)
+			}
+			continue
+		}
+		err := b.place(e, class, g)
+		switch {
+		case errors.Is(err, errMoved):
+			b.again(g)
+		case err != nil && e.passes(err):
+			left, why = append(left, g), err
+		case err != nil:
+			g.answer(b.notPlaced(g.topic, err))
+		case g.batch == nil:
+			g.answer(nil) // all of it was committed before
+		default:
+			ready = append(ready, g)
+		}
+	}
+	return ready, left, why
+}
+
+// notPlaced is what publishers are told of an error of place.
+func (b *Broker) notPlaced(t *topic, err error) error {
+	var known *Error
+	if errors.As(err, &known) {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return b.refusalLocked(t, err)
 }
 
 // write makes groups durable, all or none: one goes to its topic's log; several go to the write-ahead log, where the lane has one.
@@ -234,6 +303,8 @@ func (b *Broker) again(g *group) {
 
 // place gives a group its offsets and its form on disk, or says why the topic cannot take it.
 func (b *Broker) place(e *engine, class fleet.Durability, g *group) error {
+	g.batch, g.keys = nil, nil
+	g.publishes = slices.DeleteFunc(g.publishes, func(p *publish) bool { return p.left.Load() })
 	t := g.topic
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -247,10 +318,10 @@ func (b *Broker) place(e *engine, class fleet.Durability, g *group) error {
 		return errMoved
 	}
 	if err := t.loadLocked(e.ctx, e); err != nil {
-		return b.refusalLocked(t, err)
+		return err
 	}
 	if err := g.freshLocked(e.ctx); err != nil {
-		return b.refusalLocked(t, err)
+		return err
 	}
 	if g.empty() {
 		return nil
@@ -279,7 +350,7 @@ func (b *Broker) place(e *engine, class fleet.Durability, g *group) error {
 		err = b.quotaLocked(e, t, g.batch.size)
 	}
 	if err != nil {
-		return b.refusalLocked(t, err)
+		return err
 	}
 	t.writing = true
 	return nil
@@ -359,6 +430,9 @@ func (b *Broker) refusalLocked(t *topic, err error) error {
 	if errors.As(err, &unsynced) {
 		return unavailable("topic %s takes no events: its durability is `disk`, and %v", t.name, err)
 	}
+	if errors.Is(err, errCrowded) {
+		return unavailable("topic %s takes no events now: its NATS server is away, and as many publishes wait for it as may (%d, or %d MB). Publish again in a moment", t.name, heldMost, heldBytes>>20)
+	}
 	var away *awayError
 	var foreign *foreignError
 	if errors.Is(err, errNotLoaded) || errors.Is(err, errRestored) || errors.As(err, &away) || errors.As(err, &foreign) {
@@ -374,6 +448,7 @@ func (p *publish) wait(ctx context.Context) error {
 	case err := <-p.done:
 		return err
 	case <-ctx.Done():
+		p.left.Store(true)
 		return &Error{Status: http.StatusServiceUnavailable, Reason: fleet.ReasonTimeout,
 			Text: "the commit took longer than the publisher waited; the event may yet be accepted. Publish it again under the same id"}
 	}

@@ -44,6 +44,10 @@ type Config struct {
 	Retention time.Duration // age at which events are removed, delivered or not; 7 days
 	MaxEvent  int           // bytes of one event's data; 10 MB
 
+	// Hold is how long publishes wait for external servers that do not answer, from when they do not: while they elect another leader, or restart. A
+	// publisher may wait for less. 30 s. Negative: not at all.
+	Hold time.Duration
+
 	Concurrency int           // deliveries in flight per subscription; 16
 	Attempts    int           // failed attempts before an event is dead-lettered; 20
 	AckDeadline time.Duration // how long one attempt may take; 60 s
@@ -93,6 +97,7 @@ func (c *Config) setDefaults() error {
 	set(&c.Reserve, 64<<20)
 	set(&c.Retention, 7*24*time.Hour)
 	set(&c.MaxEvent, 10<<20)
+	set(&c.Hold, 30*time.Second)
 	set(&c.Concurrency, 16)
 	set(&c.Attempts, 20)
 	set(&c.AckDeadline, time.Minute)

@@ -135,25 +135,33 @@ func (b *Broker) rejoin(ctx context.Context, old *engine) {
 
 // adopt puts an engine in the place of one that failed. Where nothing was ever read, it reads everything first.
 func (b *Broker) adopt(old, e *engine) error {
-	b.installing.Lock()
-	defer b.installing.Unlock()
 	if !b.engine.CompareAndSwap(old, e) {
 		e.close()
 		return nil
 	}
 	if !b.loaded.Load() {
-		if err := b.load(e); err != nil {
+		if err := b.adoptFirst(e); err != nil {
 			b.engine.Store(old)
 			e.close()
 			return err
 		}
-		b.loaded.Store(true)
-		if b.pending != nil {
-			b.installLocked(b.pending)
-		}
-		b.pending = nil
 	}
 	b.adopted()
+	return nil
+}
+
+// adoptFirst reads everything, and installs what waits for that.
+func (b *Broker) adoptFirst(e *engine) error {
+	b.installing.Lock()
+	defer b.installing.Unlock()
+	if err := b.load(e); err != nil {
+		return err
+	}
+	b.loaded.Store(true)
+	if b.pending != nil {
+		b.installLocked(b.pending)
+	}
+	b.pending = nil
 	return nil
 }
 

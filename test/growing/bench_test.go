@@ -29,7 +29,7 @@ type bench struct {
 func newBench(t *testing.T, dir string, at fleet.Engine, settings ...func(*broker.Config)) *bench {
 	t.Helper()
 	c := broker.Config{
-		Dir: dir, External: at, Fleet: "shop", MinBackoff: 5 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Reserve: -1,
+		Dir: dir, External: at, Fleet: "shop", MinBackoff: 5 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Reserve: -1, Hold: time.Second,
 		Log: slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	}
 	for _, set := range settings {

@@ -174,10 +174,10 @@ func TestClusterGrows(t *testing.T) {
 	if n := three[0].copies("SHOAL_EVENTS"); n != 1 {
 		t.Errorf("%d copies on two servers", n)
 	}
-	c := check(t, k, "orders")
 	if _, err := k.CreateSubscription(t.Context(), op, broker.SubscriptionConfig{Name: "orders-sub", Topic: "orders", Ordering: true}); err != nil {
 		t.Fatal(err)
 	}
+	c := check(t, k, "orders")
 	c.runs(50)
 	three[2].start()
 	eventually(t, "there are three copies", func() bool { return three[0].copies("SHOAL_EVENTS") == 3 && k.Engine().Servers == 3 })

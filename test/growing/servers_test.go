@@ -173,7 +173,17 @@ func (s *natsNode) kill() {
 	_ = s.cmd.Wait()
 }
 
-func (s *natsNode) pause()  { _ = s.cmd.Process.Signal(syscall.SIGSTOP) }
+// stop ends a server as its operator does.
+func (s *natsNode) stop() {
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	_ = s.cmd.Wait()
+}
+
+// pause returns once the server has stopped.
+func (s *natsNode) pause() {
+	_ = s.cmd.Process.Signal(syscall.SIGSTOP)
+	_, _ = syscall.Wait4(s.cmd.Process.Pid, new(syscall.WaitStatus), syscall.WUNTRACED, nil)
+}
 func (s *natsNode) resume() { _ = s.cmd.Process.Signal(syscall.SIGCONT) }
 
 func (s *natsNode) url(user string) string {
