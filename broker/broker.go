@@ -47,6 +47,7 @@ type Broker struct {
 	work       sync.WaitGroup // deliveries and reads
 
 	moving     sync.Mutex      // held through one move
+	pace       atomic.Int64    // nanoseconds between two commits of a durability class, while a move catches up
 	trimming   sync.Mutex      // held through one trim
 	writing    sync.RWMutex    // held by whoever writes to a stream; see holdWrites
 	installing sync.Mutex      // held through one Install

@@ -129,6 +129,9 @@ func (b *Broker) commitLoop(class fleet.Durability) {
 	for range queue.wake {
 		for groups := queue.take(); len(groups) > 0; groups = queue.take() {
 			b.commit(class, groups)
+			if pace := b.pace.Load(); pace > 0 {
+				time.Sleep(time.Duration(pace))
+			}
 		}
 		queue.mu.Lock()
 		ended := queue.closed && len(queue.queue) == 0

@@ -135,6 +135,8 @@ func dialHint(err error) string {
 	case strings.Contains(text, "tls: certificate required"), strings.Contains(text, "tls: bad certificate"),
 		strings.Contains(text, "tls: unknown certificate authority"):
 		return "it wants a certificate of the broker that it knows (`cert`, `key`)"
+	case strings.Contains(text, "after TLS handshake"): // the alert did not come through
+		return "it closed the connection once it had seen who we are: it may want a certificate of the broker that it knows (`cert`, `key`)"
 	case errors.Is(err, nats.ErrSecureConnWanted):
 		return "it does not speak TLS, which `tls://`, `ca` and `cert` ask for"
 	}

@@ -15,8 +15,10 @@ import (
 )
 
 const (
-	movePasses = 20               // at most, while publishing goes on
-	moveFew    = 200              // messages of a pass after which the last one may begin
+	movePasses = 20 // at most, while publishing goes on
+	paceFirst  = 5 * time.Millisecond
+	paceMost   = 160 * time.Millisecond
+	moveFew    = 200              // messages of a pass after which the last one begins
 	holdMost   = 30 * time.Second // how long publishes may be held for the last pass
 )
 
@@ -79,6 +81,7 @@ type move struct {
 	id       string // of the copies that it makes on external servers
 	from, to *engine
 	parts    []*part
+	took     time.Duration // while publishes were held
 	tell     func(string)
 }
 
@@ -217,6 +220,31 @@ func (m *move) run(ctx context.Context, to fleet.Engine) error {
 	if err := m.prepare(ctx); err != nil {
 		return err
 	}
+	if err := m.catchUp(ctx); err != nil {
+		return err
+	}
+	m.tell("publishes are held")
+	start := time.Now()
+	release := m.b.holdWrites()
+	defer release()
+	ctx, cancel := context.WithTimeout(ctx, holdMost)
+	defer cancel()
+	if err := m.last(ctx); err != nil {
+		return err
+	}
+	m.tell("everything is there, and the counts agree")
+	if err := m.relocate(to); err != nil {
+		return err
+	}
+	m.switchLocked()
+	m.took = time.Since(start)
+	m.tell(fmt.Sprintf("publishes were held for %v", m.took.Round(time.Millisecond)))
+	return nil
+}
+
+// catchUp copies until little is left. Publishers that are quicker than that are slowed, so that publishes need not be held for long.
+func (m *move) catchUp(ctx context.Context) error {
+	defer m.b.pace.Store(0)
 	before := math.MaxInt
 	for n := range movePasses {
 		copied, err := m.pass(ctx, false)
@@ -224,24 +252,16 @@ func (m *move) run(ctx context.Context, to fleet.Engine) error {
 			return err
 		}
 		m.tell(fmt.Sprintf("pass %d: %d messages copied and compared", n+1, copied))
-		if copied < moveFew || copied >= before { // publishers are quicker than copying: it will not get less
-			break
+		if copied < moveFew {
+			return nil
+		}
+		if copied > before/2 {
+			pace := min(max(2*time.Duration(m.b.pace.Load()), paceFirst), paceMost)
+			m.b.pace.Store(int64(pace))
+			m.tell(fmt.Sprintf("publishers are as quick as copying: a commit every %v, for now", pace))
 		}
 		before = copied
 	}
-	release := m.b.holdWrites()
-	defer release()
-	start := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, holdMost)
-	defer cancel()
-	if err := m.last(ctx); err != nil {
-		return err
-	}
-	if err := m.relocate(to); err != nil {
-		return err
-	}
-	m.switchLocked()
-	m.tell(fmt.Sprintf("publishes were held for %v", time.Since(start).Round(time.Millisecond)))
 	return nil
 }
 
@@ -263,7 +283,7 @@ func (m *move) relocate(to fleet.Engine) error {
 
 // last copies what is left while nothing is written, and compares.
 func (m *move) last(ctx context.Context) error {
-	if m.b.engine.Load() != m.from {
+	if m.b.engine.Load() != m.from || m.from.err() != nil {
 		return errors.New("the connection to where they are broke meanwhile: try again")
 	}
 	for range 2 { // each empties one half of the write-ahead log
@@ -376,7 +396,7 @@ func (e *engine) streams() (out []jetstream.Stream) {
 
 // counted is what was moved.
 func (m *move) counted() fleet.EngineMove {
-	out := fleet.EngineMove{From: m.from.name(), To: m.to.name()}
+	out := fleet.EngineMove{From: m.from.name(), To: m.to.name(), Held: m.took}
 	for _, p := range m.parts {
 		if p.messages > 0 {
 			out.Parts = append(out.Parts, fleet.EnginePart{Name: p.name, Messages: p.messages, Bytes: p.bytes})

@@ -3,6 +3,7 @@ package fleet
 import (
 	"net/url"
 	"strings"
+	"time"
 )
 
 // Engine says how the broker reaches the NATS server, or cluster, in which its messages lie. The zero value is the embedded one.
@@ -53,10 +54,11 @@ type EngineStatus struct {
 
 // EngineMove is what a move of the broker's messages did, or would do.
 type EngineMove struct {
-	From  string       `json:"from"` // as EngineStatus has it
-	To    string       `json:"to"`
-	Dry   bool         `json:"dry,omitempty"` // nothing was done
-	Parts []EnginePart `json:"parts"`
+	From  string        `json:"from"` // as EngineStatus has it
+	To    string        `json:"to"`
+	Dry   bool          `json:"dry,omitempty"`  // nothing was done
+	Held  time.Duration `json:"held,omitempty"` // nanoseconds for which publishes were held
+	Parts []EnginePart  `json:"parts"`
 }
 
 // EnginePart is one kind of what the broker keeps. A message of a topic's log is a commit group, of one event or of many.

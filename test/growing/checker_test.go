@@ -21,6 +21,7 @@ type checker struct {
 	t     *testing.T
 	k     *bench
 	topic string
+	pause time.Duration // of a publisher after each message
 
 	stopPublishing, stopConsuming context.CancelFunc
 	publishers, consumers         sync.WaitGroup
@@ -36,8 +37,13 @@ type checker struct {
 
 const checkerKeys = 8
 
+// check publishes at a pace: as fast as it goes, publishers would take the processors from three servers.
 func check(t *testing.T, k *bench, topic string) *checker {
-	c := &checker{t: t, k: k, topic: topic, acked: make(map[string][]int), got: make(map[string][]int),
+	return checkPaced(t, k, topic, 5*time.Millisecond)
+}
+
+func checkPaced(t *testing.T, k *bench, topic string, pause time.Duration) *checker {
+	c := &checker{t: t, k: k, topic: topic, pause: pause, acked: make(map[string][]int), got: make(map[string][]int),
 		again: make(map[string]map[int]int), done: make(map[string]map[int]bool)}
 	publishing, stop := context.WithCancel(t.Context())
 	c.stopPublishing = stop
@@ -66,7 +72,7 @@ func (c *checker) publish(ctx context.Context, key string) {
 			c.refused++
 		}
 		c.mu.Unlock()
-		pause := 5 * time.Millisecond // as fast as it goes, publishers would take the processors from three servers
+		pause := c.pause
 		if err != nil {
 			pause = 20 * time.Millisecond // a publisher backs off
 		}

@@ -182,7 +182,7 @@ func (s *natsNode) streams(user string) (names []string) {
 
 func (s *natsNode) jetstream(user string) (js jetstream.JetStream, end func()) {
 	s.t.Helper()
-	conn, err := nats.Connect(s.url(user))
+	conn, err := nats.Connect(s.url(user), s.options...)
 	if err == nil {
 		js, err = jetstream.New(conn)
 	}

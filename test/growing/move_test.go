@@ -214,3 +214,80 @@ func TestMoveNeedsProof(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// TestMoveOfQuickPublishers: publishers that never pause, and are quicker than copying, are slowed until little is left; the hold is short, and told.
+func TestMoveOfQuickPublishers(t *testing.T) {
+	one := servers(t, 1, settings{})
+	k := newBench(t, t.TempDir(), fleet.Engine{})
+	k.make("orders", fleet.DurabilityDisk)
+	c := checkPaced(t, k, "orders", 0)
+	c.runs(5000)
+	for _, to := range []fleet.Engine{engine(one, "shop"), {}} {
+		var said []string
+		moved, err := k.Move(t.Context(), to, false, func(s string) { said = append(said, s) })
+		if err != nil {
+			t.Fatalf("%v\n%s", err, strings.Join(said, "\n"))
+		}
+		t.Log(strings.Join(said, "; "))
+		if moved.Held <= 0 || moved.Held > holdMost || !strings.HasPrefix(said[len(said)-1], "publishes were held for ") {
+			t.Errorf("held for %v; it said %q", moved.Held, said)
+		}
+		c.runs(500)
+	}
+	if again := c.finish(); again != 0 {
+		t.Errorf("%d came again", again)
+	}
+	if _, refused := c.count(); refused > 0 {
+		t.Errorf("%d publishes failed", refused)
+	}
+}
+
+// holdMost is what docs/growing.md promises.
+const holdMost = 30 * time.Second
+
+// TestTargetHangsInTheHold: a server that hangs, or dies, while publishes are held ends the move, and what waited is published where it was.
+func TestTargetHangsInTheHold(t *testing.T) {
+	for _, fault := range []string{"hanging", "killed"} {
+		t.Run(fault, func(t *testing.T) {
+			one := servers(t, 1, settings{})
+			k := newBench(t, t.TempDir(), fleet.Engine{})
+			k.make("orders", fleet.DurabilityDisk)
+			c := check(t, k, "orders")
+			c.runs(300)
+			_, err := k.Move(t.Context(), engine(one, "shop"), false, func(said string) {
+				if said != "publishes are held" {
+					return
+				}
+				if fault == "killed" {
+					one[0].kill()
+				} else {
+					one[0].pause()
+				}
+			})
+			refused(t, err, unavailable, "stay where they were", "does not answer")
+			c.runs(100)
+			if at := k.Engine(); at.Engine != "embedded" {
+				t.Errorf("%+v", at)
+			}
+			if fault == "killed" {
+				one[0].start()
+			} else {
+				one[0].resume()
+			}
+			one[0].await()
+			if _, err := k.Move(t.Context(), engine(one, "shop"), false, func(string) {}); err != nil {
+				t.Fatal(err)
+			}
+			c.runs(100)
+			if again := c.finish(); again != 0 {
+				t.Errorf("%d came again", again)
+			}
+			if _, refused := c.count(); refused > 0 {
+				t.Errorf("%d publishes failed", refused)
+			}
+			if c.slowest > holdMost {
+				t.Errorf("a publish waited for %v", c.slowest)
+			}
+		})
+	}
+}

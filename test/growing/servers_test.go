@@ -22,6 +22,9 @@ import (
 var shoal, natsServer string
 
 func TestMain(m *testing.M) {
+	if told := os.Getenv(victimVariable); told != "" {
+		panic(beVictim(told))
+	}
 	dir, err := os.MkdirTemp("", "shoal-growing-")
 	if err != nil {
 		panic(err)
@@ -44,11 +47,14 @@ func build(out, pkg string) {
 
 // settings of a server that are not those of a test that does not care.
 type settings struct {
-	sync       string // sync_interval; empty: always
-	maxPayload string // empty: 40MB
-	limits     string // of the account SHOP; empty: enabled
-	users      string // of the account SHOP; empty: shop, with a password
-	more       string // blocks of configuration
+	sync       string        // sync_interval; empty: always
+	maxPayload string        // empty: 40MB
+	limits     string        // of the account SHOP; empty: enabled
+	users      string        // of the account SHOP; empty: shop, with a password
+	more       string        // blocks of configuration
+	secure     bool          // monitoring by TLS, too
+	auth       string        // in place of accounts and their users
+	options    []nats.Option // of the test's own connections
 }
 
 // natsNode is one nats-server process.
@@ -110,22 +116,33 @@ func (s *natsNode) configure(all []*natsNode) {
 	text := fmt.Sprintf(`
 server_name: %s
 listen: "127.0.0.1:%d"
-http: "127.0.0.1:%d"
+%s: "127.0.0.1:%d"
 max_payload: %s
 jetstream { store_dir: %q, sync_interval: %s, max_file_store: 20GB }
 %s
 %s
+%s
+`, s.name, s.client, s.monitors(), s.monitor, or(s.maxPayload, "40MB"), filepath.Join(s.dir, "js"), or(s.sync, "always"), cluster, s.more, or(s.auth, s.accounts()))
+	if err := os.WriteFile(s.config(), []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *natsNode) monitors() string {
+	if s.secure {
+		return "https"
+	}
+	return "http"
+}
+
+func (s *natsNode) accounts() string {
+	return fmt.Sprintf(`
 accounts {
   SHOP { jetstream: %s, users: [%s] }
   OTHER { jetstream: enabled, users: [{user: other, password: s3cret}] }
   SYS { users: [{user: sys, password: s3cret}] }
 }
-system_account: SYS
-`, s.name, s.client, s.monitor, or(s.maxPayload, "40MB"), filepath.Join(s.dir, "js"), or(s.sync, "always"), cluster, s.more,
-		or(s.limits, "enabled"), or(s.users, "{user: shop, password: s3cret}"))
-	if err := os.WriteFile(s.config(), []byte(text), 0o600); err != nil {
-		s.t.Fatal(err)
-	}
+system_account: SYS`, or(s.limits, "enabled"), or(s.users, "{user: shop, password: s3cret}"))
 }
 
 func or(s, otherwise string) string {
@@ -158,7 +175,7 @@ func (s *natsNode) start() {
 func (s *natsNode) await() {
 	s.t.Helper()
 	eventually(s.t, s.name+" answers", func() bool {
-		c, err := nats.Connect(s.url("shop"), nats.Timeout(time.Second))
+		c, err := nats.Connect(s.url("shop"), append([]nats.Option{nats.Timeout(time.Second)}, s.options...)...)
 		if err != nil {
 			return false
 		}
@@ -187,6 +204,9 @@ func (s *natsNode) pause() {
 func (s *natsNode) resume() { _ = s.cmd.Process.Signal(syscall.SIGCONT) }
 
 func (s *natsNode) url(user string) string {
+	if len(s.options) > 0 { // they say who it is
+		return fmt.Sprintf("nats://127.0.0.1:%d", s.client)
+	}
 	return fmt.Sprintf("nats://%s:s3cret@127.0.0.1:%d", user, s.client)
 }
 
@@ -195,7 +215,7 @@ func engine(all []*natsNode, user string) fleet.Engine {
 	var e fleet.Engine
 	for _, s := range all {
 		e.URL += "," + s.url(user)
-		e.Monitor = append(e.Monitor, fmt.Sprintf("http://127.0.0.1:%d", s.monitor))
+		e.Monitor = append(e.Monitor, fmt.Sprintf("%s://127.0.0.1:%d", s.monitors(), s.monitor))
 	}
 	e.URL = e.URL[1:]
 	return e
