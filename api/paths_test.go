@@ -62,7 +62,8 @@ func TestARunningFleetIsFoundFromAnotherEnvironment(t *testing.T) {
 func TestDataVersions(t *testing.T) {
 	for _, tt := range []struct{ version, want string }{
 		{"1\n", ""},
-		{"2\n", "has version 2, and this shoal reads up to version 1"},
+		{"2\n", ""},
+		{"3\n", "has version 3, and this shoal reads up to version 2"},
 		{"x\n", "no version"},
 		{"0", "no version"},
 	} {
@@ -84,8 +85,34 @@ func TestDataVersions(t *testing.T) {
 	if err := api.InitData(fresh); err != nil {
 		t.Error(err)
 	}
-	if b, err := os.ReadFile(filepath.Join(fresh, "VERSION")); string(b) != "1\n" {
+	if b, err := os.ReadFile(filepath.Join(fresh, "VERSION")); string(b) != "2\n" {
 		t.Errorf("VERSION is %q, %v", b, err)
+	}
+}
+
+// TestOldDataIsRaised lets a hub take over a folder of the version before: whoever only looks leaves it as it is.
+func TestOldDataIsRaised(t *testing.T) {
+	for _, tt := range []struct{ had, has, want string }{
+		{"1\n", "2\n", ""},
+		{"2\n", "2\n", ""},
+		{"3\n", "3\n", "use the newer shoal"},
+	} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "VERSION")
+		if err := os.WriteFile(file, []byte(tt.had), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_ = api.InitData(dir)
+		if b, _ := os.ReadFile(file); string(b) != tt.had {
+			t.Errorf("who looks at version %q makes it %q", tt.had, b)
+		}
+		err := api.RaiseData(dir)
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("raising version %q: %v; want %q", tt.had, err, tt.want)
+		}
+		if b, _ := os.ReadFile(file); string(b) != tt.has {
+			t.Errorf("version %q is %q afterwards", tt.had, b)
+		}
 	}
 }
 

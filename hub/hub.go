@@ -211,6 +211,9 @@ func (h *hub) open() error {
 	if err := h.wanted(); err != nil { // once the lock is held: see Paths.Forget
 		return err
 	}
+	if err := api.RaiseData(h.Paths.Data); err != nil {
+		return err
+	}
 	w, err := workspace.Open(workspace.Config{File: h.Workspace, Cache: h.Cache, Data: h.Paths.Data})
 	if err != nil {
 		return err

@@ -4,14 +4,18 @@ package e2e
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/shoalrun/shoal/fleet"
 )
 
 // explained wants `up -d` to fail and to say each part.
@@ -165,6 +169,29 @@ func TestDataFolderOfANewerVersion(t *testing.T) {
 	w.write(".shoal/VERSION", "99\n")
 	w.explained("99", ".shoal")
 	w.write(".shoal/VERSION", "1\n")
+}
+
+// TestDataFolderOfTheVersionBefore starts a fleet on what a broker of data version 1 left when it was killed. It has its messages, those that only the
+// write-ahead log has included; and from then on a Shoal of that version is told to stay away.
+func TestDataFolderOfTheVersionBefore(t *testing.T) {
+	w := newWorld(t, settings()[0], shop)
+	w.write(".shoal/VERSION", "1\n")
+	files := filepath.Join(w.dir, ".shoal", "hub", "jetstream")
+	must(t, os.MkdirAll(files, 0o700))
+	if out, err := exec.Command("tar", "-xzf", "../../broker/testdata/version1.tar.gz", "-C", files).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	w.up()
+	version, err := os.ReadFile(filepath.Join(w.dir, ".shoal", "VERSION"))
+	if err != nil || string(version) != "2\n" {
+		t.Errorf("VERSION is %q, %v", version, err)
+	}
+	var topics []fleet.TopicStatus
+	must(t, json.Unmarshal([]byte(w.run("topics", "--json")), &topics))
+	i := slices.IndexFunc(topics, func(s fleet.TopicStatus) bool { return s.Name == "orders-0" })
+	if i < 0 || topics[i].Published != 7 {
+		t.Errorf("topics: %+v; want orders-0 with 7 messages, five of which only the write-ahead log had", topics)
+	}
 }
 
 func TestMalformedHTTP(t *testing.T) {
