@@ -130,7 +130,9 @@ func (b *Broker) open(home *engine) error {
 
 // load reads what the broker knows from its last run: resources, and subscriptions with their cursors.
 func (b *Broker) load(e *engine) (err error) {
+	b.flush.saving.Lock()
 	saved, err := e.loadCursors(e.ctx)
+	b.flush.saving.Unlock()
 	if err != nil {
 		return fmt.Errorf("reading subscriptions: %w", err)
 	}
@@ -143,6 +145,9 @@ func (b *Broker) load(e *engine) (err error) {
 	b.mu.Unlock()
 	if err := b.loadSchedules(e); err != nil {
 		return fmt.Errorf("reading scheduled messages: %w", err)
+	}
+	if err := b.finishDeletions(e.ctx); err != nil {
+		b.config.Log.Warn("what deleted topics had is not removed yet, to be tried again", "error", err)
 	}
 	for name, c := range b.catalog.subscriptions {
 		if c.Detached || c.Topic == "" {
@@ -161,6 +166,8 @@ func (b *Broker) load(e *engine) (err error) {
 
 // dropOrphans removes cursors of subscriptions that were deleted by the API: what JetStream removed may be there again after a power cut.
 func (b *Broker) dropOrphans(e *engine) error {
+	b.flush.saving.Lock()
+	defer b.flush.saving.Unlock()
 	for _, name := range b.leftOver() {
 		if strings.Contains(name, "/") {
 			continue // a manifest's: it may come with the next snapshot
@@ -271,6 +278,9 @@ func (b *Broker) Install(s *fleet.Snapshot) {
 // installLocked is Install. The caller holds b.installing.
 func (b *Broker) installLocked(s *fleet.Snapshot) {
 	p := newPolicy(s, &b.config)
+	if err := b.finishDeletions(b.delivering); err != nil {
+		b.config.Log.Warn("what deleted topics had is not removed yet, to be tried again", "error", err)
+	}
 	for name, c := range p.declared {
 		if err := b.reclass(b.delivering, name, c.Durability); err != nil {
 			b.config.Log.Error("a topic's durability is not changed: it is tried again with the next change of the fleet", "topic", name, "error", err)
@@ -338,8 +348,8 @@ func (b *Broker) subscription(name, topicName string, fromStart bool) (*subscrip
 	if known {
 		c.begin(time.Now())
 	}
-	if !known && fromStart {
-		c.floor, c.seq = t.oldestLocked().base, t.first.seq
+	if oldest := t.oldestLocked(); !known && fromStart && !oldest.time.IsZero() {
+		c.floor, c.seq = oldest.base, t.first.seq
 	}
 	t.head = max(t.head, c.floor)
 	sub = newSubscription(b, t, c)
@@ -367,6 +377,9 @@ func (b *Broker) topic(name string) *topic {
 	t := b.topics[name]
 	if t == nil {
 		t = newTopic(name, classes[laneOf(b.catalog.classes[name])])
+		if c := b.catalog.topics[name]; c != nil {
+			t.begins, t.head = c.Begins, c.Begins
+		}
 		b.topics[name] = t
 	}
 	return t

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,16 +25,19 @@ const (
 // catalog is what was created by the API: durable, one message per resource. What manifests declare is not in it.
 // It is guarded by Broker.mu; changes are made one at a time, under Broker.installing.
 type catalog struct {
-	topics        map[string]*TopicConfig
+	topics        map[string]*storedTopic
+	deleted       map[string]*storedTopic // what they had is still to be removed
 	subscriptions map[string]*SubscriptionConfig
 	snapshots     map[string]*snapshot
 	crons         map[string]*CronConfig
 	classes       map[string]fleet.Durability // of topics that are not on `disk`
+	ends          uint64                      // no deleted topic came further
+	voids         map[string]uint64           // by topic: the end of what was scheduled for one of that name that was deleted
 }
 
 func newCatalog() catalog {
-	return catalog{topics: make(map[string]*TopicConfig), subscriptions: make(map[string]*SubscriptionConfig), snapshots: make(map[string]*snapshot),
-		crons: make(map[string]*CronConfig), classes: make(map[string]fleet.Durability)}
+	return catalog{topics: make(map[string]*storedTopic), deleted: make(map[string]*storedTopic), subscriptions: make(map[string]*SubscriptionConfig),
+		snapshots: make(map[string]*snapshot), crons: make(map[string]*CronConfig), classes: make(map[string]fleet.Durability), voids: make(map[string]uint64)}
 }
 
 // loadCatalog reads every resource.
@@ -50,13 +54,17 @@ func (e *engine) loadCatalog(ctx context.Context) (catalog, error) {
 		}
 		switch kind {
 		case kindTopic:
-			c.topics[name], err = decoded[TopicConfig](m.Data)
+			err = c.decodeTopic(name, m.Data)
 		case kindSubscription:
 			c.subscriptions[name], err = decoded[SubscriptionConfig](m.Data)
 		case kindCron:
 			c.crons[name], err = decoded[CronConfig](m.Data)
 		case kindClass:
-			err = c.decodeClass(name, m.Data)
+			c.classes[name], err = value[fleet.Durability](m.Data)
+		case kindEnds:
+			c.ends, err = value[uint64](m.Data)
+		case kindVoid:
+			c.voids[name], err = value[uint64](m.Data)
 		case kindSnapshot:
 			c.snapshots[name], err = decodeSnapshot(m.Data)
 		}
@@ -65,10 +73,19 @@ func (e *engine) loadCatalog(ctx context.Context) (catalog, error) {
 	return c, err
 }
 
-func (c *catalog) decodeClass(name string, data []byte) error {
-	class, err := decoded[fleet.Durability](data)
-	c.classes[name] = *class
+func (c *catalog) decodeTopic(name string, data []byte) error {
+	t, err := decoded[storedTopic](data)
+	if t.Deleted {
+		c.deleted[name] = t
+		return err
+	}
+	c.topics[name] = t
 	return err
+}
+
+func value[T any](data []byte) (T, error) {
+	v, err := decoded[T](data)
+	return *v, err
 }
 
 func decoded[T any](data []byte) (*T, error) {
@@ -113,7 +130,8 @@ func (b *Broker) erase(kind, name string) error {
 	return nil
 }
 
-// CreateTopic makes a topic. Services have the topics that their manifests name without it.
+// CreateTopic makes a topic. Services have the topics that their manifests name without it. Its first message has a higher id than any of a topic that was
+// deleted before.
 func (b *Broker) CreateTopic(ctx context.Context, caller string, c TopicConfig) (TopicConfig, error) {
 	b.installing.Lock()
 	defer b.installing.Unlock()
@@ -129,13 +147,29 @@ func (b *Broker) CreateTopic(ctx context.Context, caller string, c TopicConfig) 
 	}
 	b.observeLearned(learned, c.Name)
 	c.Owner = caller
-	if err := b.keep(kindTopic, c.Name, &c); err != nil {
-		return c, err
+	stored := &storedTopic{TopicConfig: c}
+	if err := b.establish(ctx, stored); err != nil {
+		return c, unsaved(err, "topic %s is not created", c.Name)
 	}
 	b.mu.Lock()
-	b.catalog.topics[c.Name] = &c
+	b.catalog.topics[c.Name] = stored
 	b.mu.Unlock()
-	return c, b.reclass(ctx, c.Name, c.Durability)
+	return c, nil
+}
+
+// establish gives a new topic its place, in the catalog as the last.
+func (b *Broker) establish(ctx context.Context, t *storedTopic) error {
+	if err := b.finishDeletions(ctx); err != nil { // of one of that name, perhaps
+		return err
+	}
+	if err := b.reclass(ctx, t.Name, t.Durability); err != nil {
+		return err
+	}
+	var err error
+	if t.Begins, err = b.begin(t.Name); err != nil {
+		return err
+	}
+	return b.keep(kindTopic, t.Name, t)
 }
 
 func declaredAt(place string) string {
@@ -159,10 +193,19 @@ func (b *Broker) topicConfig(name string) (TopicConfig, bool) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if c := b.catalog.topics[name]; c != nil {
-		return c.clone(), true
+	if b.catalog.topics[name] != nil {
+		return b.catalog.topic(name), true
 	}
 	return TopicConfig{}, false
+}
+
+// topic returns a topic that was created, with the durability of where it lies.
+func (c *catalog) topic(name string) TopicConfig {
+	out := c.topics[name].clone()
+	if class := cmp.Or(c.classes[name], fleet.DurabilityDisk); class != cmp.Or(out.Durability, fleet.DurabilityDisk) {
+		out.Durability = class
+	}
+	return out
 }
 
 func (c *TopicConfig) clone() TopicConfig {
@@ -191,9 +234,9 @@ func (b *Broker) Topic(_ context.Context, name string) (TopicConfig, error) {
 func (b *Broker) ListTopics(context.Context) []TopicConfig {
 	all := maps.Clone(b.policy.Load().declared)
 	b.mu.Lock()
-	for name, c := range b.catalog.topics {
+	for name := range b.catalog.topics {
 		if _, ok := all[name]; !ok {
-			all[name] = c.clone()
+			all[name] = b.catalog.topic(name)
 		}
 	}
 	b.mu.Unlock()
@@ -216,13 +259,20 @@ func (b *Broker) UpdateTopic(ctx context.Context, caller, name string, change fu
 	if err := c.check(); err != nil {
 		return was, err
 	}
-	if err := b.keep(kindTopic, name, &c); err != nil {
+	b.mu.Lock()
+	stored := *b.catalog.topics[name]
+	b.mu.Unlock()
+	stored.TopicConfig = c
+	if err := b.keep(kindTopic, name, &stored); err != nil {
 		return was, err
 	}
 	b.mu.Lock()
-	b.catalog.topics[name] = &c
+	b.catalog.topics[name] = &stored
 	b.mu.Unlock()
-	return c.clone(), b.reclass(ctx, name, c.Durability)
+	if err := b.reclass(ctx, name, c.Durability); err != nil {
+		return was, unsaved(err, "topic %s is changed, but its messages are not brought to durability %s yet: update it again", name, c.Durability)
+	}
+	return c.clone(), nil
 }
 
 // ownTopic returns a topic that caller may change.
@@ -243,27 +293,4 @@ func mayChange(caller, owner, what string) error {
 		return nil
 	}
 	return &Error{Status: 403, Reason: fleet.ReasonNotAllowed, Text: fmt.Sprintf("%s may not use %s: it belongs to %s", quoteCaller(caller), what, owner)}
-}
-
-// DeleteTopic removes a topic and its messages. Its subscriptions stay, without a topic.
-func (b *Broker) DeleteTopic(ctx context.Context, caller, name string) error {
-	b.installing.Lock()
-	defer b.installing.Unlock()
-	if _, err := b.ownTopic(ctx, caller, name); err != nil {
-		return err
-	}
-	for _, c := range b.ListSubscriptions(ctx) {
-		if c.Topic == name && c.Declared == "" {
-			if err := b.orphan(ctx, c); err != nil {
-				return err
-			}
-		}
-	}
-	if err := b.erase(kindTopic, name); err != nil {
-		return err
-	}
-	b.mu.Lock()
-	delete(b.catalog.topics, name)
-	b.mu.Unlock()
-	return b.purgeTopic(ctx, name)
 }

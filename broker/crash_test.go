@@ -29,6 +29,8 @@ func TestMain(m *testing.M) {
 		switch os.Getenv("BROKER_CRASH_RECEIVER") {
 		case "pull":
 			run = func() error { return pulling(dir) }
+		case "deletion":
+			run = func() error { return deletingTopic(dir) }
 		case "topics":
 			run = func() error { return flooding(dir) }
 		}

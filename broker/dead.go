@@ -288,7 +288,7 @@ func (b *Broker) EditDeadLetter(ctx context.Context, id string, change func(*Mes
 	}
 	d.Record = dated(r.encode(), r.time)
 	if err := b.keepLetter(d); err != nil {
-		return nil, unavailable("dead letter %s is not changed: %v", id, err)
+		return nil, unsaved(err, "dead letter %s is not changed", id)
 	}
 	d.show(r)
 	return d, nil

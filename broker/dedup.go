@@ -63,6 +63,9 @@ func (r *recent) forget(now time.Time) {
 		delete(r.keys, r.order[r.start].key)
 		r.start++
 	}
+	if r.start == len(r.order) { // a map that shrinks keeps its memory
+		*r = *newRecent()
+	}
 	if r.start > len(r.order)/2 && r.start > 1024 {
 		r.order = append([]seen(nil), r.order[r.start:]...)
 		r.start = 0

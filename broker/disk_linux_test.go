@@ -6,8 +6,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -83,6 +85,111 @@ func fullDisk(t *testing.T, reserve int64, topics int) {
 		t.Errorf("%d events delivered, %d were acknowledged", n, accepted+1)
 	}
 }
+
+// TestResourcesOnAFullDisk changes resources in every way while the disk is full: each is told so, with the status that means that, and what is to be done.
+// When there is space again all of it works, without a restart; what was answered before is there, and after a restart, too.
+func TestResourcesOnAFullDisk(t *testing.T) {
+	dir := smallDisk(t)
+	data := filepath.Join(dir, "broker")
+	k := newBench(t, data)
+	k.topic("orders", broker.SubscriptionConfig{Name: "one", ExactlyOnce: true})
+	k.topic("old")
+	if _, err := k.CreateSnapshot(t.Context(), op, "one", broker.SnapshotConfig{Name: "before"}); err != nil {
+		t.Fatal(err)
+	}
+	k.say("orders", "", "a", "b")
+	got := take(t, k.receiver("one", broker.ReceiverConfig{MaxMessages: 1}), 1)
+	ballast := filepath.Join(dir, "ballast")
+	fill(t, ballast)
+	made := k.createUntilFull()
+	k.ack("one", broker.ErrAckLater, got...)
+	for what, err := range k.resources() {
+		if broker.StatusOf(err) != http.StatusInsufficientStorage || !strings.Contains(err.Error(), "ake room") {
+			t.Errorf("%s on a full disk: status %d, %v", what, broker.StatusOf(err), err)
+		}
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "resources are created again", func() bool {
+		_, err := k.CreateTopic(t.Context(), op, broker.TopicConfig{Name: "afterwards"})
+		return err == nil
+	})
+	for what, err := range k.resources() {
+		if err != nil {
+			t.Errorf("%s once there is room: %v", what, err)
+		}
+	}
+	made = append(made, "afterwards", "new")
+	for range 2 {
+		for _, name := range made {
+			if _, err := k.Topic(t.Context(), name); err != nil {
+				t.Errorf("a topic whose creation was answered: %v", err)
+			}
+		}
+		if _, err := k.Topic(t.Context(), "old"); broker.StatusOf(err) != http.StatusNotFound {
+			t.Errorf("a topic whose deletion was answered: %v", err)
+		}
+		k.stop()
+		k = newBench(t, data)
+	}
+}
+
+// fill writes a file until nothing more fits on its disk.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, size := range []int{1 << 20, 4 << 10} {
+		for err = nil; err == nil; {
+			_, err = f.Write(make([]byte, size))
+		}
+		if !errors.Is(err, unix.ENOSPC) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// createUntilFull makes topics until that fails, and returns those that were made: what was begun of a page, files have yet.
+func (k *bench) createUntilFull() (made []string) {
+	k.t.Helper()
+	for i := range 1000 {
+		name := fmt.Sprint("more-", i)
+		_, err := k.CreateTopic(k.t.Context(), op, broker.TopicConfig{Name: name})
+		if err != nil {
+			return made
+		}
+		made = append(made, name)
+	}
+	k.t.Fatal("the disk is not full")
+	return nil
+}
+
+// resources changes each kind of them, and returns what was said.
+func (k *bench) resources() map[string]error {
+	ctx := k.t.Context()
+	label := map[string]string{"a": "b"}
+	return map[string]error{
+		"CreateTopic":        topical(k.CreateTopic(ctx, op, broker.TopicConfig{Name: "new"})),
+		"UpdateTopic":        topical(k.UpdateTopic(ctx, op, "orders", func(c *broker.TopicConfig) error { c.Labels = label; return nil })),
+		"DeleteTopic":        k.DeleteTopic(ctx, op, "old"),
+		"CreateSubscription": subscribed(k.CreateSubscription(ctx, op, broker.SubscriptionConfig{Name: "two", Topic: "orders"})),
+		"UpdateSubscription": subscribed(k.UpdateSubscription(ctx, op, "one", func(c *broker.SubscriptionConfig) error { c.Labels = label; return nil })),
+		"CreateSnapshot":     kept(k.CreateSnapshot(ctx, op, "one", broker.SnapshotConfig{Name: "now"})),
+		"UpdateSnapshot":     kept(k.UpdateSnapshot(ctx, op, "before", func(c *broker.SnapshotConfig) error { c.Labels = label; return nil })),
+		"SeekTime":           sought(k.SeekTime(ctx, op, "one", time.Now(), false)),
+		"SeekSnapshot":       sought(k.SeekSnapshot(ctx, op, "one", "before", false)),
+		"DeleteSnapshot":     k.DeleteSnapshot(ctx, op, "before"),
+	}
+}
+
+func topical(_ broker.TopicConfig, err error) error           { return err }
+func subscribed(_ broker.SubscriptionConfig, err error) error { return err }
+func kept(_ broker.SnapshotConfig, err error) error           { return err }
+func sought(_ broker.Seeked, err error) error                 { return err }
 
 // TestFullStore fills what all topics may have together, while nobody takes messages: publishers are told, a restart loses nothing, and publishing
 // goes on when messages were taken.

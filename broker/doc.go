@@ -19,8 +19,8 @@
 // How it keeps that. Topics are subjects of one stream per durability class (lane.go). Publishes that arrive together are one commit group: a batch of
 // records per topic, with offsets of the topic's own (record.go, commit.go), which is one JetStream message of the topic's log; of several topics of
 // class `disk` it is one message of the write-ahead log (wal.go), from which the topics' logs are written later (settle.go).
-// A subscription is a cursor (floor, settled ranges, attempts; cursor.go) that is saved, in groups, to a second
-// stream; leases live in memory (window.go, run.go). Dead letters lie in a third stream, resources in a catalog, messages for later in a log with a
+// A subscription is a cursor (floor, settled ranges, attempts; cursor.go) that is saved to a second
+// stream, together with others by one message (ring.go); leases live in memory (window.go, run.go). Dead letters lie in a third stream, resources in a catalog, messages for later in a log with a
 // heap above it (schedule.go), desired state in a key-value bucket. All of it but topics of other durability is written with SyncAlways.
 //
 // Every exported method is safe for concurrent use.

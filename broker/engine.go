@@ -59,6 +59,7 @@ type engine struct {
 	js       jetstream.JetStream
 	lanes    lanes
 	cursors  jetstream.Stream
+	ring     ring // of cursors
 	dead     jetstream.Stream
 	catalog  jetstream.Stream
 	over     jetstream.Stream // which scheduled messages are over

@@ -64,8 +64,12 @@ func precondition(format string, v ...any) *Error {
 	return &Error{Status: http.StatusPreconditionFailed, Text: fmt.Sprintf(format, v...)}
 }
 
-// unsaved is a change that could not be written, as format and v say.
+// unsaved is a change that could not be written, as format and v say; an [*Error] says that already.
 func unsaved(err error, format string, v ...any) *Error {
+	var known *Error
+	if errors.As(err, &known) {
+		return known
+	}
 	text := fmt.Sprintf(format, v...)
 	if full(err) {
 		return &Error{Status: http.StatusInsufficientStorage, Reason: fleet.ReasonStorageFull,

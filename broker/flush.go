@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 const (
@@ -63,44 +61,19 @@ func (b *Broker) saveCursors() error {
 
 // saveCursorsLocked is saveCursors. The caller holds b.flush.saving.
 func (b *Broker) saveCursorsLocked() error {
-	var msgs []message
+	var changed []savedCursor
 	var subs []*subscription
 	for _, s := range b.subscriptions() {
 		if data, dirty := s.save(); dirty {
-			msgs, subs = append(msgs, message{subject: cursorsPrefix + token(s.name), data: data}), append(subs, s)
+			changed, subs = append(changed, savedCursor{s.name, data}), append(subs, s)
 		}
 	}
 	e := b.engine.Load()
-	for len(msgs) > 0 {
-		n := min(len(msgs), batchMost)
-		if _, err := e.store(msgs[:n]); err != nil {
-			for _, s := range subs {
-				s.unsaved()
-			}
-			return err
-		}
-		msgs, subs = msgs[n:], subs[n:]
-	}
-	return nil
-}
-
-// dropCursor removes a subscription's cursor.
-func (e *engine) dropCursor(ctx context.Context, name string) error {
-	if err := e.cursors.Purge(ctx, jetstream.WithPurgeSubject(cursorsPrefix+token(name))); err != nil {
-		return unavailable("the cursor of subscription %s is not removed: %v", name, e.explain(err))
-	}
-	return nil
-}
-
-// loadCursors reads every saved cursor.
-func (e *engine) loadCursors(ctx context.Context) (map[string]cursor, error) {
-	out := make(map[string]cursor)
-	err := e.each(ctx, e.cursors, cursorsPrefix+"*", func(m *jetstream.RawStreamMsg) error {
-		c, err := decodeCursor(m.Data)
-		if err == nil {
-			out[c.name] = *c
+	if err := e.saveCursors(e.ctx, changed); err != nil {
+		for _, s := range subs {
+			s.unsaved()
 		}
 		return err
-	})
-	return out, err
+	}
+	return nil
 }

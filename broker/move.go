@@ -317,6 +317,7 @@ func (m *move) switchLocked() {
 			m.b.schedules.rebase(p)
 		}
 	}
+	m.to.ring = ring{} // where cursors lie there is to be read: the embedded engine may have had others
 	m.b.engine.Store(m.to)
 	m.b.mu.Lock()
 	m.b.notice = ""

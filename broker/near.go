@@ -144,6 +144,7 @@ func (b *Broker) recordsOf(ctx context.Context, all []due) (map[uint64]*record, 
 	wanted := s.placesLocked(all)
 	s.mu.Unlock()
 	err := b.readScheduled(ctx, wanted, func(offset uint64, r *record) { out[offset] = r })
+	b.dropVoid(out)
 	return out, err
 }
 

@@ -120,7 +120,7 @@ func (b *Broker) CancelScheduled(ctx context.Context, caller, topicName, id stri
 		return gone
 	}
 	if err := b.saveSchedules(); err != nil {
-		return unavailable("message %s is cancelled, and that is not saved yet: %v", id, err)
+		return unsaved(err, "message %s is cancelled, and that is not saved yet", id)
 	}
 	return nil
 }

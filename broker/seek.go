@@ -46,9 +46,12 @@ func (b *Broker) SeekSnapshot(ctx context.Context, caller, subscription, name st
 		return Seeked{}, precondition("snapshot %s is of topic %s, and subscription %s of topic %s", name, c.Topic, subscription, s.topic.name)
 	}
 	b.mu.Lock()
-	data := b.catalog.snapshots[name].Cursor
+	kept := b.catalog.snapshots[name]
 	b.mu.Unlock()
-	to, err := decodeCursor(data)
+	if kept == nil {
+		return Seeked{}, notFound("snapshot %s has just been deleted", name)
+	}
+	to, err := decodeCursor(kept.Cursor)
 	if err != nil {
 		return Seeked{}, err
 	}
@@ -61,7 +64,7 @@ func (b *Broker) offsetAt(ctx context.Context, t *topic, at time.Time) (offset, 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err := t.loadLocked(ctx, e); err != nil {
-		return 0, 0, unavailable("%v", err)
+		return 0, 0, unsaved(err, "topic %s cannot be read", t.name)
 	}
 	if t.last.seq == 0 || t.last.time.Before(at) {
 		for _, a := range t.ahead {
@@ -76,7 +79,7 @@ func (b *Broker) offsetAt(ctx context.Context, t *topic, at time.Time) (offset, 
 		first, err = t.lane.batchFrom(ctx, t, first.seq, true)
 	}
 	if err != nil {
-		return 0, 0, unavailable("topic %s cannot be read: %v", t.name, err)
+		return 0, 0, unsaved(e.explain(err), "topic %s cannot be read", t.name)
 	}
 	if first == nil {
 		return t.head, t.last.seq + 1, nil
@@ -101,7 +104,7 @@ func (b *Broker) seek(s *subscription, to *cursor, dry bool) (out Seeked, err er
 	s.moveLocked(to)
 	s.mu.Unlock()
 	if err := b.saveCursors(); err != nil {
-		return out, unavailable("subscription %s goes on from there, and that is not saved yet: %v", apiName(s.name), err)
+		return out, unsaved(err, "subscription %s goes on from there, and that is not saved yet", apiName(s.name))
 	}
 	return out, nil
 }

@@ -172,9 +172,7 @@ func TestDetachAndDelete(t *testing.T) {
 		t.Errorf("%+v %v", c, err)
 	}
 	k.topic("orders", broker.SubscriptionConfig{Name: "three", FromStart: true})
-	if ids := k.say("orders", "", "new"); ids[0] != "0" {
-		t.Errorf("ids %v", ids)
-	}
+	k.say("orders", "", "new")
 	if got := take(t, k.receiver("three", broker.ReceiverConfig{}), 1); data(got) != "new" {
 		t.Errorf("got %q", data(got))
 	}

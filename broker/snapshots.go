@@ -94,9 +94,9 @@ func (b *Broker) oldestUnsettled(s *subscription) (time.Time, error) {
 	}
 	batch, err := b.read(s.topic, seq, floor)
 	if err != nil {
-		return time.Time{}, unavailable("topic %s cannot be read: %v", s.topic.name, err)
+		return time.Time{}, unsaved(b.engine.Load().explain(err), "topic %s cannot be read", s.topic.name)
 	}
-	if batch == nil {
+	if batch == nil || len(batch.records) == 0 { // retention removed all that there was
 		return time.Time{}, nil
 	}
 	return batch.records[max(floor, batch.base)-batch.base].time, nil

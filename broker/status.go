@@ -42,9 +42,9 @@ func (b *Broker) topicStatus(t *topic, p *policy) fleet.TopicStatus {
 		out.Stopped = err.Error()
 	}
 	out.Known = t.known
-	out.Published, out.Bytes = t.head, t.keptBytesLocked()
+	out.Published, out.Bytes = t.head-min(t.head, t.begins), t.keptBytesLocked()
 	oldest := t.oldestLocked()
-	out.Retained = t.head - min(t.head, oldest.base)
+	out.Retained = t.head - min(t.head, max(oldest.base, t.begins))
 	out.Oldest, out.Last = oldest.time, t.newestLocked()
 	if t.stopped != "" {
 		out.Stopped = t.stopped

@@ -29,20 +29,21 @@ func (b *Broker) CreateSubscription(ctx context.Context, caller string, c Subscr
 	}
 	b.observeLearned(learned, c.Topic)
 	c.Owner, c.Detached, c.Declared = caller, false, ""
-	if err := b.keep(kindSubscription, c.Name, &c); err != nil {
-		return c, err
+	s, err := b.subscription(c.Name, c.Topic, c.FromStart)
+	if err == nil {
+		err = b.saveCursors() // first: a cursor without a subscription is dropped at the start
+	}
+	if err == nil {
+		err = b.keep(kindSubscription, c.Name, &c)
+	}
+	if err != nil {
+		b.removeSubscription(ctx, c.Name)
+		return c, unsaved(err, "subscription %s is not created", c.Name)
 	}
 	b.mu.Lock()
 	b.catalog.subscriptions[c.Name] = &c
 	b.mu.Unlock()
-	s, err := b.subscription(c.Name, c.Topic, c.FromStart)
-	if err == nil {
-		err = s.configure(&c)
-	}
-	if err == nil {
-		err = b.saveCursors()
-	}
-	return c.clone(), err
+	return c.clone(), s.configure(&c)
 }
 
 // MayPublish reports whether caller, a service or an operator, may publish to a topic.
@@ -244,7 +245,8 @@ func (b *Broker) DeleteSubscription(ctx context.Context, caller, id string) erro
 	b.mu.Lock()
 	delete(b.catalog.subscriptions, c.Name)
 	b.mu.Unlock()
-	return b.removeSubscription(ctx, c.Name)
+	b.removeSubscription(ctx, c.Name)
+	return nil
 }
 
 // DetachSubscription ends a subscription for good, and drops what it has not delivered. Its name stays taken until it is deleted.
@@ -259,7 +261,8 @@ func (b *Broker) DetachSubscription(ctx context.Context, caller, id string) erro
 	if err := b.putSubscription(&c); err != nil {
 		return err
 	}
-	return b.removeSubscription(ctx, c.Name)
+	b.removeSubscription(ctx, c.Name)
+	return nil
 }
 
 // orphan takes a subscription's topic away. The caller holds b.installing.
@@ -268,11 +271,13 @@ func (b *Broker) orphan(ctx context.Context, c SubscriptionConfig) error {
 	if err := b.putSubscription(&c); err != nil {
 		return err
 	}
-	return b.removeSubscription(ctx, c.Name)
+	b.removeSubscription(ctx, c.Name)
+	return nil
 }
 
-// removeSubscription ends a subscription and removes its cursor. The caller holds b.installing.
-func (b *Broker) removeSubscription(ctx context.Context, name string) error {
+// removeSubscription ends a subscription and removes its cursor; one that cannot be removed is dropped at the next start, or replaced by that of a new
+// subscription of the name. The caller holds b.installing.
+func (b *Broker) removeSubscription(ctx context.Context, name string) {
 	b.mu.Lock()
 	s := b.subs[name]
 	b.mu.Unlock()
@@ -282,11 +287,11 @@ func (b *Broker) removeSubscription(ctx context.Context, name string) error {
 		s.remove()
 		s.stop()
 	}
-	if err := b.engine.Load().dropCursor(ctx, name); err != nil {
-		return err
+	if err := b.engine.Load().dropCursor(context.WithoutCancel(ctx), name); err != nil {
+		b.config.Log.Warn("the cursor of a subscription is not removed yet", "subscription", name, "error", err)
 	}
 	if s == nil {
-		return nil
+		return
 	}
 	s.topic.mu.Lock()
 	s.topic.subs = slices.DeleteFunc(s.topic.subs, func(o *subscription) bool { return o == s })
@@ -294,5 +299,4 @@ func (b *Broker) removeSubscription(ctx context.Context, name string) error {
 	b.mu.Lock()
 	delete(b.subs, name)
 	b.mu.Unlock()
-	return nil
 }

@@ -21,6 +21,7 @@ type topic struct {
 	kept   bool             // nothing is removed to make room
 	lane   *lane            // of loaded
 	loaded *engine          // whose stream the fields below describe; nil: none yet
+	begins uint64           // offset of its first record, ever
 	head   uint64           // offset of the next record
 	bytes  uint64           // that its batches took, ever
 	last   batch            // the newest, without records; its seq is 0 in an empty topic

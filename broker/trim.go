@@ -3,6 +3,7 @@ package broker
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -49,14 +50,36 @@ func (b *Broker) trim(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
-	if err := b.trimSnapshots(now); err != nil {
+	if err := b.trimCatalog(ctx, now); err != nil {
 		return err
 	}
 	return b.trimTopics(ctx, now)
 }
 
+// trimCatalog removes snapshots that expired, and what is left of deleted topics.
+func (b *Broker) trimCatalog(ctx context.Context, now time.Time) error {
+	b.installing.Lock()
+	defer b.installing.Unlock()
+	return errors.Join(b.trimSnapshots(now), b.finishDeletions(ctx), b.trimVoids())
+}
+
+// forgetEvents lets topics that take nothing any more forget which events they took.
+func (b *Broker) forgetEvents(now time.Time) {
+	b.mu.Lock()
+	topics := slices.Collect(maps.Values(b.topics))
+	b.mu.Unlock()
+	for _, t := range topics {
+		t.mu.Lock()
+		if t.recent != nil {
+			t.recent.forget(now)
+		}
+		t.mu.Unlock()
+	}
+}
+
 // trimTopics removes messages that no topic and no subscription keeps.
 func (b *Broker) trimTopics(ctx context.Context, now time.Time) error {
+	b.forgetEvents(now)
 	e := b.engine.Load()
 	for _, class := range b.usedClasses() {
 		l, err := e.lane(class)
@@ -162,10 +185,8 @@ func (b *Broker) trimBacklog(ctx context.Context, s *subscription, now time.Time
 	return nil
 }
 
-// trimSnapshots removes snapshots that expired.
+// trimSnapshots removes snapshots that expired. The caller holds b.installing.
 func (b *Broker) trimSnapshots(now time.Time) error {
-	b.installing.Lock()
-	defer b.installing.Unlock()
 	b.mu.Lock()
 	var over []string
 	for name, s := range b.catalog.snapshots {
@@ -334,34 +355,5 @@ func (b *Broker) forget(ctx context.Context, s *subscription) {
 		delete(b.catalog.subscriptions, s.name)
 		b.mu.Unlock()
 	}
-	if err := b.removeSubscription(ctx, s.name); err != nil {
-		b.config.Log.Warn("forgetting a subscription", "subscription", s.name, "error", err)
-	}
-}
-
-// purgeTopic removes what a deleted topic holds.
-func (b *Broker) purgeTopic(ctx context.Context, name string) error {
-	e := b.engine.Load()
-	t := b.topic(name)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.holdLocked() // a batch that is being written would come after the purge
-	defer t.releaseLocked()
-	l, err := e.lane(t.class)
-	if err == nil {
-		err = l.purge(ctx, name)
-	}
-	if err == nil {
-		err = b.noteClass(name, fleet.DurabilityDisk)
-	}
-	if err != nil {
-		return unavailable("the messages of topic %s are not removed: %v", name, err)
-	}
-	b.mu.Lock()
-	delete(b.topics, name)
-	delete(b.catalog.classes, name)
-	b.mu.Unlock()
-	t.gone = true
-	t.head, t.bytes, t.first, t.last, t.recent, t.ahead = 0, 0, batch{}, batch{}, nil, nil
-	return nil
+	b.removeSubscription(ctx, s.name)
 }
