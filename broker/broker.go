@@ -143,6 +143,9 @@ func (b *Broker) load(e *engine) (err error) {
 	b.mu.Lock()
 	b.saved, b.catalog = saved, catalog
 	b.mu.Unlock()
+	if err := b.loadTopics(e); err != nil {
+		return fmt.Errorf("reading the topics: %w", err)
+	}
 	if err := b.loadSchedules(e); err != nil {
 		return fmt.Errorf("reading scheduled messages: %w", err)
 	}
@@ -162,6 +165,24 @@ func (b *Broker) load(e *engine) (err error) {
 		}
 	}
 	return b.dropOrphans(e)
+}
+
+// loadTopics notes the topics that have messages, whatever manifests name now.
+func (b *Broker) loadTopics(e *engine) error {
+	for _, class := range b.usedClasses() {
+		l, err := e.lane(class)
+		if err != nil {
+			return err
+		}
+		names, err := l.topicNames(e.ctx)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			b.topic(name)
+		}
+	}
+	return nil
 }
 
 // dropOrphans removes cursors of subscriptions that were deleted by the API: what JetStream removed may be there again after a power cut.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -203,4 +204,20 @@ func (e *engine) refused(err error) error {
 	}
 	e.fail(&awayError{e.external.String(), fmt.Errorf("it refused what was to be written: %w", err)})
 	return e.err()
+}
+
+// topicNames are the topics that have messages here.
+func (l *lane) topicNames(ctx context.Context) (names []string, err error) {
+	info, err := l.events.Info(ctx, jetstream.WithSubjectFilter(l.prefix+"*"))
+	if err != nil {
+		return nil, err
+	}
+	for subject := range info.State.Subjects {
+		name, err := untoken(strings.TrimPrefix(subject, l.prefix))
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+	return names, nil
 }

@@ -52,3 +52,33 @@ func TestOddNames(t *testing.T) {
 		t.Errorf("%+v", topics)
 	}
 }
+
+// A topic is shown as long as it was created or has messages, also after a restart, and where no manifest names it.
+func TestTopicsThatNoManifestNames(t *testing.T) {
+	dir := t.TempDir()
+	k := newBench(t, dir)
+	k.topic("created")
+	for _, name := range []string{"on.the.way", "deleted"} {
+		if _, err := k.Publish(t.Context(), op, broker.Event{Topic: name, Data: []byte("x")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k.topic("deleted")
+	if err := k.DeleteTopic(t.Context(), op, "deleted"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		shown := map[string]uint64{}
+		for _, s := range k.Topics() {
+			shown[s.Name] = s.Retained
+		}
+		if n, ok := shown["created"]; !ok || n != 0 || shown["on.the.way"] != 1 || shown["deleted"] != 0 {
+			t.Errorf("%v", shown)
+		}
+		k.stop()
+		k = newBench(t, dir)
+	}
+	if len(k.Topics()) != 2 {
+		t.Errorf("%+v", k.Topics())
+	}
+}

@@ -15,11 +15,14 @@ func (b *Broker) Status() fleet.BrokerStatus {
 	return out
 }
 
-// Topics returns what is known of every topic that a manifest names or that was used since the start,
-// sorted by name.
+// Topics returns what is known of every topic that a manifest names, that was created, that has messages, or that was used since
+// the start, sorted by name.
 func (b *Broker) Topics() []fleet.TopicStatus {
 	p := b.policy.Load()
-	for _, name := range p.topics {
+	b.mu.Lock()
+	names := slices.AppendSeq(slices.Clone(p.topics), maps.Keys(b.catalog.topics))
+	b.mu.Unlock()
+	for _, name := range names {
 		b.topic(name)
 	}
 	b.mu.Lock()

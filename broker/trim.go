@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -114,14 +113,11 @@ func (b *Broker) trimLane(ctx context.Context, e *engine, l *lane, now time.Time
 	if err != nil || info.State.Msgs == 0 || info.State.FirstTime.After(now.Add(-b.shortestRetention())) {
 		return err
 	}
-	if info, err = l.events.Info(ctx, jetstream.WithSubjectFilter(l.prefix+"*")); err != nil {
+	names, err := l.topicNames(ctx)
+	if err != nil {
 		return err
 	}
-	for subject := range info.State.Subjects {
-		name, err := untoken(strings.TrimPrefix(subject, l.prefix))
-		if err != nil {
-			return err
-		}
+	for _, name := range names {
 		t := b.topic(name)
 		if err := b.trimTopic(ctx, e, t, now.Add(-b.retention(t))); err != nil {
 			return err
