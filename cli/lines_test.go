@@ -230,3 +230,16 @@ func TestAdviceIsGivenOnce(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestSubscriberIsNamed(t *testing.T) {
+	a := new(app)
+	got := strings.Join(a.subscriptionLines(style{}, []fleet.SubscriptionStatus{
+		{Name: "mailer/orders.placed", Service: "mailer", Topic: "orders.placed"},
+		{Name: "audit-log", Topic: "orders.placed"}, {Name: "hook", Service: "example.com", Topic: "orders.placed"},
+	}), "\n")
+	for _, want := range []string{"\nmailer      orders.placed", "\naudit-log   orders.placed", "\nhook        orders.placed"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in:\n%s", want, got)
+		}
+	}
+}

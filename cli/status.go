@@ -287,7 +287,11 @@ func (a *app) subscriptionLines(s style, all []fleet.SubscriptionStatus) []strin
 		return text
 	}
 	for _, v := range all {
-		t.add(v.Service, v.Topic, count(v.Lag, false), count(v.Delivered, false), count(v.Failed, true), count(v.DeadLetters, true))
+		subscriber := v.Service
+		if !strings.Contains(v.Name, "/") { // no manifest's: the service is but where it pushes to, if anywhere
+			subscriber = v.Name
+		}
+		t.add(subscriber, v.Topic, count(v.Lag, false), count(v.Delivered, false), count(v.Failed, true), count(v.DeadLetters, true))
 	}
 	rows := t.lines()
 	lines := []string{s.faint(rows[0])}
