@@ -83,9 +83,9 @@ func (b *Broker) mayPublish(caller, topicName string) (*fleet.Learned, error) {
 func (b *Broker) PublishMessages(ctx context.Context, caller, topicName string, messages []Message) (ids []string, err error) {
 	start := time.Now()
 	learned, err := b.mayPublish(caller, topicName)
-	var topic TopicConfig
-	if err == nil {
-		topic, err = b.Topic(ctx, topicName)
+	topic, known := b.topicConfig(topicName)
+	if err == nil && !known && learned == nil { // what is learned will be there once it is declared
+		_, err = b.Topic(ctx, topicName)
 	}
 	records := make([]*record, 0, len(messages))
 	for i := range messages {

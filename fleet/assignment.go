@@ -40,8 +40,7 @@ type Assignment struct {
 	// HealthTimeout bounds the time from the first start until the instance is first ready. 0 means 60 s.
 	HealthTimeout Duration `json:"health_timeout,omitempty"`
 	Debug         bool     `json:"debug,omitempty"`
-	// Credential is the service's password for NATS, beside which the connection itself must be the service's. Empty
-	// where its manifest neither publishes nor subscribes.
+	// Credential is the service's password for NATS, beside which the connection itself must be the service's.
 	Credential string `json:"credential,omitempty"`
 }
 

@@ -503,9 +503,7 @@ type driver struct {
 }
 
 func (d driver) Start(ctx context.Context, node string, a fleet.Assignment) error {
-	if len(a.Manifest.Publishes)+len(a.Manifest.Subscribes) > 0 {
-		a.Credential = d.password(a.Service)
-	}
+	a.Credential = d.password(a.Service)
 	b, err := json.Marshal(a)
 	if err != nil {
 		return err
