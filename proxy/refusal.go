@@ -317,5 +317,8 @@ func failed(callee string, o outcome) *refusal {
 		f.status = 503
 	}
 	f.remedy = fmt.Sprintf("`shoal logs %s` shows what it said.", callee)
+	if strings.ContainsAny(callee, ".:") { // no service's name: an address, or a need
+		f.remedy = "It is outside the fleet."
+	}
 	return f
 }
