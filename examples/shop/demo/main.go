@@ -72,7 +72,7 @@ func (d *demo) play(ctx context.Context) error {
 
 // show is the demo: what a person should have seen.
 func (d *demo) show(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{d.order, d.edges, d.events, d.crash, d.refusal} {
+	for _, step := range []func(context.Context) error{d.order, d.edges, d.events, d.crash, d.refusal, d.deadLetter} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -84,7 +84,7 @@ func (d *demo) show(ctx context.Context) error {
 
 // stay lets a person look around.
 func (d *demo) stay(ctx context.Context) {
-	fmt.Printf("\nMore to try, in another terminal:\n\n    cd %s\n    %s status --watch\n    %s tap\n    %s logs -f orders\n\nCtrl-C ends everything.\n", d.dir, d.shoal, d.shoal, d.shoal)
+	fmt.Printf("\nMore to try, in another terminal:\n\n    cd %s\n    %s status --watch\n    %s tap\n    %s tail orders.placed\n    %s subscriptions\n    %s logs -f orders\n\nCtrl-C ends everything.\n", d.dir, d.shoal, d.shoal, d.shoal, d.shoal, d.shoal)
 	select {
 	case <-ctx.Done():
 	case <-d.ended:
