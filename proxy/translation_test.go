@@ -227,8 +227,9 @@ func streamsBothWays(t *testing.T, c *translationCase) {
 	}
 }
 
-// inFlight is more than sockets and windows hold on a way through one proxy.
-const inFlight = 32 << 20
+// inFlight is more than sockets and windows hold on a way through one proxy: two receive buffers, which Linux may let grow to 32 MB each (tcp_rmem),
+// two send buffers of 4 MB, and pipes.
+const inFlight = 80 << 20
 
 // A caller that does not read slows the application: what is under way stays bounded.
 func slowReaderSlowsApplication(t *testing.T, c *translationCase) {
