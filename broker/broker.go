@@ -110,14 +110,26 @@ func (b *Broker) open(home *engine) error {
 		return b.load(home)
 	}
 	e, err := b.openExternal(at, nil)
+	if err == nil {
+		err = b.openAt(home, e)
+		if err != nil && !e.passes(err) {
+			return err
+		}
+		err = e.remoteError(err)
+	}
 	if err != nil {
 		b.config.Log.Error("the broker waits for its NATS server", "error", err)
 		b.engine.Store(awayEngine(&b.config, at, err))
-		return nil
+		b.loaded.Store(false)
 	}
+	return nil
+}
+
+// openAt reads what is there from external servers.
+func (b *Broker) openAt(home, e *engine) error {
 	b.engine.Store(e)
-	b.loaded.Store(true)
 	if err := b.dropHalf(e); err != nil {
+		e.close()
 		return err
 	}
 	ctx, cancel := context.WithTimeout(home.ctx, startTimeout)
@@ -125,7 +137,12 @@ func (b *Broker) open(home *engine) error {
 	if err := home.discard(ctx); err != nil { // what a move that was cut off at its end left
 		b.config.Log.Warn("old copies of messages are not removed", "error", err)
 	}
-	return b.load(e)
+	if err := b.load(e); err != nil {
+		e.close()
+		return err
+	}
+	b.loaded.Store(true)
+	return nil
 }
 
 // load reads what the broker knows from its last run: resources, and subscriptions with their cursors.

@@ -438,7 +438,8 @@ func (b *Broker) refusalLocked(t *topic, err error) error {
 	}
 	var away *awayError
 	var foreign *foreignError
-	if errors.Is(err, errNotLoaded) || errors.Is(err, errRestored) || errors.As(err, &away) || errors.As(err, &foreign) {
+	outside := b.engine.Load().external != nil
+	if outside || errors.Is(err, errNotLoaded) || errors.Is(err, errRestored) || errors.As(err, &away) || errors.As(err, &foreign) {
 		return unavailable("topic %s takes no events: %v.\nNothing that was acknowledged is lost. Publishing goes on by itself once it answers", t.name, err)
 	}
 	return &Error{Status: http.StatusServiceUnavailable, Reason: fleet.ReasonStorageFailed,

@@ -114,7 +114,7 @@ func (b *Broker) rejoin(ctx context.Context, old *engine) {
 		}
 		e, err := b.openExternal(*old.external, old.proof)
 		if err == nil {
-			err = b.adopt(old, e)
+			err = e.remoteError(b.adopt(old, e))
 		}
 		b.moving.Unlock()
 		if err == nil {

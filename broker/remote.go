@@ -71,7 +71,7 @@ func openRemote(c *Config, at fleet.Engine, r remote) (*engine, error) {
 func (e *engine) remoteError(err error) error {
 	var foreign *foreignError
 	var away *awayError
-	if errors.As(err, &foreign) || errors.As(err, &away) {
+	if err == nil || errors.As(err, &foreign) || errors.As(err, &away) {
 		return err
 	}
 	return &awayError{e.external.String(), err}
@@ -244,6 +244,11 @@ func (e *engine) holders(ctx context.Context) (up, down []string, err error) {
 		}
 		info, err := s.Info(ctx)
 		if err != nil {
+			return nil, nil, err
+		}
+		if info.Config.Metadata[metaID] != e.id { // another hub has adopted them
+			err := e.foreign(info.Config)
+			e.fail(err)
 			return nil, nil, err
 		}
 		if info.Cluster == nil || info.Cluster.Leader == "" {

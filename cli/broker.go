@@ -174,8 +174,8 @@ func hubAnew(ctx context.Context, c *api.Client, before api.Info) error {
 func (a *app) brokerAdopt() *cobra.Command {
 	return &cobra.Command{
 		Use: "adopt", Short: "Take over the messages of a hub that is gone for good", Args: within(0, 0),
-		Long: "Take over the messages that another hub has on the NATS servers that shoal.work names. That hub, if it lives, is refused from its\n" +
-			"next connection on.",
+		Long: "Take over the messages that another hub has on the NATS servers that shoal.work names. That hub, if it lives, is refused within\n" +
+			"ten seconds. Servers that have lost their messages are begun anew on.",
 		RunE: a.asking(func(ctx context.Context, c *api.Client, _ []string) error {
 			from, err := c.Adopt(ctx)
 			if err != nil {

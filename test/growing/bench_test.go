@@ -62,16 +62,29 @@ func (w testWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// make creates a topic with one subscription, called as the topic.
+// make creates a topic with one subscription, called as the topic, once the servers are reached.
 func (k *bench) make(topic string, class fleet.Durability) {
 	k.t.Helper()
-	if _, err := k.CreateTopic(k.t.Context(), op, broker.TopicConfig{Name: topic, Durability: class}); err != nil {
-		k.t.Fatal(err)
-	}
-	c := broker.SubscriptionConfig{Name: topic + "-sub", Topic: topic, Ordering: true}
-	if _, err := k.CreateSubscription(k.t.Context(), op, c); err != nil {
-		k.t.Fatal(err)
-	}
+	k.made(func() error {
+		_, err := k.CreateTopic(k.t.Context(), op, broker.TopicConfig{Name: topic, Durability: class})
+		return err
+	})
+	k.made(func() error {
+		_, err := k.CreateSubscription(k.t.Context(), op, broker.SubscriptionConfig{Name: topic + "-sub", Topic: topic, Ordering: true})
+		return err
+	})
+}
+
+// made waits while servers are slow.
+func (k *bench) made(create func() error) {
+	k.t.Helper()
+	eventually(k.t, "what is created is there", func() bool {
+		err := create()
+		if status := broker.StatusOf(err); err != nil && status != unavailable && status != http.StatusConflict {
+			k.t.Fatal(err)
+		}
+		return broker.StatusOf(err) != unavailable
+	})
 }
 
 func (k *bench) say(topic, key, data string) error {

@@ -167,15 +167,9 @@ func TestClusterGrows(t *testing.T) {
 	}
 	three[0].await()
 	k := newBench(t, t.TempDir(), engine(three, "shop"))
-	eventually(t, "there is a topic", func() bool {
-		_, err := k.CreateTopic(t.Context(), op, broker.TopicConfig{Name: "orders"})
-		return err == nil
-	})
+	k.make("orders", fleet.DurabilityDisk)
 	if n := three[0].copies("SHOAL_EVENTS"); n != 1 {
 		t.Errorf("%d copies on two servers", n)
-	}
-	if _, err := k.CreateSubscription(t.Context(), op, broker.SubscriptionConfig{Name: "orders-sub", Topic: "orders", Ordering: true}); err != nil {
-		t.Fatal(err)
 	}
 	c := check(t, k, "orders")
 	c.runs(50)
