@@ -145,11 +145,25 @@ func envName(host string) string {
 	return strings.NewReplacer("-", "_", ".", "_").Replace(strings.ToUpper(host))
 }
 
+// topicsEnv tells an application in explicit mode where topics are. Its manifest may say otherwise: it has a NATS of its own, say.
+func (r *record) topicsEnv() (env []string) {
+	for _, l := range r.Listeners {
+		if l.ofTopics() {
+			env = append(env, l.variables()...)
+		}
+	}
+	return env
+}
+
+func (l *listener) ofTopics() bool { return l.Host == fleet.NATS || l.Host == fleet.Pubsub }
+
 // explicitEnv is what an application in explicit mode must know.
 func (r *record) explicitEnv() []string {
 	var env []string
 	for _, l := range r.Listeners {
-		env = append(env, l.variables()...)
+		if !l.ofTopics() {
+			env = append(env, l.variables()...)
+		}
 	}
 	manifest := &r.Assignment.Manifest
 	p, ok := manifest.DefaultPort()

@@ -189,7 +189,7 @@ func (s *Sidecar) environment(given []string) []string {
 		}
 	}
 	a := s.rec.Assignment
-	env = slices.Concat(env, natsEnv(&a), s.m.pubsubEnv(&a.Manifest), given, []string{stateEnv + a.State, instanceEnv + a.Instance})
+	env = slices.Concat(env, natsEnv(&a), s.m.pubsubEnv(&a.Manifest), s.rec.topicsEnv(), given, []string{stateEnv + a.State, instanceEnv + a.Instance})
 	if !s.rec.netns() {
 		env = append(env, s.rec.explicitEnv()...)
 	}

@@ -26,6 +26,7 @@ subscribes: {orders.placed: pull}
 `,
 	"quiet/shoal.yaml": `service: quiet
 run: APP quiet
+env: {NATS_URL: "nats://mine:4222"}
 listen: {8080: http}
 health: GET /healthz
 expose: true
@@ -65,8 +66,11 @@ func TestNATS(t *testing.T) {
 		if why := w.run("why"); !strings.Contains(why, "orders.shipped") || !strings.Contains(why, "publishes: [orders.placed, orders.shipped]") {
 			t.Errorf("`why` does not tell which line to add:\n%s", why)
 		}
-		if _, body, _ := w.get("quiet", q("/env", "name", "NATS_URL")); body != "" {
-			t.Errorf("a service that declares no topic has NATS_URL=%s", body)
+		if _, body, _ := w.get("quiet", q("/env", "name", "NATS_URL")); body != "nats://mine:4222" {
+			t.Errorf("a service with a NATS of its own has NATS_URL=%s", body)
+		}
+		if _, body, _ := w.get("quiet", q("/env", "name", "PUBSUB_EMULATOR_HOST")); body == "" {
+			t.Error("a service that declares no topic is not told of the Pub/Sub API, which would say so")
 		}
 		if _, err := nats.Connect("nats://operator:guess@"+w.status().NATS, nats.Timeout(patience)); err == nil || !strings.Contains(err.Error(), "Authorization") {
 			t.Errorf("a guessed password: %v", err)
