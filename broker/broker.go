@@ -49,6 +49,7 @@ type Broker struct {
 	moving     sync.Mutex      // held through one move
 	pace       atomic.Int64    // nanoseconds between two commits of a durability class, while a move catches up
 	trimming   sync.Mutex      // held through one trim
+	letters    sync.Mutex      // held while one dead letter is changed, dropped or redriven
 	writing    sync.RWMutex    // held by whoever writes to a stream; see holdWrites
 	installing sync.Mutex      // held through one Install
 	pending    *fleet.Snapshot // to be installed once loaded; guarded by installing
@@ -150,6 +151,9 @@ func (b *Broker) load(e *engine) (err error) {
 	b.flush.saving.Lock()
 	saved, err := e.loadCursors(e.ctx)
 	b.flush.saving.Unlock()
+	if err == nil {
+		err = e.countLetters(e.ctx, saved)
+	}
 	if err != nil {
 		return fmt.Errorf("reading subscriptions: %w", err)
 	}
@@ -343,6 +347,7 @@ func (b *Broker) installLocked(s *fleet.Snapshot) {
 	}
 	b.policy.Store(p)
 	b.declareCrons(p)
+	b.finishRedrives(b.delivering)
 }
 
 // declare puts a manifest's subscription in force.

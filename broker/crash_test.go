@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 			run = func() error { return pulling(dir) }
 		case "deletion":
 			run = func() error { return deletingTopic(dir) }
+		case "redrive":
+			run = func() error { return redriving(dir) }
 		case "topics":
 			run = func() error { return flooding(dir) }
 		}

@@ -19,10 +19,11 @@ import (
 //	  repeated uint64 attempts = 4; // packed: offset, attempts that ended, …
 //	  uint64 seq = 5;              // where in the stream the batch of floor lies, or a place before it
 //	  uint64 detached = 6;         // Unix nanoseconds since when no manifest has it; 0: one has
-//	  uint64 dead = 7;             // dead letters, ever
+//	  uint64 dead = 7;             // dead letters that are kept, as of the save: they are counted again at start
 //	  uint64 turn = 8;             // begins anywhere and counts seeks: ack ids from before one, or of another subscription, are void
 //	  uint64 used = 9;             // Unix nanoseconds of the last pull or push, for expiration
 //	  repeated Note notes = 10;    // what is known of attempts that ended
+//	  uint64 redrive = 11;         // 1 + the offset from which on redriven messages may lie whose dead letters are not removed yet; 0: none do
 //	}
 //	message Note { uint64 offset = 1; uint64 attempt = 2; uint64 time = 3; string error = 4; bytes span = 5; } // Unix nanoseconds
 type cursor struct {
@@ -37,6 +38,7 @@ type cursor struct {
 	used     time.Time
 	notes    map[uint64][]Failure // of unsettled offsets
 	noted    int                  // bytes of them
+	redrive  uint64               // 1 + the offset from which on dead letters were redriven to it that may be there yet
 }
 
 // notesMost bounds the notes of one cursor, in bytes: it is saved whole. Attempts beyond are only counted.
@@ -163,6 +165,9 @@ func (c *cursor) encode() []byte {
 	if !c.used.IsZero() {
 		number(9, uint64(c.used.UnixNano()))
 	}
+	if c.redrive != 0 {
+		number(11, c.redrive)
+	}
 	for offset, notes := range c.notes {
 		for _, n := range notes {
 			out = protowire.AppendBytes(protowire.AppendTag(out, 10, protowire.BytesType), encodeNote(offset, &n))
@@ -195,14 +200,16 @@ func decodeCursor(data []byte) (*cursor, error) {
 			c.used = time.Unix(0, int64(f.number64)).UTC()
 		case 10:
 			err = c.decodeNote(f.bytes)
+		case 11:
+			c.redrive = f.number64
 		}
 		return err
 	})
 	return c, err
 }
 
-func encodeNote(offset uint64, n *Failure) (out []byte) {
-	for i, v := range []uint64{offset, n.Attempt, uint64(n.Time.UnixNano())} {
+func encodeNote(first uint64, n *Failure) (out []byte) {
+	for i, v := range []uint64{first, n.Attempt, uint64(n.Time.UnixNano())} {
 		out = protowire.AppendVarint(protowire.AppendTag(out, protowire.Number(i+1), protowire.VarintType), v)
 	}
 	out = protowire.AppendString(protowire.AppendTag(out, 4, protowire.BytesType), n.Error)
@@ -210,12 +217,16 @@ func encodeNote(offset uint64, n *Failure) (out []byte) {
 }
 
 func (c *cursor) decodeNote(data []byte) error {
-	var offset uint64
-	var n Failure
-	err := fields(data, func(f field) error {
+	offset, n, err := decodeNote(data)
+	c.note(offset, n)
+	return err
+}
+
+func decodeNote(data []byte) (first uint64, n Failure, err error) {
+	err = fields(data, func(f field) error {
 		switch f.number {
 		case 1:
-			offset = f.number64
+			first = f.number64
 		case 2:
 			n.Attempt = f.number64
 		case 3:
@@ -227,8 +238,7 @@ func (c *cursor) decodeNote(data []byte) error {
 		}
 		return nil
 	})
-	c.note(offset, n)
-	return err
+	return first, n, err
 }
 
 // pairs reads packed varints, two at a time.

@@ -23,9 +23,11 @@ type DeadLetter struct {
 	Topic        string    `json:"topic"`
 	Offset       uint64    `json:"offset"`
 	Time         time.Time `json:"time"`
-	Attempts     uint64    `json:"attempts"` // that ended
-	Failures     []Failure `json:"failures"` // oldest first; the oldest of very many may be missing
-	Caller       string    `json:"caller"`   // who published it
+	Attempts     uint64    `json:"attempts"` // that ended, since it was published or redriven last
+	Failures     []Failure `json:"failures"` // oldest first, of all its lives; where there were very many some are only counted
+	Redriven     uint64    `json:"redriven,omitempty"`
+	Earlier      uint64    `json:"earlier_attempts,omitempty"` // before it was redriven last
+	Caller       string    `json:"caller"`                     // who published it
 	TraceID      string    `json:"trace_id,omitempty"`
 	Event        Event     `json:"event"`            // as a CloudEvent
 	Message      Message   `json:"-"`                // as a message of the Pub/Sub API
@@ -34,8 +36,15 @@ type DeadLetter struct {
 }
 
 func newLetter(s *subscription, g grant, r *record, failures []Failure, now time.Time) *DeadLetter {
-	return &DeadLetter{Subscription: s.name, Topic: s.topic.name, Offset: g.offset, Time: now, Attempts: g.attempt,
-		Failures: failures, Caller: r.caller, Record: dated(r.encode(), r.time)}
+	d := &DeadLetter{Subscription: s.name, Topic: s.topic.name, Offset: g.offset, Time: now, Attempts: g.attempt,
+		Failures: failures, Caller: r.caller}
+	d.remember(r.past)
+	kept := *r
+	if r.past != nil {
+		kept.past = &past{published: r.past.published} // the rest is the letter's
+	}
+	d.Record = dated(kept.encode(), r.time)
+	return d
 }
 
 // read fills in what is not stored.
@@ -92,7 +101,7 @@ func (s *subscription) bury(g grant, o outcome) {
 	now := time.Now().UTC()
 	s.mu.Lock()
 	policy, declared := s.config.DeadLetter, s.config.Declared != ""
-	failures := append(s.window.notes(g.offset), Failure{g.attempt, now, o.text, o.span})
+	failures := append(s.window.notes(g.offset), Failure{Attempt: g.attempt, Time: now, Error: o.text, SpanID: o.span})
 	s.mu.Unlock()
 	var err error
 	forwarded := policy != nil && policy.Topic != "" && s.b.has(policy.Topic)
@@ -153,6 +162,7 @@ const deadLetterPrefix = "CloudPubSubDeadLetter"
 func (b *Broker) forward(s *subscription, g grant, r *record, topicName string, last fleet.SpanID) error {
 	dead := *r
 	dead.plain, dead.notBefore, dead.only, dead.origin, dead.link = true, time.Time{}, "", 0, last
+	dead.letter, dead.past = "", nil
 	dead.Attributes = maps.Clone(r.attributes())
 	if dead.Attributes == nil {
 		dead.Attributes = make(map[string]string)
@@ -161,7 +171,7 @@ func (b *Broker) forward(s *subscription, g grant, r *record, topicName string, 
 		"SourceDeliveryCount":       strconv.FormatUint(g.attempt, 10),
 		"SourceSubscription":        apiName(s.name),
 		"SourceSubscriptionProject": b.policy.Load().fleet,
-		"SourceTopicPublishTime":    r.time.UTC().Format(time.RFC3339Nano),
+		"SourceTopicPublishTime":    r.firstTime().UTC().Format(time.RFC3339Nano),
 	} {
 		dead.Attributes[deadLetterPrefix+name] = value
 	}
@@ -179,6 +189,7 @@ type DeadLetterQuery struct {
 
 // DeadLetters returns a page of dead letters, oldest first, and where the next begins; empty after the last.
 func (b *Broker) DeadLetters(ctx context.Context, q DeadLetterQuery) (page []DeadLetter, next string, err error) {
+	b.finishRedrives(ctx)
 	set(&q.Max, 100)
 	filter := deadPrefix + ">"
 	if q.Subscription != "" {
@@ -211,6 +222,24 @@ func (b *Broker) DeadLetters(ctx context.Context, q DeadLetterQuery) (page []Dea
 		}
 		page, seq = append(page, *d), m.Sequence+1
 	}
+}
+
+// countLetters tells saved cursors how many dead letters there are: what was dropped just before a crash may be counted in them.
+func (e *engine) countLetters(ctx context.Context, saved map[string]cursor) error {
+	info, err := e.dead.Info(ctx, jetstream.WithSubjectFilter(deadPrefix+">"))
+	if err != nil {
+		return fmt.Errorf("reading dead letters: %w", err)
+	}
+	count := make(map[string]uint64)
+	for subject := range info.State.Subjects {
+		name, _, _ := strings.Cut(strings.TrimPrefix(subject, deadPrefix), ".")
+		count[name]++
+	}
+	for name, c := range saved {
+		c.dead = count[token(name)]
+		saved[name] = c
+	}
+	return nil
 }
 
 // knows says why a subscription has no dead letters and never had any: there is none of that name. One that is left over has them still.
@@ -268,53 +297,6 @@ func (b *Broker) DeadLetter(ctx context.Context, id string) (*DeadLetter, error)
 	return readLetter(m)
 }
 
-// EditDeadLetter lets change edit the Message of a dead letter: its data, attributes and ordering key, and keeps that.
-func (b *Broker) EditDeadLetter(ctx context.Context, id string, change func(*Message) error) (*DeadLetter, error) {
-	b.installing.Lock()
-	defer b.installing.Unlock()
-	d, err := b.DeadLetter(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	if err := change(&d.Message); err != nil {
-		return nil, err
-	}
-	if err := b.checkMessage(&d.Message); err != nil {
-		return nil, err
-	}
-	r, err := d.edited()
-	if err != nil {
-		return nil, err
-	}
-	d.Record = dated(r.encode(), r.time)
-	if err := b.keepLetter(d); err != nil {
-		return nil, unsaved(err, "dead letter %s is not changed", id)
-	}
-	d.show(r)
-	return d, nil
-}
-
-// edited is the record that Message describes.
-func (d *DeadLetter) edited() (*record, error) {
-	r, err := d.record()
-	if err != nil {
-		return nil, err
-	}
-	m := &d.Message
-	r.Data, r.key = m.Data, m.OrderingKey
-	if r.plain {
-		r.Attributes = m.Attributes
-		return r, nil
-	}
-	as := record{plain: true, caller: d.Caller, Event: Event{Topic: d.Topic, Attributes: m.Attributes}}
-	e := as.event(r.ID)
-	r.ID, r.Source, r.Type, r.ContentType, r.Attributes = e.ID, e.Source, e.Type, e.ContentType, e.Attributes
-	if err := r.check(); err != nil {
-		return nil, invalid("attributes", "the edited dead letter is no CloudEvent: %v", err)
-	}
-	return r, nil
-}
-
 // record is what was published; an older hub stored the event alone.
 func (d *DeadLetter) record() (r *record, err error) {
 	r = &record{Event: d.Event, caller: d.Caller, key: d.Event.OrderingKey}
@@ -327,6 +309,9 @@ func (d *DeadLetter) record() (r *record, err error) {
 
 // DropDeadLetter removes a dead letter for good.
 func (b *Broker) DropDeadLetter(ctx context.Context, id string) error {
+	b.finishRedrives(ctx)
+	b.letters.Lock()
+	defer b.letters.Unlock()
 	d, err := b.DeadLetter(ctx, id)
 	if err != nil {
 		return err

@@ -64,6 +64,8 @@ func precondition(format string, v ...any) *Error {
 	return &Error{Status: http.StatusPreconditionFailed, Text: fmt.Sprintf(format, v...)}
 }
 
+func isNotFound(err error) bool { return StatusOf(err) == http.StatusNotFound }
+
 // unsaved is a change that could not be written, as format and v say; an [*Error] says that already.
 func unsaved(err error, format string, v ...any) *Error {
 	var known *Error

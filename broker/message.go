@@ -48,7 +48,7 @@ const (
 // message shows a record to the Pub/Sub API.
 func (r *record) message(id string) Message {
 	m := Message{
-		ID: id, Data: r.Data, Attributes: r.Attributes, OrderingKey: r.key, PublishTime: r.time,
+		ID: id, Data: r.Data, Attributes: r.Attributes, OrderingKey: r.key, PublishTime: r.firstTime(),
 		Publisher: r.caller, RequestID: r.RequestID, Traceparent: r.Traceparent, Tracestate: r.Tracestate, NotBefore: r.notBefore,
 	}
 	if r.plain {

@@ -35,6 +35,8 @@ import (
 //	  bytes link = 18;          // the span of the delivery after which it became the dead letter that it was redriven from
 //	  uint64 published = 19;    // Unix nanoseconds of its publish, where it waited in the schedule
 //	  repeated Attribute schema = 20; // of a CloudEvent: what tells readers by the Pub/Sub API how to read it
+//	  string letter = 21;       // the id of the dead letter that it was redriven from
+//	  Past past = 22;           // what it went through before it was redriven
 //	}
 //	message Attribute { string name = 1; string value = 2; }
 
@@ -56,6 +58,8 @@ type record struct {
 	span      traceSpan         // of its publish; not kept
 	given     bool              // its id is the publisher's own; not kept
 	time      time.Time         // of its batch
+	letter    string            // the id of the dead letter that it was redriven from
+	past      *past             // what it went through before it was redriven; nil: it never was
 }
 
 // batch is one commit group of one topic.
@@ -167,6 +171,10 @@ func (r *record) encode() []byte {
 	if !r.published.IsZero() {
 		out = protowire.AppendVarint(protowire.AppendTag(out, 19, protowire.VarintType), uint64(r.published.UnixNano()))
 	}
+	text(21, r.letter)
+	if r.past != nil {
+		out = protowire.AppendBytes(protowire.AppendTag(out, 22, protowire.BytesType), r.past.encode())
+	}
 	return out
 }
 
@@ -204,8 +212,8 @@ func dated(data []byte, at time.Time) []byte {
 func decodeRecord(data []byte) (*record, error) {
 	r := new(record)
 	texts := [...]*string{1: &r.ID, 2: &r.Source, 3: &r.Type, 4: &r.ContentType,
-		7: &r.caller, 8: &r.RequestID, 9: &r.Traceparent, 10: &r.Tracestate, 11: &r.key, 14: &r.only, 17: &r.to}
-	err := fields(data, func(f field) error {
+		7: &r.caller, 8: &r.RequestID, 9: &r.Traceparent, 10: &r.Tracestate, 11: &r.key, 14: &r.only, 17: &r.to, 21: &r.letter}
+	err := fields(data, func(f field) (err error) {
 		if int(f.number) < len(texts) && texts[f.number] != nil {
 			*texts[f.number] = string(f.bytes)
 		}
@@ -224,12 +232,14 @@ func decodeRecord(data []byte) (*record, error) {
 			copy(r.link[:], f.bytes)
 		case 19:
 			r.published = time.Unix(0, int64(f.number64)).UTC()
+		case 22:
+			r.past, err = decodePast(f.bytes)
 		}
 		if f.number != 6 && f.number != 20 {
-			return nil
+			return err
 		}
 		var attr [3]string
-		err := fields(f.bytes, func(f field) error {
+		err = fields(f.bytes, func(f field) error {
 			if f.number <= 2 {
 				attr[f.number] = string(f.bytes)
 			}

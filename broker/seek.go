@@ -122,7 +122,7 @@ func (s *subscription) moveLocked(to *cursor) {
 
 // seek moves the window: what is in flight ends without effect.
 func (w *window) seek(to *cursor) {
-	c := cursor{name: w.cursor.name, floor: min(to.floor, w.head), seq: to.seq, turn: w.cursor.turn + 1, dead: w.cursor.dead, used: w.cursor.used}
+	c := cursor{name: w.cursor.name, floor: min(to.floor, w.head), seq: to.seq, turn: w.cursor.turn + 1, dead: w.cursor.dead, used: w.cursor.used, redrive: w.cursor.redrive}
 	for _, span := range to.settled {
 		c.settle(span.from, span.to)
 	}

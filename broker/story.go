@@ -67,6 +67,7 @@ func (b *Broker) follow(ctx context.Context, out *fleet.MessageStory, t *topic, 
 	if in.seq > 0 {
 		ended = in.seq
 	}
+	var redriven []*record
 	for of := range wanted {
 		from, seq := offset+1, ended
 		var err error
@@ -77,12 +78,34 @@ func (b *Broker) follow(ctx context.Context, out *fleet.MessageStory, t *topic, 
 			err = b.eachFrom(ctx, of, from, seq, func(in *batch, offset uint64, c *record) {
 				if c.Traceparent == r.Traceparent && c.RequestID == r.RequestID {
 					out.Copies = append(out.Copies, b.copied(ctx, of, in, offset, c))
+					redriven = append(redriven, c)
 				}
 			})
 		}
 		out.Partial = out.Partial || err != nil
 	}
 	slices.SortFunc(out.Copies, func(x, y fleet.MessageCopy) int { return x.Time.Compare(y.Time) })
+	for _, c := range redriven {
+		c.tellPast(out)
+	}
+}
+
+// tellPast gives a story the failures that a redriven record knows of the life that ended with its redrive.
+func (r *record) tellPast(out *fleet.MessageStory) {
+	if r.past == nil {
+		return
+	}
+	failures := shownFailures(ofLife(r.past.failures, r.past.redriven-1))
+	for i := range out.Subscriptions {
+		if f := &out.Subscriptions[i]; r.letter == f.Subscription+":"+out.Message.ID {
+			f.Failures = failures
+		}
+	}
+	for i := range out.Copies {
+		if c := &out.Copies[i]; c.Fate != nil && r.letter == c.Fate.Subscription+":"+c.ID {
+			c.Fate.Failures = failures
+		}
+	}
 }
 
 // copied tells of a message that was committed again.
@@ -168,7 +191,7 @@ func (b *Broker) fate(ctx context.Context, s *subscription, in *batch, offset ui
 	letter, err := b.DeadLetter(ctx, letterID(s.name, offset))
 	if f.State == fleet.FateSettled && err == nil {
 		f.State, f.Attempt = fleet.FateDead, letter.Attempts
-		f.Failures = shownFailures(letter.Failures)
+		f.Failures = shownFailures(ofLife(letter.Failures, letter.Redriven))
 	}
 	if f.State == fleet.FateSettled && !s.wants(in, offset) {
 		f.State = fleet.FateFiltered
@@ -205,6 +228,11 @@ func (s *subscription) fate(offset uint64) fleet.MessageFate {
 	return out
 }
 
+// ofLife are the failures between two redrives.
+func ofLife(all []Failure, life uint64) []Failure {
+	return slices.DeleteFunc(slices.Clone(all), func(f Failure) bool { return f.Life != life })
+}
+
 func shownFailures(all []Failure) []fleet.DeliveryFailed {
 	out := make([]fleet.DeliveryFailed, 0, len(all))
 	for _, f := range all {
@@ -223,7 +251,7 @@ func (m *Message) Shown(topicName string) fleet.Message {
 
 // Shown is a dead letter as operators see it.
 func (d *DeadLetter) Shown() fleet.DeadLetter {
-	out := fleet.DeadLetter{ID: d.ID, Subscription: d.Subscription, Time: d.Time, Attempts: d.Attempts,
+	out := fleet.DeadLetter{ID: d.ID, Subscription: d.Subscription, Time: d.Time, Attempts: d.Attempts, Redriven: d.Redriven, Earlier: d.Earlier,
 		Failures: shownFailures(d.Failures), TraceID: d.TraceID, Message: d.Message.Shown(d.Topic)}
 	out.Message.Publisher = d.Caller
 	return out

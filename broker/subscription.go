@@ -26,6 +26,8 @@ type subscription struct {
 	live      bool // some manifest has it, or it was created
 	dirty     bool // the cursor is to be saved
 	fetching  bool
+	redrives  int  // runs that redrive dead letters to it now
+	doubtful  bool // one of them ended, and not all of what it did is known
 	stopped   bool
 	removed   bool
 	timer     *time.Timer

@@ -105,6 +105,7 @@ type Failure struct {
 	Time    time.Time    `json:"time"`
 	Error   string       `json:"error"`
 	SpanID  fleet.SpanID `json:"span_id,omitzero"`
+	Life    uint64       `json:"life,omitempty"` // how many redrives came before it
 }
 
 // fate is how an attempt ended.
@@ -366,7 +367,7 @@ func (w *window) end(l *lease, o outcome, now time.Time) (changed bool) {
 	l.state = waiting
 	switch o.fate {
 	case failed:
-		w.cursor.failed(l.offset, Failure{l.attempt, now.UTC(), o.text, o.span})
+		w.cursor.failed(l.offset, Failure{Attempt: l.attempt, Time: now.UTC(), Error: o.text, SpanID: o.span})
 		w.wait(l, now.Add(max(w.backoff(int(min(l.attempt, 64))), o.retryAfter)))
 		return true
 	case unread:

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -53,7 +55,7 @@ func (a *app) dlqList() *cobra.Command {
 				_ = a.printJSONLine(d)
 				return
 			}
-			t.add(d.ID, a.since(d.Time), strconv.FormatUint(d.Attempts, 10), printable(d.Message.Key), lastError(d))
+			t.add(d.ID, a.since(d.Time), strconv.FormatUint(d.Attempts+d.Earlier, 10), printable(d.Message.Key), lastError(d))
 		})
 		if err != nil || asJSON {
 			return err
@@ -95,10 +97,10 @@ func (a *app) dlqShow() *cobra.Command {
 
 func (a *app) showLetter(d *fleet.DeadLetter) {
 	s, m := a.styleOf(a.out), &d.Message
-	fmt.Fprintf(a.out, "%s  given up by %s at %s, after %s\n", s.bold(d.ID), d.Subscription, d.Time.Local().Format("2006-01-02 15:04:05"), plural(int(d.Attempts), "attempt"))
-	fmt.Fprintf(a.out, "published by %s at %s, request %s\n", m.Publisher, m.Published.Local().Format("2006-01-02 15:04:05"), m.RequestID)
+	fmt.Fprintf(a.out, "%s  given up by %s at %s, after %s%s\n", s.bold(d.ID), d.Subscription, d.Time.Local().Format(time.DateTime), plural(int(d.Attempts), "attempt"), earlier(d))
+	fmt.Fprintf(a.out, "published by %s at %s, request %s\n", m.Publisher, m.Published.Local().Format(time.DateTime), m.RequestID)
 	if d.TraceID != "" {
-		fmt.Fprintf(a.out, "trace %s\n", d.TraceID)
+		fmt.Fprintf(a.out, "trace %s: `shoal why %s` tells the rest of it\n", d.TraceID, d.ID)
 	}
 	if m.Key != "" {
 		fmt.Fprintf(a.out, "ordering key %s\n", printable(m.Key))
@@ -106,14 +108,57 @@ func (a *app) showLetter(d *fleet.DeadLetter) {
 	for _, name := range sortedNames(m.Attributes) {
 		fmt.Fprintf(a.out, "  %s: %s\n", printable(name), printable(m.Attributes[name]))
 	}
-	a.failures(s, d.Failures)
-	fmt.Fprintf(a.out, "\n%s\n", strings.TrimRight(string(m.Data), "\n"))
+	a.failures(s, d)
+	fmt.Fprintf(a.out, "\n%s\n\n", strings.TrimRight(payload(m.Data), "\n"))
+	fmt.Fprintln(a.out, s.faint(fmt.Sprintf("`shoal dlq redrive %s %s` lets it be delivered again, `shoal dlq edit` mends it before, `shoal dlq drop` removes it", d.Subscription, d.ID)))
 }
 
-func (a *app) failures(s style, all []fleet.DeliveryFailed) {
-	for _, f := range all {
-		fmt.Fprintf(a.out, "  attempt %d at %s: %s\n", f.Attempt, f.Time.Local().Format("15:04:05.000"), s.red(printable(f.Error)))
+// earlier tells of a dead letter's lives before this one.
+func earlier(d *fleet.DeadLetter) string {
+	if d.Redriven == 0 {
+		return ""
 	}
+	return fmt.Sprintf("; redriven %s before, after %s more", times(int(d.Redriven)), plural(int(d.Earlier), "attempt"))
+}
+
+// payload shows data as text, or says that they are none: what a terminal would obey is never written to it.
+func payload(data []byte) string {
+	lines := strings.Split(string(data), "\n")
+	for i, line := range lines {
+		lines[i] = printable(line)
+	}
+	if !utf8.Valid(data) || strings.IndexByte(string(data), 0) >= 0 {
+		return plural(len(data), "byte") + " that are no text: `--json` has them in base64"
+	}
+	return strings.Join(lines, "\n")
+}
+
+// failures lists every attempt that is kept, in the lives between redrives.
+func (a *app) failures(s style, d *fleet.DeadLetter) {
+	if missing := int(d.Attempts+d.Earlier) - len(d.Failures); missing > 0 {
+		fmt.Fprintln(a.out, s.faint(fmt.Sprintf("  of %s only the number is kept: there were too many", plural(missing, "attempt"))))
+	}
+	life := uint64(0)
+	for _, f := range d.Failures {
+		if f.Life > life {
+			life = f.Life
+			fmt.Fprintf(a.out, "  redriven, for the %s time\n", ordinal(life))
+		}
+		fmt.Fprintf(a.out, "  attempt %d at %s: %s\n", f.Attempt, moment(f.Time), s.red(printable(f.Error)))
+	}
+}
+
+func ordinal(n uint64) string {
+	switch {
+	case n%100 >= 11 && n%100 <= 13:
+	case n%10 == 1:
+		return fmt.Sprintf("%dst", n)
+	case n%10 == 2:
+		return fmt.Sprintf("%dnd", n)
+	case n%10 == 3:
+		return fmt.Sprintf("%drd", n)
+	}
+	return fmt.Sprintf("%dth", n)
 }
 
 func (a *app) dlqEdit() *cobra.Command {
@@ -121,10 +166,10 @@ func (a *app) dlqEdit() *cobra.Command {
 	var attributes []string
 	cmd := &cobra.Command{
 		Use: "edit ID", Short: "Change a dead letter before it is redriven", Args: within(1, 1),
-		Example: "  shoal dlq edit mailer/orders.placed:7 -d @mended.json -H 'kind: gift'",
+		Example: "  shoal dlq edit mailer/orders.placed:7 -d @mended.json -H 'ce-kind: gift'",
 	}
 	cmd.Flags().StringVarP(&data, "body", "d", "", "its new `DATA`; @FILE, or - for standard input")
-	cmd.Flags().StringArrayVarP(&attributes, "header", "H", nil, "an attribute, `NAME: VALUE`; without a value it is removed")
+	cmd.Flags().StringArrayVarP(&attributes, "header", "H", nil, "an attribute as `shoal dlq show` has it, `NAME: VALUE`; without a value it is removed")
 	cmd.Flags().StringVar(&key, "key", "", "its ordering `KEY`")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		changed := cmd.Flags().Changed
@@ -203,7 +248,7 @@ func (a *app) dlqRedrive() *cobra.Command {
 				fmt.Fprintf(a.out, "%s has no dead letters\n", r.Subscription)
 				return nil
 			}
-			fmt.Fprintf(a.out, "%s has %s; --yes redrives all, or name some\n", r.Subscription, plural(n, "dead letter"))
+			fmt.Fprintf(a.out, "%s has %s; --yes redrives all, or name some: `shoal dlq list %s`\n", r.Subscription, plural(n, "dead letter"), r.Subscription)
 			return nil
 		}
 		n, err := c.Redrive(ctx, r)

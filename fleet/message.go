@@ -20,11 +20,13 @@ type Message struct {
 
 // DeadLetter is a message that a subscription gave up.
 type DeadLetter struct {
-	ID           string           `json:"id"`           // SUBSCRIPTION:OFFSET
-	Subscription string           `json:"subscription"` // SERVICE/TOPIC, or an API's id
-	Time         time.Time        `json:"time"`         // when it was given up
-	Attempts     uint64           `json:"attempts"`
-	Failures     []DeliveryFailed `json:"failures,omitempty"` // oldest first
+	ID           string           `json:"id"`                         // SUBSCRIPTION:OFFSET
+	Subscription string           `json:"subscription"`               // SERVICE/TOPIC, or an API's id
+	Time         time.Time        `json:"time"`                       // when it was given up
+	Attempts     uint64           `json:"attempts"`                   // since it was published, or redriven last
+	Failures     []DeliveryFailed `json:"failures,omitempty"`         // oldest first; those that are not kept any more are counted in Attempts and Earlier
+	Redriven     uint64           `json:"redriven,omitempty"`         // how often it was redriven before
+	Earlier      uint64           `json:"earlier_attempts,omitempty"` // before it was redriven last
 	TraceID      string           `json:"trace_id,omitempty"`
 	Message      Message          `json:"message"`
 }
@@ -35,6 +37,7 @@ type DeliveryFailed struct {
 	Time    time.Time `json:"time"`
 	Error   string    `json:"error"`
 	SpanID  SpanID    `json:"span_id,omitzero"` // of the attempt, in the message's trace
+	Life    uint64    `json:"life,omitempty"`   // how many redrives came before it; attempts are counted from 1 after each
 }
 
 // MessageStory says what became of one message.

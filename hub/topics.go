@@ -2,7 +2,9 @@ package hub
 
 import (
 	"context"
+	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/shoalrun/shoal/api"
@@ -159,12 +161,23 @@ func edit(m *broker.Message, e *api.DeadLetterEdit) {
 }
 
 func (h *hub) dropDeadLetters(ctx context.Context, ids []string) error {
-	for _, id := range ids {
+	for i, id := range ids {
+		if slices.Contains(ids[:i], id) {
+			continue
+		}
 		if err := h.broker.DropDeadLetter(ctx, id); err != nil {
-			return err
+			return dropped(i, err)
 		}
 	}
 	return nil
+}
+
+// dropped says how far a drop came that failed.
+func dropped(n int, err error) error {
+	if n == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; the %d named before it are dropped", err, n)
 }
 
 func (h *hub) redrive(ctx context.Context, r api.Redrive) (int, error) {
