@@ -8,8 +8,11 @@ import (
 // Seeked is what a seek did, or would do.
 type Seeked struct {
 	Before uint64 // messages that were not settled
-	After  uint64 // messages that are to be delivered now
+	After  uint64 // messages that are to be delivered now; but for a dry run, also those that a filter will keep back
 }
+
+// countTime bounds how long a topic's log is read to count what a seek would deliver.
+const countTime = 10 * time.Second
 
 // SeekTime makes everything that was committed before at settled, and everything from then on, as far as the topic keeps it,
 // not: it is delivered, again where it was delivered before. A dry run only counts.
@@ -26,7 +29,7 @@ func (b *Broker) SeekTime(ctx context.Context, caller, subscription string, at t
 	if b.engine.Load() != e {
 		return Seeked{}, unavailable("the messages of topic %s have just been moved: try again", s.topic.name)
 	}
-	return b.seek(s, &cursor{floor: offset, seq: seq}, dry)
+	return b.seek(ctx, s, &cursor{floor: offset, seq: seq}, dry)
 }
 
 // SeekSnapshot gives a subscription the acknowledgement state of a snapshot, which may be another subscription's of the same topic.
@@ -55,7 +58,7 @@ func (b *Broker) SeekSnapshot(ctx context.Context, caller, subscription, name st
 	if err != nil {
 		return Seeked{}, err
 	}
-	return b.seek(s, to, dry)
+	return b.seek(ctx, s, to, dry)
 }
 
 // offsetAt returns where the topic's first batch that was not committed before a time begins, and the head where there is none.
@@ -93,13 +96,15 @@ func (b *Broker) offsetAt(ctx context.Context, t *topic, at time.Time) (offset, 
 }
 
 // seek puts a subscription at another place, durably.
-func (b *Broker) seek(s *subscription, to *cursor, dry bool) (out Seeked, err error) {
+func (b *Broker) seek(ctx context.Context, s *subscription, to *cursor, dry bool) (out Seeked, err error) {
 	s.mu.Lock()
 	w := s.window
 	out.Before, out.After = w.cursor.lag(w.head), to.lag(w.head)
 	if dry {
 		s.mu.Unlock()
-		return out, nil
+		kept, err := b.keptBack(ctx, s, to)
+		out.After -= min(kept, out.After)
+		return out, err
 	}
 	s.moveLocked(to)
 	s.mu.Unlock()
@@ -107,6 +112,34 @@ func (b *Broker) seek(s *subscription, to *cursor, dry bool) (out Seeked, err er
 		return out, unsaved(err, "subscription %s goes on from there, and that is not saved yet", apiName(s.name))
 	}
 	return out, nil
+}
+
+// keptBack counts the messages from a place on that a subscription does not get: its filter keeps them back, or they were redriven for another one. Of a
+// very long log a part is read.
+func (b *Broker) keptBack(ctx context.Context, s *subscription, to *cursor) (n uint64, err error) {
+	s.mu.Lock()
+	match := s.window.limits.filter
+	s.mu.Unlock()
+	limited, cancel := context.WithTimeout(ctx, countTime)
+	defer cancel()
+	var wanted bits
+	var of *batch
+	err = b.eachFrom(limited, s.topic, to.floor, to.seq, func(in *batch, offset uint64, r *record) {
+		if match != nil && of != in {
+			wanted, of = match(in), in
+		}
+		others := r.only != "" && r.only != s.name || match != nil && !wanted.has(int(offset-in.base))
+		if others && !to.isSettled(offset) {
+			n++
+		}
+	})
+	if limited.Err() != nil && ctx.Err() == nil {
+		err = nil
+	}
+	if err != nil {
+		return n, unavailable("topic %s cannot be read: %v", s.topic.name, err)
+	}
+	return n, nil
 }
 
 // moveLocked puts a subscription at another place. What is in flight ends without effect.

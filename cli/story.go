@@ -256,7 +256,7 @@ func outcomeOf(o *fleet.Observation) string {
 func (a *app) fate(s style, f *fleet.MessageFate) string {
 	switch f.State {
 	case fleet.FateSettled:
-		return s.green("settled") + ": acknowledged, or from before the subscription"
+		return s.green("settled") + ": acknowledged, or from before the subscription; its deliveries are no longer remembered"
 	case fleet.FateFiltered:
 		return s.faint("not for it: its filter keeps it back")
 	case fleet.FateDead:

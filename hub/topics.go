@@ -107,8 +107,11 @@ func (h *hub) explain(ctx context.Context, id string) (fleet.Explained, error) {
 }
 
 func (h *hub) replay(ctx context.Context, r api.ReplayRequest) (api.Replayed, error) {
-	done, err := h.broker.SeekTime(ctx, fleet.Operator, r.Subscription, r.From, r.Dry)
-	return api.Replayed(done), err
+	counted, err := h.broker.SeekTime(ctx, fleet.Operator, r.Subscription, r.From, true)
+	if err == nil && !r.Dry {
+		_, err = h.broker.SeekTime(ctx, fleet.Operator, r.Subscription, r.From, false)
+	}
+	return api.Replayed(counted), err
 }
 
 func (h *hub) deadLetters(ctx context.Context, r api.DeadLettersRequest) ([]fleet.DeadLetter, string, error) {

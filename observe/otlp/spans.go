@@ -210,7 +210,7 @@ func whole(o *fleet.Observation) []*commonpb.KeyValue {
 		return append(all, text("messaging.operation.type", "process"), text("messaging.destination.subscription.name", o.Subscription),
 			text("messaging.client.id", o.Callee), number("shoal.delivery_attempt", int64(o.Delivery)), number("shoal.lease_extensions", int64(o.Extended)))
 	}
-	return append(all, text("messaging.operation.type", "send"))
+	return append(all, text("messaging.operation.type", "send"), text("messaging.client.id", o.Caller))
 }
 
 // answered are the attributes of an answer. The status of a gRPC call is its last attempt's.
