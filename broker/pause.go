@@ -14,14 +14,19 @@ type pause struct {
 	asked  bool      // until is the receiver's own wish
 }
 
-// trouble counts failures since the last success: of different messages, since one poison message is no sign of a
+// trouble counts failures since the last success, and of how many messages they are: one or two that are poison are no sign of a
 // receiver that is down.
 type trouble struct {
-	offsets map[uint64]bool
+	failures int
+	offsets  map[uint64]bool
 }
 
-// troubleMost is how many different messages must fail in a row.
-const troubleMost = 8
+// A receiver fails everything when so many attempts failed in a row, of so many different messages. Where few ordering keys have messages, no more than
+// those can be tried.
+const (
+	troubleFailures = 8
+	troubleMessages = 3
+)
 
 // pausedFor reports whether pushes wait: all of them, or all but one probe.
 func (w *window) pausedFor(now time.Time, h *holder) bool {
@@ -48,7 +53,7 @@ func (w *window) judge(l *lease, o *outcome, now time.Time) {
 
 // succeeded ends a pause, unless the receiver asked for it and its time is not over.
 func (w *window) succeeded(now time.Time) {
-	clear(w.trouble.offsets)
+	w.trouble = trouble{}
 	if !w.leftAlone(now) {
 		w.pause = pause{}
 	}
@@ -80,25 +85,31 @@ func (w *window) begin(reason string, now time.Time) {
 }
 
 // troubled reports whether the receiver fails everything.
-func (w *window) troubled() bool { return len(w.trouble.offsets) >= troubleMost }
+func (w *window) troubled() bool {
+	return w.trouble.failures >= troubleFailures && len(w.trouble.offsets) >= troubleMessages
+}
 
 func (w *window) failing(l *lease, o *outcome, now time.Time) {
-	if w.trouble.offsets == nil {
-		w.trouble.offsets = make(map[uint64]bool)
-	}
 	if w.pause.reason != "" && !w.troubled() && !w.leftAlone(now) {
 		w.pause = pause{} // it was out of reach, and is there again
 	}
-	if !w.troubled() {
-		w.trouble.offsets[l.offset] = true
-	}
-	if !w.troubled() {
-		return
-	}
-	if w.pause.reason != "" {
+	if w.troubled() {
 		o.fate = unreachable
 	}
-	w.pauseFor(fmt.Sprintf("the last %d messages failed one after another; they wait, and one at a time is tried until one succeeds. The last answer: %s", troubleMost, o.text), now)
+	w.trouble.add(l.offset)
+	if w.troubled() {
+		w.pauseFor(fmt.Sprintf("the last %d attempts failed one after another, of different messages; they wait, and one at a time is tried until one succeeds. The last answer: %s", w.trouble.failures, o.text), now)
+	}
+}
+
+func (t *trouble) add(offset uint64) {
+	t.failures++
+	if t.offsets == nil {
+		t.offsets = make(map[uint64]bool)
+	}
+	if len(t.offsets) < troubleMessages {
+		t.offsets[offset] = true
+	}
 }
 
 // pauseFor stops pushes until a probe gets through. Failures of what was in flight together count once.

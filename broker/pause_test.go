@@ -76,10 +76,10 @@ func TestOneMessageThatIsAlwaysRefused(t *testing.T) {
 	}
 }
 
-// TestPauseSparesTheLastAttempt has a receiver fail everything: those that have one attempt left keep it, and where one attempt is all there is, only
-// those die that it took to find out.
+// TestPauseSparesTheLastAttempt has a receiver fail everything: where it takes fewer attempts to find that out than a message has, none dies, and where one
+// attempt is all there is, only those die that it took.
 func TestPauseSparesTheLastAttempt(t *testing.T) {
-	for attempts, dead := range map[int]uint64{1: 8, 2: 0} {
+	for attempts, dead := range map[int]uint64{1: 8, 9: 0} {
 		k := newBench(t, t.TempDir(), func(c *broker.Config) { c.Attempts, c.MaxBackoff = attempts, time.Millisecond })
 		var well atomic.Bool
 		payments := &inbox{answer: func(_ int, _ *http.Request, w http.ResponseWriter) {
@@ -123,4 +123,40 @@ func TestPoisonDoesNotProlongAPause(t *testing.T) {
 	eventually(t, "many probes", func() bool { return len(payments.got()) > 60 })
 	well.Store(true)
 	eventually(t, "the good ones are delivered", func() bool { return k.subscription("payments/orders.placed").Delivered == 6 })
+}
+
+// TestFewKeysPauseToo has messages of three ordering keys only, and a receiver that fails everything: none dies, and each key goes on in order.
+func TestFewKeysPauseToo(t *testing.T) {
+	k := newBench(t, t.TempDir(), func(c *broker.Config) { c.Attempts, c.MaxBackoff = 7, time.Millisecond })
+	var well atomic.Bool
+	taken := newFlapping()
+	failed := &inbox{answer: func(_ int, r *http.Request, w http.ResponseWriter) {
+		if well.Load() {
+			taken.ServeHTTP(w, r)
+			return
+		}
+		w.WriteHeader(http.StatusInternalServerError)
+	}}
+	k.handle("payments", failed)
+	k.Install(ordered(func(*fleet.Subscription) {}))
+	keys := []string{"a", "b", "c"}
+	for i := range 30 {
+		key := keys[i%3]
+		e := broker.Event{Topic: "orders.placed", OrderingKey: key, Data: []byte("x"), Attributes: map[string]string{"customer": key, "number": fmt.Sprint(i / 3)}}
+		if _, err := k.Publish(t.Context(), "orders", e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "many probes", func() bool { return len(failed.got()) > 60 })
+	if s := k.subscription("payments/orders.placed"); s.DeadLetters != 0 || !strings.Contains(s.Paused, "one after another") {
+		t.Errorf("%+v", s)
+	}
+	well.Store(true)
+	eventually(t, "all delivered", func() bool { s := k.subscription("payments/orders.placed"); return s.Lag == 0 && s.Paused == "" })
+	for _, what := range taken.inOrder(keys, 10) {
+		t.Error(what)
+	}
+	if s := k.subscription("payments/orders.placed"); s.DeadLetters != 0 {
+		t.Errorf("%+v", s)
+	}
 }
