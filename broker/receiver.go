@@ -16,6 +16,9 @@ type ReceiverConfig struct {
 	AckDeadline time.Duration // of what it is given: 10 to 600 s; the subscription's
 	MaxMessages int           // most outstanding, so that a slow puller is not flooded; 0: any number
 	MaxBytes    int           // most outstanding, of data; 0: any number
+	// Unheard is how long after Close what the puller has said nothing of is still its own: it may be acknowledged otherwise, or never have
+	// arrived. 0, as of exactly-once subscriptions in any case: the subscription's ack deadline.
+	Unheard time.Duration
 }
 
 // Receiver is one puller of a subscription. Several share its messages; those of one ordering key go to one of
@@ -24,6 +27,7 @@ type Receiver struct {
 	s        *subscription
 	caller   string
 	deadline time.Duration
+	unheard  time.Duration
 	wake     chan struct{}
 	holder   holder // guarded by s.mu
 	once     sync.Once
@@ -38,7 +42,7 @@ func (b *Broker) NewReceiver(ctx context.Context, caller, subscription string, c
 	if err := between("stream_ack_deadline_seconds", c.AckDeadline, minAckDeadline, maxAckDeadline); err != nil {
 		return nil, err
 	}
-	r := &Receiver{s: s, caller: caller, deadline: c.AckDeadline, wake: make(chan struct{}, 1), holder: holder{limit: c.MaxMessages, bytes: c.MaxBytes}}
+	r := &Receiver{s: s, caller: caller, deadline: c.AckDeadline, unheard: c.Unheard, wake: make(chan struct{}, 1), holder: holder{limit: c.MaxMessages, bytes: c.MaxBytes}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.pullableLocked(); err != nil {
@@ -104,7 +108,11 @@ func (r *Receiver) Close() {
 				break
 			}
 		}
-		s.window.release(&r.holder, time.Now().Add(s.config.AckDeadline))
+		unheard := s.config.AckDeadline
+		if r.unheard > 0 && !s.config.ExactlyOnce {
+			unheard = min(unheard, r.unheard)
+		}
+		s.window.release(&r.holder, time.Now().Add(unheard))
 		r.poke()
 		s.pumpLocked()
 	})

@@ -127,6 +127,42 @@ func TestStreamsGiveBackWhatTheyDidNotSend(t *testing.T) {
 	}
 }
 
+// What was sent on a stream that broke, and that its client has said nothing of, waits for no long deadline; what is exactly-once does.
+func TestStreamsThatBreak(t *testing.T) {
+	f := open(t, t.TempDir())
+	topic := f.topic("orders")
+	var names []string
+	for id, once := range map[string]bool{"all": false, "once": true} {
+		names = append(names, f.subscription(&pubsubpb.Subscription{Name: "projects/p/subscriptions/" + id, Topic: topic, AckDeadlineSeconds: 600, EnableExactlyOnceDelivery: once}))
+	}
+	f.publish(topic, text("heard"), text("unheard"))
+	for _, name := range names {
+		ctx, leave := context.WithCancel(t.Context())
+		stream := must(f.StreamingPull(ctx))
+		send := func(r *pubsubpb.StreamingPullRequest) {
+			t.Helper()
+			if err := stream.Send(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		send(&pubsubpb.StreamingPullRequest{Subscription: name, StreamAckDeadlineSeconds: 600})
+		got := receive(t, stream, 2)
+		send(&pubsubpb.StreamingPullRequest{ModifyDeadlineAckIds: []string{got[0].GetAckId()}, ModifyDeadlineSeconds: []int32{600}})
+		send(&pubsubpb.StreamingPullRequest{StreamAckDeadlineSeconds: 5}) // which ends the stream, once what came before was obeyed
+		wants(t, "a short deadline", lastError(stream), codes.InvalidArgument, "stream_ack_deadline_seconds")
+		leave()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	again, err := f.Pull(ctx, &pubsubpb.PullRequest{Subscription: "projects/p/subscriptions/all", MaxMessages: 2})
+	if err != nil || len(again.GetReceivedMessages()) != 1 || string(again.GetReceivedMessages()[0].GetMessage().GetData()) != "unheard" {
+		t.Errorf("after a stream that broke: %v, %v", again, err)
+	}
+	if got := f.pullNow("projects/p/subscriptions/once"); len(got) > 0 {
+		t.Errorf("exactly once, and again within the deadline: %v", got)
+	}
+}
+
 // What a stream's client must not say ends the stream.
 func TestStreamsEndAtWhatIsMalformed(t *testing.T) {
 	f := open(t, t.TempDir())

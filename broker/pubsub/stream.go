@@ -18,6 +18,10 @@ import (
 // gives a stream up that says nothing within the 15 s that follow.
 const heartbeat = 10 * time.Second
 
+// unheard is how long after a stream's end a client may take to say something of what it got there. Official clients say at once that they have a
+// message.
+const unheard = 5 * time.Second
+
 // stream is one StreamingPull.
 type stream struct {
 	*subscriber
@@ -70,7 +74,7 @@ func (s *subscriber) openStream(rpc pubsubpb.Subscriber_StreamingPullServer, fir
 	}
 	st := &stream{subscriber: s, Subscriber_StreamingPullServer: rpc, caller: callerOf(rpc.Context()), name: n}
 	st.receiver, err = s.broker().NewReceiver(rpc.Context(), st.caller, n.id, broker.ReceiverConfig{
-		AckDeadline: deadline,
+		AckDeadline: deadline, Unheard: unheard,
 		MaxMessages: int(max(first.GetMaxOutstandingMessages(), 0)), MaxBytes: int(max(first.GetMaxOutstandingBytes(), 0)),
 	})
 	return st, err
