@@ -139,7 +139,9 @@ func refuse(w http.ResponseWriter, requestID string, err error) {
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/plain; charset=utf-8")
-	h.Set("Shoal-Reason", string(e.Reason))
+	if e.Reason != "" {
+		h.Set("Shoal-Reason", string(e.Reason))
+	}
 	if e.Status == http.StatusMethodNotAllowed {
 		h.Set("Allow", "POST, DELETE")
 	}
@@ -147,7 +149,11 @@ func refuse(w http.ResponseWriter, requestID string, err error) {
 		h.Set("Retry-After", "2")
 	}
 	w.WriteHeader(e.Status)
-	fmt.Fprintf(w, "%s\n\nrequest %s, reason %s; more: shoal why %s\n", e.Text, requestID, e.Reason, requestID)
+	because := ""
+	if e.Reason != "" {
+		because = ", reason " + string(e.Reason)
+	}
+	fmt.Fprintf(w, "%s\n\nrequest %s%s; more: shoal why %s\n", e.Text, requestID, because, requestID)
 }
 
 // newID makes an id: 26 random characters.

@@ -238,6 +238,19 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// A refusal without a reason of the table's names none; an empty batch is accepted, with no ids.
+func TestSmallAnswers(t *testing.T) {
+	k := newBench(t, t.TempDir())
+	k.Install(shop("payments"))
+	a := k.send("orders", "DELETE", "orders.placed/nothing", nil)
+	if _, named := a.Header["Shoal-Reason"]; a.StatusCode != 400 || named || strings.Contains(a.Status, "reason") || !strings.Contains(a.Status, "shoal why "+a.Header.Get("X-Request-Id")) {
+		t.Errorf("%d %v %s", a.StatusCode, a.Header, a.Status)
+	}
+	if status, body := k.post("orders", "orders.placed", []byte("[]"), "Content-Type", "application/cloudevents-batch+json"); status != http.StatusAccepted || strings.TrimSpace(body) != `{"ids":[]}` {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
 func TestUndeclaredNamesTheLine(t *testing.T) {
 	k := newBench(t, t.TempDir())
 	k.Install(shop())

@@ -39,6 +39,7 @@ func (b *Broker) publish(ctx context.Context, caller, topicName string, events [
 	c, _ := b.topicConfig(topicName)
 	schema := c.Schema
 	records := make([]*record, 0, len(events))
+	ids = make([]string, 0, len(events)) // no events are a list, too
 	for i := range events {
 		e := &events[i]
 		given := e.ID != ""
