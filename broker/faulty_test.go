@@ -83,7 +83,7 @@ func TestFlappingReceiver(t *testing.T) {
 	k.handle("payments", declared)
 	k.handle("hook", made)
 	k.Install(ordered(func(s *fleet.Subscription) { s.Attempts = 1000 }))
-	c := broker.SubscriptionConfig{Name: "made", Topic: "orders.placed", Ordering: true, Push: &broker.PushConfig{Endpoint: "http://hook/x", Format: fleet.FormatCloudEvents}}
+	c := broker.SubscriptionConfig{Name: "made", Topic: "orders.placed", Ordering: true, MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond, Push: &broker.PushConfig{Endpoint: "http://hook/x", Format: fleet.FormatCloudEvents}}
 	if _, err := k.CreateSubscription(t.Context(), op, c); err != nil {
 		t.Fatal(err)
 	}
