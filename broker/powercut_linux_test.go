@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,7 +31,8 @@ const (
 
 // TestPowerCut works with a broker on a disk that remembers its past, then cuts the power at many moments of that: on what the disk
 // has left, a broker starts, and has everything that was acknowledged until then. Topics are made, and deleted, throughout, blocks are
-// full, and what is passed is removed; the disk's cache is lost, or written in any order.
+// full, and what is passed is removed; the disk's cache is lost, or written in any order. A block of JetStream's is compacted, and another one begun, on the
+// way: cuts hit both.
 //
 // A topic of class `os` is checked in the same way, and has to lose messages: else no cut would have hit anything.
 //
@@ -73,7 +75,22 @@ func cutApart(t *testing.T, kind string) {
 	}
 }
 
+// keepMounts lets another process have this one's mounts, until this one has ended and its disk with it. Else the kernel would take the mounts away while it
+// ends this process, before the disk, and wait for that for ever.
+func keepMounts(t *testing.T) {
+	keeper := exec.Command("cat") // it ends when its input does, which is with this process
+	in, err := keeper.StdinPipe()
+	if err == nil {
+		err = keeper.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { runtime.KeepAlive(in) })
+}
+
 func powerCuts(t *testing.T, kind string) {
+	keepMounts(t)
 	image := filepath.Join(t.TempDir(), "made")
 	run(t, "truncate", "-s", "320M", image)
 	run(t, "mkfs."+kind, "-q", image)
@@ -166,6 +183,8 @@ const (
 	deleting                     // topic name is about to be deleted
 	deleted                      // it was
 	stored                       // value n of key name was put
+	begun                        // putting that was about to begin a new block
+	compacted                    // putting that has just let JetStream compact a block
 )
 
 // fact is a fact, with the moment of the disk at which it was one already.
@@ -209,13 +228,31 @@ func (w *cutWork) moments(random *rand.Rand) (out []int) {
 		}
 		out = append(out, at)
 	}
+	for _, kind := range []factKind{begun, compacted} {
+		out = append(out, w.during(kind, random))
+	}
 	slices.Sort(out)
 	return out
 }
 
+// during is a moment in the put that began a block, or that compacted one.
+func (w *cutWork) during(kind factKind, random *rand.Rand) int {
+	from := 0
+	for _, f := range w.facts {
+		if f.kind == kind {
+			return from + random.IntN(f.moment-from+1)
+		}
+		if f.kind == stored {
+			from = f.moment
+		}
+	}
+	w.t.Fatalf("no block of the store was %s", map[factKind]string{begun: "begun", compacted: "compacted"}[kind])
+	return 0
+}
+
 // openCut opens a broker with little room, so that blocks are full and removed soon.
 func openCut(dir string) (*broker.Broker, func() error, error) {
-	b, err := broker.New(broker.Config{Dir: filepath.Join(dir, "broker"), MaxStore: 4 << 20, MaxTopic: 1 << 20, Reserve: -1, MinBackoff: time.Millisecond})
+	b, err := broker.New(broker.Config{Dir: filepath.Join(dir, "broker"), MaxStore: 16 << 20, MaxTopic: 1 << 20, Reserve: -1, MinBackoff: time.Millisecond})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -246,9 +283,15 @@ func (w *cutWork) run(dir string) {
 	wg.Go(func() { w.bury(ctx, b) })
 	wg.Go(func() { w.come(ctx, b) })
 	wg.Go(func() { w.move(ctx, b) })
-	wg.Go(func() { w.put(ctx, b) })
+	compacting := make(chan struct{})
+	wg.Go(func() { w.put(ctx, b, dir, compacting) })
 	wg.Go(func() { w.schedule(ctx, b) })
-	eventually(w.t, "blocks are full", func() bool { return blocks(dir, "SHOAL_EVENTS") >= 3 && blocks(dir, "KV_SHOAL_CONTROL") >= 2 })
+	eventually(w.t, "blocks are full", func() bool { return blocks(dir, "SHOAL_EVENTS") >= 3 })
+	select {
+	case <-compacting:
+	case <-time.After(patience / 2):
+		w.t.Error("no block of the store was compacted")
+	}
 	cancel()
 	wg.Wait()
 	if err := stop(); err != nil {
@@ -365,13 +408,13 @@ func numberOf(d broker.Delivery) int {
 	return n
 }
 
-// come makes topics and publishes to them at once; every second it deletes again.
+// come makes topics and publishes to them at once; every second, and all when they are many, it deletes again.
 func (w *cutWork) come(ctx context.Context, b *broker.Broker) {
 	for i := 0; ctx.Err() == nil; i++ {
 		name := fmt.Sprint("new-", i)
 		w.create(b, name)
 		w.publishFrom(b, name, "key", 0, 3)
-		if i%2 == 0 {
+		if i%2 == 0 && i < 40 {
 			continue
 		}
 		w.note(deleting, name, "", 0)
@@ -432,15 +475,60 @@ func (w *cutWork) publishFrom(b *broker.Broker, topic, key string, from, to int)
 	}
 }
 
-// put stores values that are large, so that most of what the store's files hold is soon of no use, and is removed.
-func (w *cutWork) put(ctx context.Context, b *broker.Broker) {
+// put stores values that are large, so that most of what the store's files hold is soon of no use, and is removed. It says when a block was compacted.
+func (w *cutWork) put(ctx context.Context, b *broker.Broker, dir string, compacting chan<- struct{}) {
+	var sizes map[string]int64
+	var once sync.Once
 	for n := 1; ctx.Err() == nil; n++ {
-		key := fmt.Sprint("value-", n%5)
+		key := fmt.Sprint("value-", 1+n%4)
+		if n%97 == 1 { // it stays where it is while others after it are replaced: else blocks would only become empty from their beginning
+			key = "value-0"
+		}
 		if err := b.Store().Put(context.Background(), key, append(fmt.Appendf(nil, "%d ", n), make([]byte, 200<<10)...)); err != nil {
 			w.t.Error(err)
 		}
+		was := sizes
+		if sizes = blockSizes(dir, "KV_SHOAL_CONTROL"); len(was) > 0 && !known(was, sizes) {
+			w.note(begun, key, "", n)
+		}
+		if smaller(was, sizes) {
+			w.note(compacted, key, "", n)
+			once.Do(func() { close(compacting) })
+		}
 		w.note(stored, key, "", n)
 	}
+}
+
+// blockSizes are those of a stream's blocks, by file.
+func blockSizes(dir, stream string) map[string]int64 {
+	out := make(map[string]int64)
+	files, _ := filepath.Glob(filepath.Join(dir, "broker", "jetstream", "*", "streams", stream, "msgs", "*.blk"))
+	for _, f := range files {
+		if info, err := os.Stat(f); err == nil {
+			out[f] = info.Size()
+		}
+	}
+	return out
+}
+
+// known reports whether all of these blocks were there before.
+func known(was, now map[string]int64) bool {
+	for name := range now {
+		if _, ok := was[name]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// smaller reports whether a block has less than it had, and still something: it was compacted.
+func smaller(was, now map[string]int64) bool {
+	for name, size := range now {
+		if size > 0 && size < was[name] {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *cutWork) schedule(ctx context.Context, b *broker.Broker) {
