@@ -261,16 +261,29 @@ func (b *Broker) Ack(ctx context.Context, caller, subscription string, ids []str
 	s.pumpLocked()
 	s.mu.Unlock()
 	if exactly && b.saveCursors() != nil {
-		for i := range results {
-			if results[i] == nil {
-				results[i] = ErrAckLater
-			}
-		}
+		s.ackLater(ids, results)
 	}
 	return results, nil
 }
 
+// ackLater answers acknowledgements that count and could not be saved. They will be sent again, when no lease tells of them any more.
+func (s *subscription) ackLater(ids []string, results []error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unanswered == nil || len(s.unanswered) > pullLeases {
+		s.unanswered = make(map[string]bool)
+	}
+	for i, id := range ids {
+		if results[i] == nil {
+			s.unanswered[id], results[i] = true, ErrAckLater
+		}
+	}
+}
+
 func (s *subscription) ackLocked(id string, now time.Time) error {
+	if s.unanswered[id] {
+		return nil
+	}
 	a, ok := parseAckID(id)
 	if !ok {
 		return ErrAckID

@@ -32,6 +32,8 @@ type subscription struct {
 	removed   bool
 	timer     *time.Timer
 
+	unanswered map[string]bool // ack ids of acknowledgements that count, and whose saving failed
+
 	attempts, delivered, failures, expired, givenUp, lost uint64
 	lastError                                             string
 	telling                                               fleet.Observation // used again for each delivery that is told of

@@ -235,6 +235,9 @@ func (l *lane) batchWith(ctx context.Context, t *topic, seq, last, offset uint64
 	for n := 1; ; n++ {
 		m, err := l.events.GetMsg(ctx, max(seq, 1), jetstream.WithGetMsgSubject(l.subject(t.name)))
 		b, err := readBatch(t, m, err, false)
+		if err == nil && b == nil && last > 0 && seq <= last {
+			return nil, errBehind
+		}
 		if err != nil || b == nil {
 			return nil, err
 		}
@@ -249,6 +252,10 @@ func (l *lane) batchWith(ctx context.Context, t *topic, seq, last, offset uint64
 		}
 	}
 }
+
+// errBehind is an answer of a server that does not know what the topic's newest batch is: one that was cut off from the others of its cluster, and has not
+// noticed. A log always has its newest batch (see trimLocked).
+var errBehind = errors.New("the server that answered lacks messages that are committed")
 
 // scanMost is how many batches are read one after the other before the log is searched.
 const scanMost = 4

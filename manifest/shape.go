@@ -149,6 +149,12 @@ func (p *parse) fitList(s *shape, n *node, path string) bool {
 	}
 	ok := true
 	for i, item := range n.items {
+		if item.kind == mapping && s.entries != nil && s.list.scalar != nil {
+			options := shape{entries: s.entries}
+			p.fail(item.position, fmt.Sprintf("`%s[%d]` is a map", path, i), fmt.Sprintf("the list is of names; with options, `%s` takes %s", path, options.want()))
+			ok = false
+			continue
+		}
 		ok = p.fit(s.list, item, fmt.Sprintf("%s[%d]", path, i)) && ok
 	}
 	return ok

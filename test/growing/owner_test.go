@@ -192,3 +192,52 @@ func (s *natsNode) copies(stream string) int {
 	}
 	return found.CachedInfo().Config.Replicas
 }
+
+// TestServerThatLacksMessages: a server that does not know messages which were committed, as the leader of before that was cut off, is asked
+// again: what it lacks is not taken for what retention removed.
+func TestServerThatLacksMessages(t *testing.T) {
+	one, dir := servers(t, 1, settings{}), t.TempDir()
+	k := newBench(t, dir, engine(one, "shop"))
+	k.make("orders", fleet.DurabilityDisk)
+	k.mustSay("orders", "a")
+	k.stop()
+	k = newBench(t, dir, engine(one, "shop"))
+	k.made(func() error { _, err := k.Subscription(t.Context(), "orders-sub"); return err })
+
+	js, end := one[0].jetstream("shop")
+	defer end()
+	s, err := js.Stream(t.Context(), "SHOAL_EVENTS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := s.GetLastMsgForSubject(t.Context(), "shoal.events.orders")
+	if err == nil {
+		err = s.Purge(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	received := make(chan string, 1)
+	go func() {
+		defer close(received)
+		received <- k.take("orders", 1)
+	}()
+	status := func() fleet.SubscriptionStatus {
+		for _, s := range k.Subscriptions() {
+			if s.Name == "orders-sub" {
+				return s
+			}
+		}
+		return fleet.SubscriptionStatus{}
+	}
+	eventually(t, "the subscription says what is wrong", func() bool { return strings.Contains(status().LastError, "lacks messages") })
+	if lost := status().Lost; lost > 0 {
+		t.Errorf("%d messages count as removed by retention", lost)
+	}
+	if _, err := js.Publish(t.Context(), held.Subject, held.Data); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-received; got != "a" {
+		t.Errorf("got %q", got)
+	}
+}
