@@ -259,6 +259,11 @@ func TestUndeclaredNamesTheLine(t *testing.T) {
 	if !strings.HasPrefix(text, want) {
 		t.Errorf("got %s", text)
 	}
+	_, err := k.NewReceiver(t.Context(), "orders", "orders.orders.paid", broker.ReceiverConfig{})
+	want = "orders may not subscribe to orders.paid: its manifest does not declare it.\nAdd to orders/shoal.yaml:\n\n    subscribes:\n      orders.paid: pull\n"
+	if broker.StatusOf(err) != http.StatusForbidden || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("a pull: %v", err)
+	}
 }
 
 func TestTooLarge(t *testing.T) {
@@ -314,8 +319,13 @@ func TestLearning(t *testing.T) {
 	if _, err := k.PublishMessages(t.Context(), "orders", "orders.new", []broker.Message{{Data: []byte("x")}}); err != nil {
 		t.Error(err)
 	}
-	for _, topic := range []string{"orders.placed", "orders.new"} {
-		want := fleet.Learned{Service: "orders", Section: "publishes", Entry: topic}
+	if _, err := k.NewReceiver(t.Context(), "orders", "orders.orders.paid", broker.ReceiverConfig{}); broker.StatusOf(err) != http.StatusNotFound || !strings.Contains(err.Error(), "shoal learn --write") {
+		t.Errorf("a pull: %v", err)
+	}
+	for _, want := range []fleet.Learned{
+		{Service: "orders", Section: "publishes", Entry: "orders.placed"}, {Service: "orders", Section: "publishes", Entry: "orders.new"},
+		{Service: "orders", Section: "subscribes", Entry: "orders.paid"},
+	} {
 		eventually(t, "what was learned", func() bool {
 			return slices.ContainsFunc(k.seen(), func(o fleet.Observation) bool { return o.Learned != nil && *o.Learned == want && o.Status < 300 })
 		})

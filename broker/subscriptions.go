@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/http"
@@ -211,7 +212,7 @@ func (b *Broker) ownSubscription(ctx context.Context, caller, id string) (Subscr
 func (b *Broker) usable(ctx context.Context, caller, id string) (*subscription, error) {
 	c, err := b.Subscription(ctx, id)
 	if err != nil {
-		return nil, err
+		return nil, cmp.Or(b.undeclared(caller, id), err)
 	}
 	if err := mayChange(caller, c.Owner, "subscription "+id); err != nil {
 		return nil, err
@@ -229,6 +230,20 @@ func (b *Broker) usable(ctx context.Context, caller, id string) (*subscription, 
 		return s, nil
 	}
 	return nil, &Error{Status: http.StatusServiceUnavailable, Reason: fleet.ReasonStorageFailed, Text: "subscription " + id + " is not ready yet"}
+}
+
+// undeclared says which line of its manifest gives caller the subscription that it asks for by that name, and has learning note it; nil for another's name.
+func (b *Broker) undeclared(caller, id string) error {
+	service, topic, ok := strings.Cut(internalName(id), "/")
+	if !ok || service != caller || !b.loaded.Load() {
+		return nil
+	}
+	learned, err := b.policy.Load().maySubscribe(caller, topic)
+	if learned == nil {
+		return err
+	}
+	b.observeLearned(learned, topic)
+	return notFound("there is no subscription %s yet: that %s pulls %s is learned; `shoal learn --write` puts it into its manifest", id, caller, topic)
 }
 
 // DeleteSubscription removes a subscription and what it has not delivered.

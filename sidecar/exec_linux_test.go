@@ -82,6 +82,7 @@ func TestExecOnATerminal(t *testing.T) {
 		typeLine("tty > /dev/null && echo ter\"\"minal; stty size", "30 90")
 		typeLine("", "terminal")
 		resize <- Size{40, 100}
+		resize <- Size{40, 100} // which is taken once the first is in force
 		typeLine("stty size", "40 100")
 		typeLine(`echo j""ob; sleep 1000`, "job")
 		eventually(t, "Ctrl-C ends the sleep", func() bool { // again, should it come before the sleep does
