@@ -353,6 +353,7 @@ func (b *Broker) place(e *engine, class fleet.Durability, g *group) error {
 		err = b.quotaLocked(e, t, g.batch.size)
 	}
 	if err != nil {
+		g.batch = nil // the topic is not held for it
 		return err
 	}
 	t.writing = true

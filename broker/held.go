@@ -38,6 +38,16 @@ func (c *commits) goesOn() {
 	c.away = time.Time{}
 }
 
+// returned notes that the servers are reached again. While something is still held, that is the same outage: what reaches them and cannot be written does
+// not hold it for ever.
+func (c *commits) returned(hold time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.away) >= hold {
+		c.away = time.Time{}
+	}
+}
+
 // awaitServers waits a moment for external servers. It returns false once they have been away for Config.Hold, or when the broker stops.
 func (b *Broker) awaitServers(c *commits) bool {
 	c.mu.Lock()

@@ -168,6 +168,9 @@ func (b *Broker) adoptFirst(e *engine) error {
 // adopted lets everything go on with an engine that has just taken the place of another.
 func (b *Broker) adopted() {
 	b.renewedNow()
+	for i := range b.commits {
+		b.commits[i].returned(b.config.Hold)
+	}
 	b.mu.Lock()
 	topics := slices.Collect(maps.Values(b.topics))
 	b.mu.Unlock()

@@ -164,3 +164,19 @@ func TestHoldEnds(t *testing.T) {
 	one[0].start()
 	eventually(t, "publishing goes on", func() bool { return k.say("orders", "", "c") == nil })
 }
+
+// TestEachOutageIsHeldAnew: an outage that was longer than Hold does not count for the next one, even where nothing was published in between.
+func TestEachOutageIsHeldAnew(t *testing.T) {
+	one := servers(t, 1, settings{})
+	k := newBench(t, t.TempDir(), engine(one, "shop"), func(c *broker.Config) { c.Hold = 3 * time.Second })
+	k.make("orders", fleet.DurabilityDisk)
+	one[0].kill()
+	refused(t, k.say("orders", "", "a"), unavailable, "does not answer")
+	one[0].start()
+	eventually(t, "the server is reached", func() bool { return k.Engine().Away == "" })
+	one[0].kill()
+	short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err := k.PublishMessages(short, op, "orders", []broker.Message{{Data: []byte("b")}})
+	refused(t, err, unavailable, "longer than the publisher waited")
+}
