@@ -41,7 +41,7 @@ func (m *Manager) listenersFor(manifest *fleet.Manifest, credential string) []li
 			Name: "need " + n.Name, Env: envName(n.Name), Scheme: "tcp", Host: n.Name, Port: n.Port,
 		})
 	}
-	if credential != "" {
+	if credential != "" && !means(manifest, fleet.NATS, natsPort) {
 		all = append(all, listener{Name: fleet.NATS, Env: "NATS", Scheme: "nats", Host: fleet.NATS, Port: natsPort, User: userinfo(manifest.Service, credential)})
 	}
 	if usesTopics(manifest) {
@@ -111,7 +111,7 @@ func userinfo(service, credential string) string { return service + ":" + creden
 
 // natsEnv tells an application in a namespace of its own how to connect by NATS.
 func natsEnv(a *fleet.Assignment) []string {
-	if a.Credential == "" {
+	if a.Credential == "" || means(&a.Manifest, fleet.NATS, natsPort) {
 		return nil
 	}
 	return []string{"NATS_URL=nats://" + userinfo(a.Service, a.Credential) + fleet.NATS + ":" + strconv.Itoa(natsPort)}
@@ -121,10 +121,20 @@ func natsEnv(a *fleet.Assignment) []string {
 const pubsubPort = 8085
 
 // usesTopics reports whether an application is told of topics: each is, since a line that its manifest lacks is then refused by its name, or
-// learned. One that declares no topic, and that it dials Google's APIs, means Google's own Pub/Sub.
+// learned. One that declares no topic, and that it dials Google's APIs, means Google's own Pub/Sub; one that has a need of the name means that.
 func usesTopics(manifest *fleet.Manifest) bool {
+	if means(manifest, fleet.Pubsub, pubsubPort) {
+		return false
+	}
 	declares := len(manifest.Publishes)+len(manifest.Subscribes) > 0
 	return declares || !slices.ContainsFunc(manifest.Egress, func(e fleet.HostPort) bool { return strings.HasSuffix(e.Host, "googleapis.com") })
+}
+
+// means reports whether one of the broker's names is, in a manifest, that of something else: the application gets there by it, and must not take
+// the broker's password along.
+func means(manifest *fleet.Manifest, name string, port uint16) bool {
+	return slices.ContainsFunc(manifest.Needs, func(n fleet.Need) bool { return n.Name == name && n.Port == port }) ||
+		slices.ContainsFunc(manifest.Calls, func(c fleet.Call) bool { return c.As == name })
 }
 
 // pubsubEnv tells an application what client libraries of the Pub/Sub API look for. In explicit mode the listener's
@@ -155,7 +165,7 @@ func (r *record) topicsEnv() (env []string) {
 	return env
 }
 
-func (l *listener) ofTopics() bool { return l.Host == fleet.NATS || l.Host == fleet.Pubsub }
+func (l *listener) ofTopics() bool { return l.Name == fleet.NATS || l.Name == fleet.Pubsub }
 
 // explicitEnv is what an application in explicit mode must know.
 func (r *record) explicitEnv() []string {
@@ -184,7 +194,7 @@ func (r *record) explicitEnv() []string {
 
 // variables name the listener to whom it is for.
 func (l *listener) variables() []string {
-	if l.Host == fleet.Pubsub {
+	if l.Name == fleet.Pubsub {
 		return []string{"PUBSUB_EMULATOR_HOST=" + l.Address}
 	}
 	if !l.Forward {

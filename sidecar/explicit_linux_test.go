@@ -59,6 +59,24 @@ func TestWhoIsToldOfTopics(t *testing.T) {
 	}
 }
 
+// A service that has a NATS of its own, or an emulator, by the broker's very name gets there by it, and is not told to send the broker's password.
+func TestOwnNATS(t *testing.T) {
+	for _, mode := range []fleet.Mode{fleet.Netns, fleet.Explicit} {
+		s := newStand(t)
+		sc := s.launch(mode, "orders-1", "sleep 60", func(sp *Spec) {
+			sp.Assignment.Credential = "s3cret"
+			sp.Assignment.Manifest.Needs = []fleet.Need{{Name: "nats", Port: 4222}, {Name: "pubsub", Port: 8085}}
+		})
+		got := run(t, sc, "env")
+		if strings.Contains(got, "s3cret") || strings.Contains(got, "PUBSUB_EMULATOR_HOST") {
+			t.Errorf("%s: the broker stands in for what is the service's own:\n%s", mode, got)
+		}
+		if own := strings.Contains(got, "NATS_URL=tcp://127.0.0.1:") && strings.Contains(got, "PUBSUB_ADDR=127.0.0.1:"); own != (mode == fleet.Explicit) {
+			t.Errorf("%s: addresses of its own: %v\n%s", mode, own, got)
+		}
+	}
+}
+
 // Two instances that declare the same port get different ones, and their own.
 func TestExplicitPorts(t *testing.T) {
 	s := newStand(t)
