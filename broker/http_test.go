@@ -21,23 +21,30 @@ import (
 	"github.com/shoalrun/shoal/fleet"
 )
 
-// sdkReceiver is a receiver written with the CloudEvents SDK.
+// sdkReceiver is a receiver written with the CloudEvents SDK. Each request has a handler of its own: two that share one take each other's events,
+// and the second waits for ever when the first is answered before it.
 func sdkReceiver(t *testing.T) (h http.Handler, events func() []cloudevents.Event) {
 	t.Helper()
 	var mu sync.Mutex
 	var got []cloudevents.Event
-	p, err := cloudevents.NewHTTP()
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err = cloudevents.NewHTTPReceiveHandler(t.Context(), p, func(e cloudevents.Event) {
+	take := func(e cloudevents.Event) {
 		mu.Lock()
 		defer mu.Unlock()
 		got = append(got, e)
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
+	h = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p, err := cloudevents.NewHTTP()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		one, err := cloudevents.NewHTTPReceiveHandler(r.Context(), p, take)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		one.ServeHTTP(w, r)
+	})
 	return h, func() []cloudevents.Event {
 		mu.Lock()
 		defer mu.Unlock()
