@@ -160,3 +160,20 @@ func TestFewKeysPauseToo(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// TestAnotherEndpointEndsAPause corrects where a subscription pushes to, whose receiver could not be reached: nothing waits for the pause's end any more.
+func TestAnotherEndpointEndsAPause(t *testing.T) {
+	k := newBench(t, t.TempDir())
+	hook := new(inbox)
+	k.handle("hook", hook)
+	k.topic("mine", broker.SubscriptionConfig{Name: "made", MinBackoff: 10 * time.Minute, MaxBackoff: 10 * time.Minute, Push: &broker.PushConfig{Endpoint: "http://hok/"}})
+	if _, err := k.Publish(t.Context(), op, broker.Event{Topic: "mine", Data: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a pause", func() bool { return k.subscription("made").Paused != "" })
+	_, err := k.UpdateSubscription(t.Context(), op, "made", func(c *broker.SubscriptionConfig) error { c.Push.Endpoint = "http://hook/"; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the message", func() bool { return len(hook.got()) == 1 })
+}

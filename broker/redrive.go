@@ -126,20 +126,21 @@ func (b *Broker) finishRedrives(ctx context.Context) {
 }
 
 func (b *Broker) finishRedrive(ctx context.Context, s *subscription) error {
-	b.letters.Lock()
-	defer b.letters.Unlock()
-	s.mu.Lock()
-	from, busy := s.window.cursor.redrive, s.redrives > 0
-	s.mu.Unlock()
-	if from == 0 || busy {
+	if _, broken := s.brokenRedrive(); !broken { // most never have one: an Install is not to wait for a redrive that waits for its commit
 		return nil
 	}
-	seq, err := b.seqOf(ctx, s.topic, from-1)
+	b.letters.Lock()
+	defer b.letters.Unlock()
+	from, broken := s.brokenRedrive()
+	if !broken {
+		return nil
+	}
+	seq, err := b.seqOf(ctx, s.topic, from)
 	if err != nil {
 		return err
 	}
 	var failed error
-	err = b.eachFrom(ctx, s.topic, from-1, seq, func(_ *batch, _ uint64, r *record) {
+	err = b.eachFrom(ctx, s.topic, from, seq, func(_ *batch, _ uint64, r *record) {
 		if r.letter != "" && r.only == s.name && failed == nil {
 			failed = b.dropIfThere(ctx, r.letter)
 		}
@@ -152,6 +153,16 @@ func (b *Broker) finishRedrive(ctx context.Context, s *subscription) error {
 	s.window.cursor.redrive, s.doubtful, s.dirty = 0, false, true
 	b.flush.poke()
 	return nil
+}
+
+// brokenRedrive reports whether a redrive to the subscription was interrupted, and the offset from which on that committed.
+func (s *subscription) brokenRedrive() (from uint64, broken bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.window.cursor.redrive == 0 || s.redrives > 0 {
+		return 0, false
+	}
+	return s.window.cursor.redrive - 1, true
 }
 
 // seqOf is a place in a topic's log from which on a message of that offset lies, if it is kept.

@@ -68,6 +68,9 @@ func (s *subscription) configure(c *SubscriptionConfig) error {
 	}
 	s.pushes.push, s.pushes.limit = true, s.b.concurrency(c)
 	if c.Declared == "" {
+		if to.url() != s.target.url() {
+			s.window.resume()
+		}
 		s.target, s.live = to, true
 	}
 	s.mu.Unlock()
@@ -244,7 +247,7 @@ func (s *subscription) fetch() {
 	s.pumpLocked()
 }
 
-// readAgain is how long a subscription waits after its topic could not be read.
+// readAgain is how long a subscription waits after its topic, or at least after a message of it, could not be read or made a dead letter.
 const readAgain = 2 * time.Second
 
 // fetchedLocked takes what was read: nil where the topic has nothing from there on up to head, as it was then.

@@ -371,7 +371,7 @@ func (w *window) end(l *lease, o outcome, now time.Time) (changed bool) {
 		w.wait(l, now.Add(max(w.backoff(int(min(l.attempt, 64))), o.retryAfter)))
 		return true
 	case unread:
-		w.wait(l, now.Add(w.limits.maxBackoff))
+		w.wait(l, now.Add(max(w.limits.maxBackoff, readAgain)))
 	default:
 		w.wait(l, now.Add(o.retryAfter)) // after others that wait, so that it is not always the same one that is tried
 	}

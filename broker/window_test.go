@@ -373,3 +373,17 @@ func TestBackoffWithoutPolicy(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatCannotBeReadWaits has a puller take a message that cannot be read back, or buried, where nothing says how long a failure waits: it is not due
+// again at once, since the disk would be asked without an end.
+func TestWhatCannotBeReadWaits(t *testing.T) {
+	w, h, now := newWindow(cursor{}, limits{leases: 10}), &holder{}, time.Unix(0, 0)
+	w.offer(testBatch(0, 1))
+	w.end(w.start(now, h), outcome{fate: unread}, now)
+	if l := w.start(now, h); l != nil {
+		t.Errorf("message %d is given at once", l.offset)
+	}
+	if at, ok := w.wake(h); !ok || w.start(at, h) == nil {
+		t.Errorf("it is not given at %v, %v", at, ok)
+	}
+}

@@ -80,6 +80,7 @@ func (n *conn) serve() {
 	}
 	n.farewell(err)
 	n.cancel()
+	n.start() // what has not begun ends at once
 	n.publish.end()
 	n.endSessions()
 	n.out.end()

@@ -112,7 +112,7 @@ func (s *session) explain(err error) error {
 // receive hands messages to the subscribers until the session ends.
 func (s *session) receive() {
 	defer s.receiver.Close()
-	for {
+	for s.ctx.Err() == nil {
 		all, err := s.receiver.Receive(s.ctx, receiveMessages, receiveBytes)
 		if err != nil {
 			s.failed(err)
