@@ -63,7 +63,7 @@ func (e *engine) openWAL(ctx context.Context) (*wal, error) {
 	for _, a := range left {
 		w.replay(a)
 	}
-	context.AfterFunc(e.ctx, w.room.Broadcast)
+	context.AfterFunc(e.ctx, func() { w.mu.Lock(); defer w.mu.Unlock(); w.room.Broadcast() })
 	return w, nil
 }
 

@@ -29,6 +29,7 @@ const patience = 20 * time.Second
 type world struct {
 	t       *testing.T
 	broker  *broker.Broker
+	server  *nats.Server
 	address map[string]string // by caller: a listener whose connections are that caller's
 
 	mu   sync.Mutex
@@ -58,11 +59,11 @@ func newWorld(t *testing.T) *world {
 	}
 	w.broker = b
 	b.Install(snapshot())
-	server := nats.New(nats.Config{Broker: b, Observe: record, Admit: func(user, given string) bool { return given == password(user) }})
+	w.server = nats.New(nats.Config{Broker: b, Observe: record, Admit: func(user, given string) bool { return given == password(user) }})
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	var listeners []net.Listener
-	running.Go(func() { _ = server.Run(ctx) })
+	running.Go(func() { _ = w.server.Run(ctx) })
 	running.Go(func() { _ = b.Run(ctx) })
 	for _, caller := range []string{"orders", "mailer", "audit", "web", "worker", fleet.Operator, ""} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -70,7 +71,7 @@ func newWorld(t *testing.T) *world {
 			t.Fatal(err)
 		}
 		w.address[caller] = l.Addr().String()
-		running.Go(func() { accept(l, server, caller) })
+		running.Go(func() { accept(l, w.server, caller) })
 		listeners = append(listeners, l)
 	}
 	t.Cleanup(func() {
@@ -591,6 +592,40 @@ func TestOneMessageForEachSubscription(t *testing.T) {
 		say("PUB " + reply + " 4\r\n+ACK\r\n")
 	}
 	w.settled("mailer/orders.placed")
+}
+
+// A client that has taken as much as it wants leaves nothing behind, though there is more for it.
+func TestNothingStaysOfAClient(t *testing.T) {
+	w := newWorld(t)
+	orders, _ := w.connect("orders")
+	for range 3 {
+		if _, err := orders.Request("orders.placed", []byte("x"), patience); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ours, theirs := net.Pipe()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		w.server.ServeConn(callerConn{theirs, "mailer"})
+	}()
+	in := bufio.NewReader(ours)
+	line, err := in.ReadString('\n') // INFO
+	if err == nil {
+		_, err = fmt.Fprintf(ours, "CONNECT {\"user\":\"mailer\",\"pass\":%q}\r\nSUB orders.placed 1\r\nUNSUB 1 1\r\n", password("mailer"))
+	}
+	for err == nil && !strings.HasPrefix(line, "MSG ") {
+		line, err = in.ReadString('\n')
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours.Close()
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		t.Fatal("the connection does not end")
+	}
 }
 
 // A subscription that ends after so many messages, and one that is drained, leave the rest to others.
