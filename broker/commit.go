@@ -30,6 +30,8 @@ type publish struct {
 	topic   *topic
 	records []*record
 	encoded [][]byte
+	given   []*record // records and encoded as they were, before what is known already was left out
+	form    [][]byte
 	bytes   int
 	marker  bool        // it has no records, and is committed all the same
 	left    atomic.Bool // its publisher waits no more
@@ -55,8 +57,12 @@ func newPublish(t *topic, records []*record) *publish {
 		p.encoded = append(p.encoded, data)
 		p.bytes += len(data)
 	}
+	p.given, p.form = p.records, p.encoded
 	return p
 }
+
+// whole takes back what an earlier attempt to place p left out: whoever had the same event may not wait any more.
+func (p *publish) whole() { p.records, p.encoded = p.given, p.form }
 
 // put queues a publish.
 func (c *commits) put(p *publish) error {
@@ -308,6 +314,9 @@ func (b *Broker) again(g *group) {
 func (b *Broker) place(e *engine, class fleet.Durability, g *group) error {
 	g.batch, g.keys = nil, nil
 	g.publishes = slices.DeleteFunc(g.publishes, func(p *publish) bool { return p.left.Load() })
+	for _, p := range g.publishes {
+		p.whole()
+	}
 	t := g.topic
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -150,7 +150,7 @@ func (g *group) freshLocked(ctx context.Context) error {
 	return nil
 }
 
-// drop leaves a record out of a publish.
+// drop leaves a record out of a publish. What was given stays as it is.
 func (p *publish) drop(i int) {
 	p.records = append(p.records[:i:i], p.records[i+1:]...)
 	p.encoded = append(p.encoded[:i:i], p.encoded[i+1:]...)
