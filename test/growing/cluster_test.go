@@ -3,6 +3,7 @@
 package growing
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -39,11 +40,15 @@ func leader(t *testing.T, all []*natsNode) *natsNode {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for info := range js.ListStreams(t.Context()).Info() {
-		if info.Config.Replicas != 3 {
-			t.Errorf("%s has %d copies", info.Config.Name, info.Config.Replicas)
+	eventually(t, "there are three copies of everything", func() bool { // some were made before the third server was known
+		for info := range js.ListStreams(t.Context()).Info() {
+			behind := func(p *jetstream.PeerInfo) bool { return !p.Current }
+			if info.Config.Replicas != 3 || len(info.Cluster.Replicas) != 2 || slices.ContainsFunc(info.Cluster.Replicas, behind) {
+				return false
+			}
 		}
-	}
+		return true
+	})
 	s, err := js.Stream(t.Context(), "SHOAL_EVENTS")
 	if err != nil {
 		t.Fatal(err)
