@@ -195,7 +195,7 @@ func (s *subscription) pushLocked(now time.Time) {
 // wakeReceiversLocked tells pullers that there is something for them.
 func (s *subscription) wakeReceiversLocked(now time.Time) {
 	for _, r := range s.receivers {
-		if at, ok := s.window.wake(&r.holder); ok && !at.After(now) || len(r.holder.ready) > 0 {
+		if s.window.gives(now, &r.holder) {
 			r.poke()
 		}
 	}

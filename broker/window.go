@@ -345,6 +345,12 @@ func (w *window) wake(h *holder) (at time.Time, ok bool) {
 	return at, ok
 }
 
+// gives reports whether start may have something for h now. It has nothing for who is full, whatever follows in its runs.
+func (w *window) gives(now time.Time, h *holder) bool {
+	at, ok := w.wake(h)
+	return ok && !at.After(now) || len(h.ready) > 0 && !h.full()
+}
+
 // end takes an attempt's outcome. It reports whether the cursor changed.
 func (w *window) end(l *lease, o outcome, now time.Time) (changed bool) {
 	w.land(l)

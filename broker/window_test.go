@@ -387,3 +387,28 @@ func TestWhatCannotBeReadWaits(t *testing.T) {
 		t.Errorf("it is not given at %v, %v", at, ok)
 	}
 }
+
+// TestFullHolderIsNotWoken gives a puller that takes one message at a time those of one ordering key, of which another puller has read ahead: while it has
+// one there is nothing for it, so that it waits, and does not ask again and again.
+func TestFullHolderIsNotWoken(t *testing.T) {
+	w, now := newWindow(cursor{}, limits{leases: 10, ordered: true}), time.Unix(0, 0)
+	one, other := &holder{limit: 1}, &holder{}
+	b := testBatch(0, 4)
+	for _, r := range b.records {
+		r.key = "k"
+	}
+	w.offer(b)
+	for offset := range uint64(4) {
+		if !w.gives(now, one) {
+			t.Fatalf("there is nothing for who has nothing, before message %d", offset)
+		}
+		l := w.start(now, one)
+		if l == nil || l.offset != offset || w.start(now, other) != nil {
+			t.Fatalf("%+v is given in place of message %d, or another to another", l, offset)
+		}
+		if w.gives(now, one) {
+			t.Errorf("who has message %d, and may have one, is woken", offset)
+		}
+		w.end(l, outcome{fate: acked}, now)
+	}
+}
