@@ -18,13 +18,16 @@ type Redrive struct {
 	IDs          []string // of dead letters; nil: all that there are now
 	// To is the one subscription that gets them: another one of the same topic, say. Empty: Subscription.
 	To   string
-	Rate float64 // per second; 0: as fast as they can be committed
+	Rate float64 // per second, 0 or more; 0: as fast as they can be committed
 }
 
 // RedriveDeadLetters puts dead letters back into their topic, for one subscription alone, in the order of their first commit, so that
 // the order per key is kept; and removes each once it is committed. It returns how many went when it is done, or when ctx ends. One that the hub's
 // death interrupts loses none and redrives none twice: see [Broker.finishRedrives].
 func (b *Broker) RedriveDeadLetters(ctx context.Context, r Redrive) (n int, err error) {
+	if !(r.Rate >= 0) { // also what is no number
+		return 0, invalid("rate", "a rate of %g is none: write how many a second, or 0 for as many as can be", r.Rate)
+	}
 	b.finishRedrives(ctx)
 	to := r.To
 	set(&to, r.Subscription)
@@ -193,13 +196,16 @@ func (b *Broker) dropIfThere(ctx context.Context, id string) error {
 	return err
 }
 
+// longestPace is a year in nanoseconds: a rate may be so low that a duration cannot hold its pauses.
+const longestPace = float64(365 * 24 * time.Hour)
+
 // pace waits until the ith of a series of that rate is due, which began at start.
 func pace(ctx context.Context, start time.Time, i int, rate float64) error {
 	if i == 0 || rate <= 0 {
 		return ctx.Err()
 	}
 	select {
-	case <-time.After(time.Until(start.Add(time.Duration(float64(i) / rate * float64(time.Second))))):
+	case <-time.After(time.Until(start.Add(time.Duration(min(float64(i)/rate*float64(time.Second), longestPace))))):
 		return ctx.Err()
 	case <-ctx.Done():
 		return ctx.Err()

@@ -1,8 +1,10 @@
 package broker_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 	"sync"
@@ -235,5 +237,28 @@ func bury(t testing.TB, b *broker.Broker, n int) {
 		if _, err := b.Reject(t.Context(), op, "one", ackIDs(take(t, r, 1)...), "no"); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestOddRates redrives at rates that are no numbers, or below 0, which are refused, and at one so low that nobody lives to see the second message: it is not
+// redriven until then.
+func TestOddRates(t *testing.T) {
+	k := newBench(t, t.TempDir(), func(c *broker.Config) { c.Attempts = 1 })
+	k.handle("payments", &inbox{answer: status(http.StatusTeapot)})
+	k.Install(shop("payments"))
+	k.publish("one")
+	k.publish("two")
+	eventually(t, "both die", func() bool { return k.subscription("payments/orders.placed").DeadLetters == 2 })
+	for _, rate := range []float64{-1, math.NaN(), math.Inf(-1)} {
+		var refused *broker.Error
+		if n, err := k.RedriveDeadLetters(t.Context(), broker.Redrive{Subscription: "payments/orders.placed", Rate: rate}); n != 0 || !errors.As(err, &refused) || refused.Field != "rate" {
+			t.Errorf("at %g a second: %d redriven, %v", rate, n, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	k.handle("payments", &inbox{answer: func(int, *http.Request, http.ResponseWriter) { cancel() }})
+	n, err := k.RedriveDeadLetters(ctx, broker.Redrive{Subscription: "payments/orders.placed", Rate: 1e-300})
+	if n != 1 || !errors.Is(err, context.Canceled) {
+		t.Errorf("%d redriven, %v", n, err)
 	}
 }
