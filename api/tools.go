@@ -52,8 +52,16 @@ func checkTool(c net.Conn) error {
 	case uid == 0 || int(uid) == os.Geteuid():
 		return nil
 	}
-	return fmt.Errorf("this port is the operator's: it takes processes of %s and of root, and this one is of %s. Run the tool as that user; a service is let in by its manifest, at its own names",
-		userOf(uint32(os.Geteuid())), userOf(uid))
+	return fmt.Errorf("this port is the operator's: it takes processes of %s, and this one is of %s. Run the tool as that user; a service is let in by its manifest, at its own names",
+		operators(os.Geteuid()), userOf(uid))
+}
+
+// operators names the users whose processes may act as the operator of a fleet that uid runs.
+func operators(uid int) string {
+	if uid == 0 {
+		return userOf(0)
+	}
+	return userOf(uint32(uid)) + " and of root"
 }
 
 // userOf names a uid for people.

@@ -138,7 +138,7 @@ func checkText(name, value string) error {
 // checkTopic says why name cannot be a topic's name, or nil.
 func checkTopic(name string) error {
 	if name == "" {
-		return errors.New("the path names no topic: POST http://events/TOPIC")
+		return errors.New("the path names no topic: POST http://events/TOPIC, or $EVENTS_URL/TOPIC on the host")
 	}
 	if len(name) > 255 {
 		return fmt.Errorf("the topic's name has %d bytes; at most 255 are allowed", len(name))

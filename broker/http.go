@@ -85,7 +85,7 @@ func (b *Broker) readEvents(r *http.Request) (events []Event, release func(), er
 	release = func() {}
 	if r.Method != http.MethodPost {
 		return nil, release, &Error{Status: http.StatusMethodNotAllowed, Reason: fleet.ReasonMalformedEvent,
-			Text: fmt.Sprintf("%s is not how to publish: POST http://events/TOPIC. What waits for its time is taken back by DELETE http://events/TOPIC/ID", r.Method)}
+			Text: fmt.Sprintf("%s is not how to publish: POST http://events/TOPIC, or $EVENTS_URL/TOPIC on the host. What waits for its time is taken back by DELETE, of TOPIC/ID", r.Method)}
 	}
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
 		return nil, release, &Error{Status: http.StatusUnsupportedMediaType, Reason: fleet.ReasonMalformedEvent,

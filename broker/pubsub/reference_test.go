@@ -371,7 +371,8 @@ func TestEventsAtThePortOfTheAPI(t *testing.T) {
 	}{
 		{fleet.Operator, "/events/orders.placed", map[string]string{"Ce-Specversion": "1.0", "Ce-Id": "7", "Ce-Source": "/tool", "Ce-Type": "placed"}, 202, `"7"`},
 		{fleet.Operator, "/events/orders.placed", map[string]string{"Ce-Specversion": "1.0"}, 400, "ce-id is missing"},
-		{fleet.Operator, "/events/", nil, 400, "names no topic"},
+		{fleet.Operator, "/events/", nil, 400, "$EVENTS_URL/TOPIC"},
+		{fleet.Operator, "/events", nil, 400, "names no topic"},
 		{fleet.Operator, "/events/orders.placed", map[string]string{"Origin": "http://evil.example"}, 403, "web page"},
 		{fleet.Operator, "/events/orders.placed", map[string]string{"Host": "evil.example"}, 403, "for tools on this machine"},
 		{"node", "/events/orders.placed", map[string]string{"Shoal-Caller": "web"}, 403, "web"},

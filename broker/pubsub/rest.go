@@ -45,7 +45,9 @@ func (s *Server) newREST() (*http.Server, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", readable(googleErrors(escaped(rules))))
-	mux.Handle(eventsPath+"/", http.StripPrefix(eventsPath, s.config.Broker.Handler()))
+	events := http.StripPrefix(eventsPath, s.config.Broker.Handler())
+	mux.Handle(eventsPath, events) // without a topic: it says so, and is not redirected
+	mux.Handle(eventsPath+"/", events)
 	mux.HandleFunc("GET "+keysPath, s.serveKeys)
 	mux.HandleFunc("GET /.well-known/openid-configuration", s.serveDiscovery)
 	return &http.Server{
