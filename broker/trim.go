@@ -49,10 +49,7 @@ func (b *Broker) trim(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
-	if err := b.trimCatalog(ctx, now); err != nil {
-		return err
-	}
-	return b.trimTopics(ctx, now)
+	return errors.Join(b.trimCatalog(ctx, now), b.trimTopics(ctx, now)) // the catalog may want the room that old messages take
 }
 
 // trimCatalog removes snapshots that expired, and what is left of deleted topics.
