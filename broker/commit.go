@@ -260,7 +260,7 @@ func (b *Broker) placeAll(e *engine, class fleet.Durability, groups []*group) (r
 	return ready, left, why
 }
 
-// notPlaced is what publishers are told of an error of place.
+// notPlaced is what publishers are told of an error before anything was written. What is being written of the topic meanwhile goes on.
 func (b *Broker) notPlaced(t *topic, err error) error {
 	var known *Error
 	if errors.As(err, &known) {
@@ -305,7 +305,7 @@ var errMoved = errors.New("the topic lies elsewhere now")
 func (b *Broker) again(g *group) {
 	for _, p := range g.publishes {
 		if err := b.put(p); err != nil {
-			p.done <- b.refusal(p.topic, err)
+			p.done <- b.notPlaced(p.topic, err)
 		}
 	}
 }
@@ -420,6 +420,7 @@ type fullError struct{ text string }
 
 func (e *fullError) Error() string { return e.text }
 
+// refusal is what publishers are told of a write that failed.
 func (b *Broker) refusal(t *topic, err error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

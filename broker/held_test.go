@@ -2,7 +2,10 @@ package broker
 
 import (
 	"errors"
+	"net/http"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/shoalrun/shoal/fleet"
 )
@@ -39,5 +42,32 @@ func TestHeldEventIsWhoseStillWaits(t *testing.T) {
 		if len(g.publishes) == 0 || g.empty() {
 			t.Error("nothing is left to be committed")
 		}
+	}
+}
+
+// A publish that finds no room in the queue is refused. What is being written of its topic meanwhile is committed all the same, and known when it comes again.
+func TestRefusedPublishDisturbsNoCommit(t *testing.T) {
+	b, err := New(Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	event := func() *record {
+		return &record{Event: Event{Topic: "orders", ID: "1", Source: "/orders", Type: "placed"}, given: true}
+	}
+	topic := b.topic("orders")
+	g := &group{topic: topic, publishes: []*publish{newPublish(topic, []*record{event()})}}
+	if err := b.place(b.engine.Load(), fleet.DurabilityDisk, g); err != nil {
+		t.Fatal(err)
+	}
+	queue := &b.commits[laneOf(fleet.DurabilityDisk)]
+	queue.away = time.Now()
+	queue.queue = slices.Repeat([]*publish{newPublish(topic, []*record{event()})}, heldMost)
+	if _, err := b.commitRecords(t.Context(), "orders", []*record{event()}); StatusOf(err) != http.StatusServiceUnavailable {
+		t.Errorf("it is not refused: %v", err)
+	}
+	g.settle()
+	if !topic.recent.has(g.keys[0]) {
+		t.Error("the event is not known")
 	}
 }

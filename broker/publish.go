@@ -197,7 +197,7 @@ func (b *Broker) commitRecords(ctx context.Context, topicName string, records []
 	b.applyTopic(topicName, records)
 	p := newPublish(b.topic(topicName), records)
 	if err := b.put(p); err != nil {
-		return 0, b.refusal(p.topic, err)
+		return 0, b.notPlaced(p.topic, err)
 	}
 	if err := p.wait(ctx); err != nil {
 		return 0, err

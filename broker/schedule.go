@@ -186,7 +186,7 @@ func (b *Broker) schedule(ctx context.Context, topicName string, records []*reco
 	}
 	p := newPublish(b.schedules.topic, records)
 	if err := b.put(p); err != nil {
-		return nil, b.refusal(p.topic, err)
+		return nil, b.notPlaced(p.topic, err)
 	}
 	if err := p.wait(ctx); err != nil {
 		return nil, err
