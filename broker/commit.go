@@ -312,11 +312,7 @@ func (b *Broker) again(g *group) {
 
 // place gives a group its offsets and its form on disk, or says why the topic cannot take it.
 func (b *Broker) place(e *engine, class fleet.Durability, g *group) error {
-	g.batch, g.keys = nil, nil
-	g.publishes = slices.DeleteFunc(g.publishes, func(p *publish) bool { return p.left.Load() })
-	for _, p := range g.publishes {
-		p.whole()
-	}
+	g.beginAnew()
 	t := g.topic
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -338,6 +334,27 @@ func (b *Broker) place(e *engine, class fleet.Durability, g *group) error {
 	if g.empty() {
 		return nil
 	}
+	g.fillLocked()
+	if err := b.fitsLocked(e, g); err != nil {
+		g.batch = nil // the topic is not held for it
+		return err
+	}
+	t.writing = true
+	return nil
+}
+
+// beginAnew takes back what an earlier attempt to place g did, and leaves out publishes for which nobody waits any more.
+func (g *group) beginAnew() {
+	g.batch, g.keys = nil, nil
+	g.publishes = slices.DeleteFunc(g.publishes, func(p *publish) bool { return p.left.Load() })
+	for _, p := range g.publishes {
+		p.whole()
+	}
+}
+
+// fillLocked makes the batch, at the head of its topic. The caller holds the topic's lock.
+func (g *group) fillLocked() {
+	t := g.topic
 	g.batch = &batch{base: t.head, bytes: t.bytes, time: time.Now().UTC(), matches: new(matches)}
 	var encoded [][]byte
 	for _, p := range g.publishes {
@@ -353,20 +370,17 @@ func (b *Broker) place(e *engine, class fleet.Durability, g *group) error {
 	g.message = message{subject: t.lane.subject(t.name), data: g.batch.encode(encoded), after: &after}
 	g.batch.size = len(g.message.data)
 	g.log = g.batch
+}
+
+// fitsLocked says why there is no room for a batch, or nil. A marker is on the way to free space, and always fits.
+func (b *Broker) fitsLocked(e *engine, g *group) error {
 	if g.batch.count == 0 {
-		t.writing = true
-		return nil // a marker, on the way to free space
+		return nil
 	}
-	err := b.room(e)
-	if err == nil {
-		err = b.quotaLocked(e, t, g.batch.size)
-	}
-	if err != nil {
-		g.batch = nil // the topic is not held for it
+	if err := b.room(e); err != nil {
 		return err
 	}
-	t.writing = true
-	return nil
+	return b.quotaLocked(e, g.topic, g.batch.size)
 }
 
 // empty reports whether nothing is left to be committed. A marker, which has one publish without records, is something.
