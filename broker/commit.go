@@ -3,9 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -226,51 +224,6 @@ func (b *Broker) settle(class fleet.Durability, g *group) {
 	g.settle()
 }
 
-// placeAll places groups, and returns those that are to be written, and those for another attempt with the reason; the others are answered, or queued again.
-func (b *Broker) placeAll(e *engine, class fleet.Durability, groups []*group) (ready, left []*group, why error) {
-	for _, g := range groups {
-		if g.tried {
-			found, err := g.resume(e)
-			switch {
-			case found:
-				b.settle(class, g)
-			case err == nil:
-				ready = append(ready, g)
-			case e.passes(err):
-				left, why = append(left, g), err
-			default:
-				g.giveUp(b, err)
-			}
-			continue
-		}
-		err := b.place(e, class, g)
-		switch {
-		case errors.Is(err, errMoved):
-			b.again(g)
-		case err != nil && e.passes(err):
-			left, why = append(left, g), err
-		case err != nil:
-			g.answer(b.notPlaced(g.topic, err))
-		case g.batch == nil:
-			g.answer(nil) // all of it was committed before
-		default:
-			ready = append(ready, g)
-		}
-	}
-	return ready, left, why
-}
-
-// notPlaced is what publishers are told of an error before anything was written. What is being written of the topic meanwhile goes on.
-func (b *Broker) notPlaced(t *topic, err error) error {
-	var known *Error
-	if errors.As(err, &known) {
-		return err
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return b.refusalLocked(t, err)
-}
-
 // write makes groups durable, all or none: one goes to its topic's log; several go to the write-ahead log, where the lane has one.
 func (b *Broker) write(e *engine, l *lane, class fleet.Durability, ready []*group) error {
 	if l.wal != nil && (len(ready) > 1 || !ready[0].claim()) {
@@ -298,101 +251,6 @@ func (b *Broker) store(e *engine, l *lane, class fleet.Durability, msgs []messag
 	return first, err
 }
 
-// errMoved: the topic has another durability class now.
-var errMoved = errors.New("the topic lies elsewhere now")
-
-// again queues a group's publishes anew.
-func (b *Broker) again(g *group) {
-	for _, p := range g.publishes {
-		if err := b.put(p); err != nil {
-			p.done <- b.notPlaced(p.topic, err)
-		}
-	}
-}
-
-// place gives a group its offsets and its form on disk, or says why the topic cannot take it.
-func (b *Broker) place(e *engine, class fleet.Durability, g *group) error {
-	g.beginAnew()
-	t := g.topic
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for t.moving {
-		t.changed.Wait()
-	}
-	if t.gone {
-		return notFound("topic %s was deleted while the message was on its way", t.name)
-	}
-	if t.class != class {
-		return errMoved
-	}
-	if err := t.loadLocked(e.ctx, e); err != nil {
-		return err
-	}
-	if err := g.freshLocked(e.ctx); err != nil {
-		return err
-	}
-	if g.empty() {
-		return nil
-	}
-	g.fillLocked()
-	if err := b.fitsLocked(e, g); err != nil {
-		g.batch = nil // the topic is not held for it
-		return err
-	}
-	t.writing = true
-	return nil
-}
-
-// beginAnew takes back what an earlier attempt to place g did, and leaves out publishes for which nobody waits any more.
-func (g *group) beginAnew() {
-	g.batch, g.keys = nil, nil
-	g.publishes = slices.DeleteFunc(g.publishes, func(p *publish) bool { return p.left.Load() })
-	for _, p := range g.publishes {
-		p.whole()
-	}
-}
-
-// fillLocked makes the batch, at the head of its topic. The caller holds the topic's lock.
-func (g *group) fillLocked() {
-	t := g.topic
-	g.batch = &batch{base: t.head, bytes: t.bytes, time: time.Now().UTC(), matches: new(matches)}
-	var encoded [][]byte
-	for _, p := range g.publishes {
-		p.base = t.head + uint64(len(encoded))
-		g.batch.records = append(g.batch.records, p.records...)
-		encoded = append(encoded, p.encoded...)
-	}
-	for _, r := range g.batch.records {
-		r.time = g.batch.time
-	}
-	g.batch.count = uint64(len(encoded))
-	after := t.last.seq
-	g.message = message{subject: t.lane.subject(t.name), data: g.batch.encode(encoded), after: &after}
-	g.batch.size = len(g.message.data)
-	g.log = g.batch
-}
-
-// fitsLocked says why there is no room for a batch, or nil. A marker is on the way to free space, and always fits.
-func (b *Broker) fitsLocked(e *engine, g *group) error {
-	if g.batch.count == 0 {
-		return nil
-	}
-	if err := b.room(e); err != nil {
-		return err
-	}
-	return b.quotaLocked(e, g.topic, g.batch.size)
-}
-
-// empty reports whether nothing is left to be committed. A marker, which has one publish without records, is something.
-func (g *group) empty() bool {
-	for _, p := range g.publishes {
-		if len(p.records) > 0 || p.marker {
-			return false
-		}
-	}
-	return true
-}
-
 // settle makes a committed group visible, then answers its publishers.
 func (g *group) settle() {
 	g.topic.mu.Lock()
@@ -413,62 +271,6 @@ func (g *group) answer(err error) {
 	for _, p := range g.publishes {
 		p.done <- err
 	}
-}
-
-// room says why nothing can be written now, or nil.
-func (b *Broker) room(e *engine) error {
-	if err := e.err(); err != nil {
-		return err
-	}
-	if b.config.Reserve <= 0 || e.external != nil {
-		return nil
-	}
-	if free, known := freeSpace(b.config.Dir); known && free-e.unsettled() < b.config.Reserve {
-		return &fullError{fmt.Sprintf("the disk of %s has %d MB left, and %d MB are kept free", b.config.Dir, free>>20, b.config.Reserve>>20)}
-	}
-	return nil
-}
-
-// fullError is a quota or a disk that is full.
-type fullError struct{ text string }
-
-func (e *fullError) Error() string { return e.text }
-
-// refusal is what publishers are told of a write that failed.
-func (b *Broker) refusal(t *topic, err error) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !quotaExceeded(err) {
-		t.loaded, t.recent = nil, nil // where the topic ends is to be read again
-	}
-	return b.refusalLocked(t, err)
-}
-
-// refusalLocked turns a failed write into what the publisher is told, and notes it for the status.
-func (b *Broker) refusalLocked(t *topic, err error) error {
-	t.stopped = err.Error()
-	if errors.Is(err, errClosed) {
-		return &Error{Status: http.StatusServiceUnavailable, Reason: fleet.ReasonStorageFailed, Text: "the broker is shutting down; publish again once it is back"}
-	}
-	if full(err) {
-		return &Error{Status: http.StatusInsufficientStorage, Reason: fleet.ReasonStorageFull,
-			Text: fmt.Sprintf("topic %s takes no events: %v.\nNothing that was acknowledged is lost. Publishing goes on by itself when there is room again", t.name, err)}
-	}
-	var unsynced *unsyncedError
-	if errors.As(err, &unsynced) {
-		return unavailable("topic %s takes no events: its durability is `disk`, and %v", t.name, err)
-	}
-	if errors.Is(err, errCrowded) {
-		return unavailable("topic %s takes no events now: its NATS server is away, and as many publishes wait for it as may (%d, or %d MB). Publish again in a moment", t.name, heldMost, heldBytes>>20)
-	}
-	var away *awayError
-	var foreign *foreignError
-	outside := b.engine.Load().external != nil
-	if outside || errors.Is(err, errNotLoaded) || errors.Is(err, errRestored) || errors.As(err, &away) || errors.As(err, &foreign) {
-		return unavailable("topic %s takes no events: %v.\nNothing that was acknowledged is lost. Publishing goes on by itself once it answers", t.name, err)
-	}
-	return &Error{Status: http.StatusServiceUnavailable, Reason: fleet.ReasonStorageFailed,
-		Text: fmt.Sprintf("topic %s is stopped: the broker cannot write its files: %v.\nNothing that was acknowledged is lost. Check the disk, then restart the hub", t.name, err)}
 }
 
 // wait returns when p is committed or refused, or when ctx ends first: then it may yet be committed.

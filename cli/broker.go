@@ -61,6 +61,9 @@ func (a *app) brokerMove() *cobra.Command {
 			if err := checkEngine(to); err != nil {
 				return err
 			}
+			if err := checkMonitors(r.Engine.Monitor); err != nil {
+				return err
+			}
 			r.Engine.URL = to
 		}
 		for _, path := range []*string{&r.Engine.Creds, &r.Engine.CA, &r.Engine.Cert, &r.Engine.Key, &r.Engine.System} {

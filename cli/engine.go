@@ -41,3 +41,13 @@ func checkEngine(urls string) error {
 	}
 	return nil
 }
+
+// checkMonitors refuses passwords, too.
+func checkMonitors(urls []string) error {
+	for _, s := range urls {
+		if u, err := url.Parse(s); err == nil && u.User != nil {
+			return usagef("a password on the command line is seen by every user of this machine: write the monitoring URL into shoal.work, `engine: {url: …, monitor: URL}`, which is not committed")
+		}
+	}
+	return nil
+}

@@ -147,6 +147,7 @@ func TestCommandLine(t *testing.T) {
 		t.Fatalf("%v, %v", all, err)
 	}
 	p.fails("broker move --to nats://shop:s3cret@127.0.0.1:1", "command line")
+	p.fails("broker move --to nats://127.0.0.1:1 --monitor http://admin:s3cret@127.0.0.1:2", "command line")
 	p.fails("broker move --to nats://127.0.0.1:1", "does not answer", "stay where they were")
 	p.says("broker move --to "+url, "moved from embedded") // the password is in shoal.work
 	p.publish(2)
