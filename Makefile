@@ -14,16 +14,16 @@ demo: build ## start the shop of five services and show it at work; DEMO=check c
 	@go build -o bin/demo ./examples/shop/demo && exec bin/demo
 
 # The race detector needs a C compiler and its headers; SHOAL_SKIPS=fail makes a test that skips for
-# want of a package a failure.
+# want of a package a failure. Nothing is taken from Go's cache of results, which does not know of the binaries that tests build.
 test: build ## run every test, with the race detector where a C compiler exists
 	@if CGO_ENABLED=1 go build -race -o /dev/null runtime/cgo 2>/dev/null; then race=-race; \
 	else race=; echo "There is no C compiler here: testing without the race detector."; fi; \
 	export CGO_ENABLED=$${race:+1}; export CGO_ENABLED=$${CGO_ENABLED:-0}; \
-	if [ "$$SHOAL_SKIPS" = fail ]; then go run ./test/skips go test $$race -json -timeout 30m ./...; \
-	else go test $$race -timeout 30m ./...; fi
+	if [ "$$SHOAL_SKIPS" = fail ]; then go run ./test/skips go test $$race -count=1 -json -timeout 30m ./...; \
+	else go test $$race -count=1 -timeout 30m ./...; fi
 
 conformance: ## run h2spec and gRPC's interop client against Shoal, and every ambiguous message, over every path
-	go test -tags conformance -timeout 20m ./test/conformance
+	go test -tags conformance -count=1 -timeout 20m ./test/conformance
 
 bench: build ## measure, and write test/bench/out/latest.json; figures are printed, never asserted
 	@test/bench/run.sh
