@@ -49,12 +49,18 @@ func benchmarkApply(b *testing.B, services, nodes int) {
 		}
 		return time.Since(began)
 	}
+	for len(c.Nodes()) < nodes && !b.Failed() {
+		time.Sleep(time.Millisecond) // until every node has joined: the others are not waited for
+	}
 	apply(all...)
 	var took []time.Duration
 	for b.Loop() {
 		s := &all[len(took)%services]
 		s.Endpoints[0].State = map[fleet.EndpointState]fleet.EndpointState{fleet.Serving: fleet.Draining, fleet.Draining: fleet.Serving}[s.Endpoints[0].State]
 		took = append(took, apply(*s))
+	}
+	if n := len(c.Nodes()); n < nodes {
+		b.Fatalf("%d of %d nodes are left", n, nodes)
 	}
 	slices.Sort(took)
 	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
@@ -102,6 +108,7 @@ func benchLink(b *testing.B, c *control.Control, node string) (address string) {
 	}
 	link := newLink(c)
 	link.home, link.document = node, func() (*fleet.Mesh, <-chan struct{}) { return nil, nil }
+	link.observing = func() (fleet.Observing, <-chan struct{}) { return fleet.Observing{}, nil }
 	mux := http.NewServeMux()
 	mux.Handle(peerv1connect.NewPeerHandler(link))
 	srv := &http.Server{Handler: mux, Protocols: new(http.Protocols)}
