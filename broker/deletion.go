@@ -80,7 +80,7 @@ func (b *Broker) finishDeletion(ctx context.Context, name string) error {
 			}
 		}
 	}
-	if err := b.removeSnapshotsOf(name); err != nil {
+	if err := b.removeSnapshots(func(s *snapshot) bool { return s.Topic == name }); err != nil {
 		return err
 	}
 	if err := b.voidScheduled(name); err != nil {
@@ -99,16 +99,17 @@ func (b *Broker) finishDeletion(ctx context.Context, name string) error {
 	return nil
 }
 
-func (b *Broker) removeSnapshotsOf(topicName string) error {
+// removeSnapshots removes those for which over is true. The caller holds b.installing.
+func (b *Broker) removeSnapshots(over func(*snapshot) bool) error {
 	b.mu.Lock()
-	var over []string
+	var names []string
 	for name, s := range b.catalog.snapshots {
-		if s.Topic == topicName {
-			over = append(over, name)
+		if over(s) {
+			names = append(names, name)
 		}
 	}
 	b.mu.Unlock()
-	for _, name := range over {
+	for _, name := range names {
 		if err := b.removeSnapshot(name); err != nil {
 			return err
 		}

@@ -56,7 +56,7 @@ func (b *Broker) trim(ctx context.Context, now time.Time) error {
 func (b *Broker) trimCatalog(ctx context.Context, now time.Time) error {
 	b.installing.Lock()
 	defer b.installing.Unlock()
-	return errors.Join(b.trimSnapshots(now), b.finishDeletions(ctx), b.trimVoids())
+	return errors.Join(b.removeSnapshots(func(s *snapshot) bool { return now.After(s.Expires) }), b.finishDeletions(ctx), b.trimVoids())
 }
 
 // forgetEvents lets topics that take nothing any more forget which events they took.
@@ -175,24 +175,6 @@ func (b *Broker) trimBacklog(ctx context.Context, s *subscription, now time.Time
 	s.dirty = true
 	b.flush.poke()
 	s.pumpLocked()
-	return nil
-}
-
-// trimSnapshots removes snapshots that expired. The caller holds b.installing.
-func (b *Broker) trimSnapshots(now time.Time) error {
-	b.mu.Lock()
-	var over []string
-	for name, s := range b.catalog.snapshots {
-		if now.After(s.Expires) {
-			over = append(over, name)
-		}
-	}
-	b.mu.Unlock()
-	for _, name := range over {
-		if err := b.removeSnapshot(name); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
